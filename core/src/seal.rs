@@ -1,0 +1,176 @@
+//! Sealing a value into an envelope and opening it again (`docs/envelope.md` section 8).
+
+use std::fmt;
+
+use zeroize::Zeroize;
+
+use crate::envelope::{Envelope, FIXED_HEADER_LENGTH, Flags, Header, MAXIMUM_LENGTH, PlaintextType};
+use crate::error::{OpenError, SealError};
+use crate::field::FieldId;
+use crate::framing::{Label, append, frame};
+use crate::key::{KeyId, Purpose, SecretKey, field_cipher};
+use crate::padding::{Padding, pad, unpadded_length};
+use crate::suite::{Cipher, Suite};
+
+/// A field's key of one account, set up for one suite. Wiped when dropped.
+pub struct FieldKey {
+    cipher: Cipher,
+    key_id: KeyId,
+    field_id: FieldId,
+    transit: bool,
+    /// The first two parts of the associated data: label and account.
+    associated: Vec<u8>,
+}
+
+impl fmt::Debug for FieldKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FieldKey")
+            .field("key_id", &self.key_id)
+            .field("field_id", &self.field_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FieldKey {
+    /// Derives the key of `field` from `key`, an account's data key or the database's transit key.
+    pub fn derive(
+        key: &SecretKey,
+        key_id: KeyId,
+        purpose: Purpose,
+        account: &str,
+        suite: Suite,
+        field_id: FieldId,
+    ) -> Self {
+        Self {
+            cipher: field_cipher(key, purpose, suite, field_id),
+            key_id,
+            field_id,
+            transit: purpose == Purpose::Transit,
+            associated: frame(Label::AssociatedData, &[account.as_bytes()]),
+        }
+    }
+
+    /// The suite it is set up for.
+    pub const fn suite(&self) -> Suite {
+        self.cipher.suite()
+    }
+
+    /// The field it belongs to.
+    pub const fn field_id(&self) -> FieldId {
+        self.field_id
+    }
+
+    /// The length of the envelope of a value of `plaintext` bytes with `tokens` bytes of token
+    /// sections, in bytes.
+    ///
+    /// # Errors
+    /// [`SealError::TooLong`] over 512 MiB.
+    pub fn sealed_length(
+        &self,
+        plaintext: usize,
+        padding: Padding,
+        tokens: usize,
+    ) -> Result<usize, SealError> {
+        if plaintext > MAXIMUM_LENGTH {
+            return Err(SealError::TooLong);
+        }
+        let suite = self.suite();
+        let length = FIXED_HEADER_LENGTH
+            + tokens
+            + suite.nonce_length()
+            + suite.ciphertext_length(padding.padded_length(plaintext))
+            + suite.tag_length();
+        if length > MAXIMUM_LENGTH { Err(SealError::TooLong) } else { Ok(length) }
+    }
+
+    /// Seals `plaintext` into `out`, which has the length that [`FieldKey::sealed_length`] says.
+    /// `nonce` fills a buffer with fresh random bytes. On an error `out` holds nothing of the
+    /// plaintext.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn seal(
+        &self,
+        plaintext: &[u8],
+        padding: Padding,
+        tokens: &[u8],
+        nonce: impl FnOnce(&mut [u8]) -> Result<(), SealError>,
+        out: &mut [u8],
+    ) -> Result<(), SealError> {
+        if out.len() != self.sealed_length(plaintext.len(), padding, tokens.len())? {
+            return Err(SealError::TooLong);
+        }
+        let suite = self.suite();
+        let mut flags = Flags::default();
+        if padding != Padding::None {
+            flags = flags.with(Flags::PADDED);
+        }
+        if self.transit {
+            flags = flags.with(Flags::TRANSIT);
+        }
+        let header = Header {
+            suite,
+            plaintext_type: PlaintextType::Text,
+            flags,
+            key_id: self.key_id,
+            field_id: self.field_id,
+        };
+        let header_length = header.write(tokens, out).ok_or(SealError::TooLong)?;
+        let (header, rest) = out.split_at_mut(header_length);
+        let (nonce_bytes, rest) = rest.split_at_mut(suite.nonce_length());
+        let (body, tag) = rest.split_at_mut(rest.len() - suite.tag_length());
+        nonce(nonce_bytes)?;
+        body[..plaintext.len()].copy_from_slice(plaintext);
+        let padded = padding.padded_length(plaintext.len());
+        if padding != Padding::None {
+            pad(&mut body[..padded], plaintext.len());
+        }
+        let associated = self.associated_data(header);
+        let sealed = self.cipher.encrypt(nonce_bytes, &associated, body, padded, tag);
+        sealed.ok_or_else(|| {
+            body.zeroize();
+            SealError::TooLong
+        })
+    }
+
+    /// Opens `envelope` into `out`, which has the length of its ciphertext. Returns the length of
+    /// the plaintext at the start of `out`, in bytes. On an error `out` is wiped.
+    ///
+    /// # Errors
+    /// [`OpenError`], whatever is wrong.
+    pub fn open(&self, envelope: &Envelope<'_>, out: &mut [u8]) -> Result<usize, OpenError> {
+        let opened = self.open_into(envelope, out);
+        if opened.is_err() {
+            out.zeroize();
+        }
+        opened
+    }
+
+    fn open_into(&self, envelope: &Envelope<'_>, out: &mut [u8]) -> Result<usize, OpenError> {
+        let header = envelope.header();
+        let ciphertext = envelope.ciphertext();
+        if header.key_id != self.key_id
+            || header.field_id != self.field_id
+            || header.suite != self.suite()
+            || envelope.in_transit() != self.transit
+            || out.len() != ciphertext.len()
+        {
+            return Err(OpenError);
+        }
+        out.copy_from_slice(ciphertext);
+        let associated = self.associated_data(envelope.header_bytes());
+        let length = self.cipher.decrypt(envelope.nonce(), &associated, out, envelope.tag())?;
+        if header.flags.contains(Flags::PADDED) {
+            unpadded_length(&out[..length])
+        } else {
+            Ok(length)
+        }
+    }
+
+    fn associated_data(&self, header: &[u8]) -> Vec<u8> {
+        let mut data = Vec::with_capacity(self.associated.len() + 4 + header.len());
+        data.extend_from_slice(&self.associated);
+        append(&mut data, &[header]);
+        data
+    }
+}
