@@ -1,0 +1,88 @@
+-- What administrators call. Each checks that the caller is in the role that it names.
+
+CREATE FUNCTION fieldcrypt.create_account(account text) RETURNS void
+    AS 'MODULE_PATHNAME', 'create_account_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.create_account(text) IS
+    'creates an account with keys of its own, under the current root key; for fieldcrypt_key_admin';
+
+CREATE FUNCTION fieldcrypt.disable_account(account text) RETURNS void
+    AS 'MODULE_PATHNAME', 'disable_account_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.disable_account(text) IS
+    'stops every use of an account''s keys until it is enabled; for fieldcrypt_key_admin';
+
+CREATE FUNCTION fieldcrypt.enable_account(account text) RETURNS void
+    AS 'MODULE_PATHNAME', 'enable_account_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.enable_account(text) IS
+    'lets a disabled account be used again; for fieldcrypt_key_admin';
+
+CREATE FUNCTION fieldcrypt.create_field(name text, search text[] DEFAULT '{}',
+        normalizer text DEFAULT 'none', mask text DEFAULT 'none', hidden text DEFAULT 'mask',
+        padding text DEFAULT 'none', suite text DEFAULT 'xaes-256-gcm', label text DEFAULT NULL)
+    RETURNS void
+    AS 'MODULE_PATHNAME', 'create_field_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.create_field(text, text[], text, text, text, text, text, text) IS
+    'creates a field with its policy; for fieldcrypt_admin';
+
+CREATE FUNCTION fieldcrypt.alter_field(name text, mask text DEFAULT NULL, hidden text DEFAULT NULL,
+        padding text DEFAULT NULL, suite text DEFAULT NULL, label text DEFAULT NULL)
+    RETURNS void
+    AS 'MODULE_PATHNAME', 'alter_field_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.alter_field(text, text, text, text, text, text) IS
+    'changes what is safe to change of a field''s policy; NULL leaves as it is; for fieldcrypt_admin';
+
+CREATE FUNCTION fieldcrypt.uses_of_field(handle integer) RETURNS SETOF text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT pg_catalog.format('column %I of %s', a.attname, a.attrelid::pg_catalog.regclass)
+    FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+    WHERE a.atttypid IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
+                         'fieldcrypt.encrypted_text[]'::pg_catalog.regtype)
+        AND a.atttypmod = handle AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'm', 'f', 'c')
+    UNION ALL
+    SELECT pg_catalog.format('domain %s', t.oid::pg_catalog.regtype)
+    FROM pg_catalog.pg_type AS t
+    WHERE t.typbasetype IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
+                            'fieldcrypt.encrypted_text[]'::pg_catalog.regtype)
+        AND t.typtypmod = handle;
+END;
+COMMENT ON FUNCTION fieldcrypt.uses_of_field(integer) IS
+    'the columns and domains of a field, by its handle';
+
+CREATE FUNCTION fieldcrypt.drop_field(name text) RETURNS void
+    AS 'MODULE_PATHNAME', 'drop_field_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.drop_field(text) IS
+    'drops a field that no column or domain is of, and the grants that name it; for fieldcrypt_admin';
+
+CREATE FUNCTION fieldcrypt.ordered_privileges(privileges text[]) RETURNS text[]
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT ARRAY(SELECT p FROM pg_catalog.unnest(ARRAY['encrypt', 'search', 'mask', 'decrypt']) AS p
+                 WHERE p = ANY (privileges));
+END;
+COMMENT ON FUNCTION fieldcrypt.ordered_privileges(text[]) IS
+    'the privileges of a list, each once, in one order';
+
+CREATE FUNCTION fieldcrypt.grant_access(role text, privileges text[], account text, field text) RETURNS void
+    AS 'MODULE_PATHNAME', 'grant_access_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.grant_access(text, text[], text, text) IS
+    'lets a role encrypt, search, mask or decrypt a field of an account; * means all; for fieldcrypt_grantor';
+
+CREATE FUNCTION fieldcrypt.revoke_access(role text, privileges text[], account text, field text) RETURNS void
+    AS 'MODULE_PATHNAME', 'revoke_access_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.revoke_access(text, text[], text, text) IS
+    'takes privileges back from the grant of exactly that account and field; for fieldcrypt_grantor';
+
+CREATE FUNCTION fieldcrypt.can_reason(role text, privilege text, account text, field text) RETURNS text
+    AS 'MODULE_PATHNAME', 'can_reason_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION fieldcrypt.can_reason(text, text, text, text) IS
+    'whether a role may do something, and why, in one text: what can() is made of';
+
+CREATE FUNCTION fieldcrypt.can(role text, privilege text, account text, field text,
+        OUT allowed boolean, OUT reason text) RETURNS record
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT pg_catalog.starts_with(r, 'yes: '), pg_catalog.substr(r, pg_catalog.strpos(r, ': ') + 2)
+    FROM fieldcrypt.can_reason(role, privilege, account, field) AS r;
+END;
+COMMENT ON FUNCTION fieldcrypt.can(text, text, text, text) IS
+    'whether a role may encrypt, search, mask or decrypt a field of an account, and why';

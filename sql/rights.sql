@@ -1,0 +1,82 @@
+-- Who may call and read what. The functions check the caller's rights themselves as well: function
+-- privileges alone drift apart where a database has several nodes.
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA fieldcrypt FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA fieldcrypt FROM PUBLIC;
+GRANT USAGE ON SCHEMA fieldcrypt TO PUBLIC;
+
+-- the type and its comparisons, for whoever may use the table; what is granted decides inside
+GRANT EXECUTE ON FUNCTION
+    fieldcrypt.encrypted_text_in(cstring, oid, integer),
+    fieldcrypt.encrypted_text_out(fieldcrypt.encrypted_text),
+    fieldcrypt.encrypted_text_recv(internal, oid, integer),
+    fieldcrypt.encrypted_text_send(fieldcrypt.encrypted_text),
+    fieldcrypt.encrypted_typmod_in(cstring[]),
+    fieldcrypt.encrypted_typmod_out(integer),
+    fieldcrypt.encrypted_typanalyze(internal),
+    fieldcrypt.encrypted_text_coerce(fieldcrypt.encrypted_text, integer, boolean),
+    fieldcrypt.encrypted_text_from_text(text, integer, boolean),
+    fieldcrypt.encrypted_support(internal),
+    fieldcrypt.encrypted_eqsel(internal, oid, internal, integer),
+    fieldcrypt.encrypted_neqsel(internal, oid, internal, integer),
+    fieldcrypt.probe(fieldcrypt.encrypted_text, integer),
+    fieldcrypt.probe(text, integer),
+    fieldcrypt.probe(fieldcrypt.encrypted_text[], integer),
+    fieldcrypt.probe(text[], integer),
+    fieldcrypt.encrypted_eq(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
+    fieldcrypt.encrypted_eq(fieldcrypt.encrypted_text, text),
+    fieldcrypt.encrypted_eq(text, fieldcrypt.encrypted_text),
+    fieldcrypt.encrypted_ne(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
+    fieldcrypt.encrypted_ne(fieldcrypt.encrypted_text, text),
+    fieldcrypt.encrypted_ne(text, fieldcrypt.encrypted_text),
+    fieldcrypt.encrypted_lt(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
+    fieldcrypt.encrypted_le(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
+    fieldcrypt.encrypted_ge(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
+    fieldcrypt.encrypted_gt(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
+    fieldcrypt.encrypted_cmp(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
+    fieldcrypt.encrypted_hash(fieldcrypt.encrypted_text),
+    fieldcrypt.encrypted_hash_extended(fieldcrypt.encrypted_text, bigint),
+    fieldcrypt.hold_account(),
+    fieldcrypt.check_definition(),
+    fieldcrypt.check_column(regclass)
+TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION
+    fieldcrypt.encrypt(text, text, text),
+    fieldcrypt.decrypt(fieldcrypt.encrypted_text),
+    fieldcrypt.reveal(fieldcrypt.encrypted_text),
+    fieldcrypt.blind_index(text, text, text),
+    fieldcrypt.account_of(fieldcrypt.encrypted_text),
+    fieldcrypt.field_of(fieldcrypt.encrypted_text),
+    fieldcrypt.key_of(fieldcrypt.encrypted_text),
+    fieldcrypt.can(text, text, text, text),
+    fieldcrypt.can_reason(text, text, text, text),
+    fieldcrypt.protect_table(regclass, name, text),
+    fieldcrypt.unprotect_table(regclass)
+TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION
+    fieldcrypt.create_account(text),
+    fieldcrypt.disable_account(text),
+    fieldcrypt.enable_account(text)
+TO fieldcrypt_key_admin;
+
+GRANT EXECUTE ON FUNCTION
+    fieldcrypt.create_field(text, text[], text, text, text, text, text, text),
+    fieldcrypt.alter_field(text, text, text, text, text, text),
+    fieldcrypt.drop_field(text),
+    fieldcrypt.uses_of_field(integer)
+TO fieldcrypt_admin;
+
+GRANT EXECUTE ON FUNCTION
+    fieldcrypt.grant_access(text, text[], text, text),
+    fieldcrypt.revoke_access(text, text[], text, text)
+TO fieldcrypt_grantor;
+
+GRANT SELECT ON fieldcrypt.account_key, fieldcrypt.root_key TO fieldcrypt_key_admin;
+
+GRANT SELECT ON fieldcrypt.accounts, fieldcrypt.keys, fieldcrypt.access
+TO fieldcrypt_key_admin, fieldcrypt_admin, fieldcrypt_grantor, fieldcrypt_auditor;
+
+-- the definitions of tables name fields anyway; the event trigger reads them for every user
+GRANT SELECT ON fieldcrypt.fields, fieldcrypt.protected, fieldcrypt.field TO PUBLIC;

@@ -1,0 +1,69 @@
+-- What administrators and auditors see. No view has key bytes.
+
+CREATE VIEW fieldcrypt.accounts AS
+    SELECT a.account, a.state, a.created_at, a.created_by, a.changed_at, a.changed_by
+    FROM fieldcrypt.account AS a;
+COMMENT ON VIEW fieldcrypt.accounts IS 'accounts and their states';
+COMMENT ON COLUMN fieldcrypt.accounts.account IS 'id, as the application knows it';
+COMMENT ON COLUMN fieldcrypt.accounts.state IS 'active or disabled';
+COMMENT ON COLUMN fieldcrypt.accounts.created_at IS 'when it was created';
+COMMENT ON COLUMN fieldcrypt.accounts.created_by IS 'session user who created it';
+COMMENT ON COLUMN fieldcrypt.accounts.changed_at IS 'when its state was last changed';
+COMMENT ON COLUMN fieldcrypt.accounts.changed_by IS 'session user who last changed its state';
+
+CREATE VIEW fieldcrypt.fields AS
+    SELECT f.name, f.label, f.suite, f.search, f.normalizer, f.mask, f.hidden, f.padding,
+        f.created_at, f.created_by, f.changed_at, f.changed_by
+    FROM fieldcrypt.field AS f;
+COMMENT ON VIEW fieldcrypt.fields IS 'fields and their policies';
+COMMENT ON COLUMN fieldcrypt.fields.name IS 'name, such as lead.ssn';
+COMMENT ON COLUMN fieldcrypt.fields.label IS 'what to call it in front of users';
+COMMENT ON COLUMN fieldcrypt.fields.suite IS 'how new values are encrypted';
+COMMENT ON COLUMN fieldcrypt.fields.search IS 'search kinds: exact, or none';
+COMMENT ON COLUMN fieldcrypt.fields.normalizer IS 'what a value is reduced to before it becomes a token';
+COMMENT ON COLUMN fieldcrypt.fields.mask IS 'what a role with mask, but without decrypt, sees';
+COMMENT ON COLUMN fieldcrypt.fields.hidden IS 'what a role without any right sees';
+COMMENT ON COLUMN fieldcrypt.fields.padding IS 'bucket to which new values are padded, in bytes, or none';
+COMMENT ON COLUMN fieldcrypt.fields.created_at IS 'when it was created';
+COMMENT ON COLUMN fieldcrypt.fields.created_by IS 'session user who created it';
+COMMENT ON COLUMN fieldcrypt.fields.changed_at IS 'when its policy was last changed';
+COMMENT ON COLUMN fieldcrypt.fields.changed_by IS 'session user who last changed its policy';
+
+CREATE VIEW fieldcrypt.keys AS
+    SELECT k.key_id, k.account, k.purpose, k.version, k.state, k.wrapped_by AS root_key,
+        k.created_at, k.created_by
+    FROM fieldcrypt.account_key AS k;
+COMMENT ON VIEW fieldcrypt.keys IS 'keys of the accounts, without their bytes';
+COMMENT ON COLUMN fieldcrypt.keys.key_id IS 'id, as it stands in envelopes';
+COMMENT ON COLUMN fieldcrypt.keys.account IS 'account that it belongs to';
+COMMENT ON COLUMN fieldcrypt.keys.purpose IS 'wrapping, data, index or transit';
+COMMENT ON COLUMN fieldcrypt.keys.version IS 'version within account and purpose';
+COMMENT ON COLUMN fieldcrypt.keys.state IS 'pre-active, active, decrypt-only, disabled or destroyed';
+COMMENT ON COLUMN fieldcrypt.keys.root_key IS 'root key that wrapped a wrapping key';
+COMMENT ON COLUMN fieldcrypt.keys.created_at IS 'when it was made';
+COMMENT ON COLUMN fieldcrypt.keys.created_by IS 'session user who made it';
+
+CREATE VIEW fieldcrypt.access AS
+    SELECT g.role, g.account, g.field, g.privileges, g.granted_at, g.granted_by
+    FROM fieldcrypt.access_grant AS g;
+COMMENT ON VIEW fieldcrypt.access IS 'who may do what with which field of which account';
+COMMENT ON COLUMN fieldcrypt.access.role IS 'role that holds the privileges';
+COMMENT ON COLUMN fieldcrypt.access.account IS 'account, or * for all';
+COMMENT ON COLUMN fieldcrypt.access.field IS 'field, prefix.*, or * for all';
+COMMENT ON COLUMN fieldcrypt.access.privileges IS 'encrypt, search, mask, decrypt';
+COMMENT ON COLUMN fieldcrypt.access.granted_at IS 'when it was last changed';
+COMMENT ON COLUMN fieldcrypt.access.granted_by IS 'session user who last changed it';
+
+-- the arguments of a trigger are stored with a zero byte behind each
+CREATE VIEW fieldcrypt.protected AS
+    SELECT t.tgrelid::pg_catalog.regclass AS relation,
+        pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1) AS account_column,
+        pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 2) AS on_mismatch,
+        t.tgenabled OPERATOR(pg_catalog.<>) 'D' AS enabled
+    FROM pg_catalog.pg_trigger AS t
+    WHERE t.tgfoid OPERATOR(pg_catalog.=) 'fieldcrypt.hold_account()'::pg_catalog.regprocedure;
+COMMENT ON VIEW fieldcrypt.protected IS 'tables whose encrypted values are held to their row''s account';
+COMMENT ON COLUMN fieldcrypt.protected.relation IS 'table, or partition';
+COMMENT ON COLUMN fieldcrypt.protected.account_column IS 'column that names the row''s account';
+COMMENT ON COLUMN fieldcrypt.protected.on_mismatch IS 'what happens to a value of another account: refuse or rebind';
+COMMENT ON COLUMN fieldcrypt.protected.enabled IS 'whether the trigger is enabled';

@@ -1,0 +1,169 @@
+//! Fields and their policies.
+
+use fieldcrypt_core::field::{FieldId, check_field_name};
+use fieldcrypt_core::mask::Mask;
+use fieldcrypt_core::normalize::Normalizer;
+use fieldcrypt_core::padding::Padding;
+use fieldcrypt_core::suite::Suite;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{Spi, pg_extern};
+
+use crate::access::roles::{ADMIN, require_role};
+use crate::call::{Answer, Call};
+use crate::catalog::field::{By, Field};
+use crate::catalog::write;
+use crate::error::{Error, Result};
+
+type Answered = std::result::Result<Answer, ErrorReport>;
+
+fn done() -> Answered {
+    Ok(Answer::datum(pg_sys::Datum::null()))
+}
+
+/// Fails unless `value` is one of `known`.
+fn one_of<'a>(
+    name: &'static str,
+    value: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Result<()> {
+    let known: Vec<_> = known.into_iter().collect();
+    if known.contains(&value) {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument { name, hint: format!("It is one of: {}.", known.join(", ")) })
+}
+
+fn check_suite(value: &str) -> Result<()> {
+    one_of("suite", value, Suite::ALL.map(Suite::name))
+}
+
+fn check_normalizer(value: &str) -> Result<()> {
+    one_of("normalizer", value, Normalizer::ALL.map(Normalizer::name))
+}
+
+fn check_mask(value: &str) -> Result<()> {
+    one_of("mask", value, Mask::ALL.map(Mask::name).into_iter().chain(["none"]))
+}
+
+fn check_hidden(value: &str) -> Result<()> {
+    one_of("hidden", value, ["mask", "ciphertext"])
+}
+
+fn check_padding(value: &str) -> Result<()> {
+    one_of("padding", value, Padding::ALL.map(Padding::name))
+}
+
+/// `create_field(name, search, normalizer, mask, hidden, padding, suite, label)`
+#[pg_extern(sql = false)]
+fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    require_role(ADMIN)?;
+    let name = call.optional_text(0)?.unwrap_or_default();
+    check_field_name(&name).map_err(|error| Error::Name("field", error))?;
+    let search = call.texts(1)?.unwrap_or_default();
+    for kind in &search {
+        one_of("search", kind, ["exact"])?;
+    }
+    let text = |index, default: &str| {
+        Ok::<_, Error>(call.optional_text(index)?.map_or_else(|| default.to_owned(), Into::into))
+    };
+    let normalizer = text(2, Normalizer::None.name())?;
+    check_normalizer(&normalizer)?;
+    let mask = text(3, "none")?;
+    check_mask(&mask)?;
+    let hidden = text(4, "mask")?;
+    check_hidden(&hidden)?;
+    let padding = text(5, Padding::None.name())?;
+    check_padding(&padding)?;
+    let suite = text(6, Suite::Xaes256Gcm.name())?;
+    check_suite(&suite)?;
+    let label = call.optional_text(7)?;
+
+    let id = FieldId::of(&name);
+    if Field::find(By::Name(&name))?.is_some() {
+        return Err(Error::FieldExists(name.into_owned()).into());
+    }
+    if let Some(other) = Field::find(By::Handle(id.handle()))? {
+        return Err(Error::FieldHandle(name.into_owned(), other.name).into());
+    }
+    write::run(
+        "INSERT INTO fieldcrypt.field \
+         (name, field_id, handle, label, suite, search, normalizer, mask, hidden, padding) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, NULLIF($8, 'none'), $9, $10)",
+        &[
+            name.as_ref().into(),
+            id.0.cast_signed().into(),
+            id.handle().into(),
+            label.as_deref().into(),
+            suite.as_str().into(),
+            search.into(),
+            normalizer.as_str().into(),
+            mask.as_str().into(),
+            hidden.as_str().into(),
+            padding.as_str().into(),
+        ],
+    )?;
+    done()
+}
+
+/// `alter_field(name, mask, hidden, padding, suite, label)`: what is safe to change, since values
+/// that are stored stay readable and searchable. NULL leaves as it is.
+#[pg_extern(sql = false)]
+fn alter_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    require_role(ADMIN)?;
+    let name = call.optional_text(0)?.unwrap_or_default();
+    Field::require(By::Name(&name))?;
+    let checks: [fn(&str) -> Result<()>; 4] = [check_mask, check_hidden, check_padding, check_suite];
+    for (index, check) in checks.iter().enumerate() {
+        if let Some(value) = call.optional_text(index + 1)? {
+            check(&value)?;
+        }
+    }
+    write::run(
+        "UPDATE fieldcrypt.field SET \
+         mask = CASE WHEN $2 IS NULL THEN mask ELSE NULLIF($2, 'none') END, \
+         hidden = COALESCE($3, hidden), padding = COALESCE($4, padding), \
+         suite = COALESCE($5, suite), label = COALESCE($6, label), \
+         changed_at = pg_catalog.now(), changed_by = session_user \
+         WHERE name OPERATOR(pg_catalog.=) $1",
+        &[
+            name.as_ref().into(),
+            call.optional_text(1)?.as_deref().into(),
+            call.optional_text(2)?.as_deref().into(),
+            call.optional_text(3)?.as_deref().into(),
+            call.optional_text(4)?.as_deref().into(),
+            call.optional_text(5)?.as_deref().into(),
+        ],
+    )?;
+    done()
+}
+
+/// `drop_field(name)`: refused while a column or a domain is of the field. Grants that name it are
+/// dropped with it.
+#[pg_extern(sql = false)]
+fn drop_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    require_role(ADMIN)?;
+    let name = call.text(0)?;
+    let field = Field::require(By::Name(&name))?;
+    let user = Spi::get_one_with_args::<String>(
+        "SELECT used_by FROM fieldcrypt.uses_of_field($1) AS used_by LIMIT 1",
+        &[field.id.handle().into()],
+    );
+    match user {
+        Ok(Some(user)) => return Err(Error::FieldInUse(field.name, user).into()),
+        Ok(None) | Err(pgrx::spi::Error::InvalidPosition) => {}
+        Err(_) => return Err(Error::Catalog("uses of a field").into()),
+    }
+    write::run(
+        "DELETE FROM fieldcrypt.access_grant WHERE field OPERATOR(pg_catalog.=) $1",
+        &[name.as_ref().into()],
+    )?;
+    write::run(
+        "DELETE FROM fieldcrypt.field WHERE name OPERATOR(pg_catalog.=) $1",
+        &[name.as_ref().into()],
+    )?;
+    done()
+}

@@ -1,0 +1,305 @@
+//! Arguments and results of the functions that PostgreSQL calls.
+//!
+//! Invariant: which type stands at which place is what the declaration in `sql/` says; every
+//! accessor relies on that and on nothing else. STRICT functions never see NULL.
+
+use std::borrow::Cow;
+use std::ffi::CStr;
+
+use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::pg_sys::{self, Datum};
+
+use crate::encoding;
+use crate::error::Result;
+
+/// One call of a function.
+#[derive(Clone, Copy)]
+pub struct Call(pg_sys::FunctionCallInfo);
+
+impl Call {
+    /// The call that PostgreSQL is making.
+    pub fn new(fcinfo: pg_sys::FunctionCallInfo) -> Self {
+        Self(fcinfo)
+    }
+
+    /// The raw argument.
+    pub fn datum(&self, index: usize) -> Datum {
+        // SAFETY: PostgreSQL passes as many arguments as the function is declared with
+        unsafe { (*self.0).args.as_slice(index + 1)[index].value }
+    }
+
+    /// Whether the argument is NULL.
+    pub fn is_null(&self, index: usize) -> bool {
+        // SAFETY: as in `datum`
+        unsafe { (*self.0).args.as_slice(index + 1)[index].isnull }
+    }
+
+    /// The bytes of a varlena argument, detoasted.
+    pub fn bytes(&self, index: usize) -> &[u8] {
+        // SAFETY: the declaration says that this argument is a varlena, and it is not null
+        unsafe { varlena_bytes(self.datum(index)) }
+    }
+
+    /// A text argument, as UTF-8.
+    pub fn text(&self, index: usize) -> Result<Cow<'_, str>> {
+        encoding::to_utf8(self.bytes(index))
+    }
+
+    /// A text argument that may be NULL.
+    pub fn optional_text(&self, index: usize) -> Result<Option<Cow<'_, str>>> {
+        if self.is_null(index) { Ok(None) } else { self.text(index).map(Some) }
+    }
+
+    /// A text array argument that may be NULL; its NULL elements are dropped.
+    pub fn texts(&self, index: usize) -> Result<Option<Vec<String>>> {
+        if self.is_null(index) {
+            return Ok(None);
+        }
+        // SAFETY: the declaration says text[]
+        unsafe { texts(self.datum(index)) }.map(Some)
+    }
+
+    /// A cstring argument.
+    pub fn cstring(&self, index: usize) -> &CStr {
+        // SAFETY: the declaration says cstring, NUL-terminated by convention
+        unsafe { CStr::from_ptr(self.datum(index).cast_mut_ptr()) }
+    }
+
+    /// An int4 argument.
+    pub fn int(&self, index: usize) -> i32 {
+        self.datum(index).value() as i32
+    }
+
+    /// An int8 argument.
+    pub fn bigint(&self, index: usize) -> i64 {
+        self.datum(index).value() as i64
+    }
+
+    /// A pointer argument of type internal.
+    pub fn pointer<T>(&self, index: usize) -> *mut T {
+        self.datum(index).cast_mut_ptr()
+    }
+
+    /// What this place in the plan keeps from call to call; dropped with the plan. `None` where
+    /// the function is called without a plan.
+    pub fn state<T: Default>(&self) -> Option<&mut T> {
+        // SAFETY: fn_extra belongs to this function at this place: it is null or what was put
+        // there below, of the same T, since each function keeps one type of state. It lives in
+        // fn_mcxt, whose reset drops it and clears nothing that is still reachable.
+        unsafe {
+            let flinfo = (*self.0).flinfo.as_mut()?;
+            if flinfo.fn_extra.is_null() {
+                flinfo.fn_extra = pgrx::PgMemoryContexts::For(flinfo.fn_mcxt)
+                    .leak_and_drop_on_delete(T::default())
+                    .cast();
+            }
+            flinfo.fn_extra.cast::<T>().as_mut()
+        }
+    }
+}
+
+/// The bytes of a varlena, detoasted.
+///
+/// # Safety
+/// `datum` is a valid varlena that lives as long as `'a`.
+pub unsafe fn varlena_bytes<'a>(datum: Datum) -> &'a [u8] {
+    let pointer: *const pg_sys::varlena = datum.cast_mut_ptr();
+    // SAFETY: the caller says it is a varlena; a plain one is used where it lies, which saves a
+    // guarded call, and another is copied by PostgreSQL into the current memory context
+    unsafe {
+        let plain = pgrx::varatt_is_4b_u(pointer)
+            || (pgrx::varatt_is_1b(pointer) && !pgrx::varatt_is_1b_e(pointer));
+        let pointer =
+            if plain { pointer } else { pg_sys::pg_detoast_datum_packed(pointer.cast_mut()) };
+        pgrx::varlena_to_byte_slice(pointer)
+    }
+}
+
+/// The first bytes of a varlena, `length` of them if there are as many: cheaper than
+/// [`varlena_bytes`] for values that are stored out of line.
+///
+/// # Safety
+/// As for [`varlena_bytes`].
+pub unsafe fn varlena_prefix<'a>(datum: Datum, length: i32) -> &'a [u8] {
+    let pointer: *mut pg_sys::varlena = datum.cast_mut_ptr();
+    // SAFETY: the caller says it is a varlena
+    unsafe {
+        if pgrx::varatt_is_1b_e(pointer) {
+            pgrx::varlena_to_byte_slice(pg_sys::pg_detoast_datum_slice(pointer, 0, length))
+        } else {
+            varlena_bytes(datum)
+        }
+    }
+}
+
+/// The elements of an array of varlenas; `None` is NULL.
+///
+/// # Safety
+/// `datum` is an array of `element`, a varlena type of int alignment.
+pub unsafe fn array_elements(datum: Datum, element: pg_sys::Oid) -> Vec<Option<Datum>> {
+    // SAFETY: the caller's
+    unsafe { elements(datum, element, -1, pg_sys::TYPALIGN_INT) }
+}
+
+/// The elements of an array of cstrings.
+///
+/// # Safety
+/// `datum` is an array of cstring.
+pub unsafe fn cstring_elements<'a>(datum: Datum) -> Vec<&'a CStr> {
+    // SAFETY: the caller's; a cstring is NUL-terminated
+    unsafe {
+        let elements = elements(datum, pg_sys::CSTRINGOID, -2, pg_sys::TYPALIGN_CHAR);
+        elements.into_iter().flatten().map(|datum| CStr::from_ptr(datum.cast_mut_ptr())).collect()
+    }
+}
+
+/// # Safety
+/// `datum` is an array of `element`, whose length and alignment are these.
+unsafe fn elements(
+    datum: Datum,
+    element: pg_sys::Oid,
+    length: i32,
+    align: u8,
+) -> Vec<Option<Datum>> {
+    let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+    // SAFETY: the caller's; deconstruct_array makes two arrays of `count` elements
+    unsafe {
+        let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+        pg_sys::deconstruct_array(
+            array,
+            element,
+            length,
+            false,
+            align as std::ffi::c_char,
+            &mut values,
+            &mut nulls,
+            &mut count,
+        );
+        let count = usize::try_from(count).unwrap_or(0);
+        (0..count).map(|i| (!*nulls.add(i)).then(|| *values.add(i))).collect()
+    }
+}
+
+/// The elements of a text array that are not NULL, as UTF-8.
+///
+/// # Safety
+/// `datum` is an array of text.
+pub unsafe fn texts(datum: Datum) -> Result<Vec<String>> {
+    // SAFETY: the caller's; text is a varlena of int alignment
+    unsafe {
+        let elements = array_elements(datum, pg_sys::TEXTOID).into_iter().flatten();
+        elements.map(|text| Ok(encoding::to_utf8(varlena_bytes(text))?.into_owned())).collect()
+    }
+}
+
+/// A varlena being written, in the current memory context.
+pub struct NewVarlena {
+    pointer: *mut pg_sys::varlena,
+    capacity: usize,
+}
+
+impl NewVarlena {
+    /// Room for `capacity` bytes.
+    pub fn with_capacity(capacity: usize) -> Self {
+        let size = capacity + pg_sys::VARHDRSZ;
+        // SAFETY: palloc returns that much memory or raises an error
+        let pointer = unsafe { pg_sys::palloc(size) }.cast();
+        Self { pointer, capacity }
+    }
+
+    /// The room.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: `with_capacity` allocated that much behind the header; bytes need no initial
+        // value that is valid, and every user writes before it reads
+        unsafe {
+            let data = self.pointer.cast::<u8>().add(pg_sys::VARHDRSZ);
+            std::slice::from_raw_parts_mut(data, self.capacity)
+        }
+    }
+
+    /// The varlena with its first `length` bytes.
+    pub fn finish(self, length: usize) -> Datum {
+        debug_assert!(length <= self.capacity);
+        let size = length + pg_sys::VARHDRSZ;
+        // SAFETY: the pointer is the start of a varlena with room for that size
+        unsafe { pgrx::set_varsize_4b(self.pointer, size as i32) };
+        Datum::from(self.pointer)
+    }
+
+    /// A varlena of `bytes`.
+    pub fn of(bytes: &[u8]) -> Datum {
+        let mut varlena = Self::with_capacity(bytes.len());
+        varlena.bytes_mut().copy_from_slice(bytes);
+        varlena.finish(bytes.len())
+    }
+}
+
+/// What a function returns: a datum of the declared type, or NULL.
+pub struct Answer(Option<Datum>);
+
+// the macro that declares it says `Result`, which is another one here
+mod declared {
+    pgrx::impl_sql_translatable!(super::Answer, "declared in sql/");
+}
+
+impl Answer {
+    /// SQL NULL.
+    pub const NULL: Self = Self(None);
+
+    /// A datum of the declared type.
+    pub fn datum(datum: Datum) -> Self {
+        Self(Some(datum))
+    }
+
+    /// A text, given in UTF-8.
+    pub fn text(text: &str) -> Self {
+        Self(Some(encoding::from_utf8(text)))
+    }
+
+    /// A cstring of ASCII.
+    pub fn ascii_cstring(text: &str) -> Self {
+        // SAFETY: palloc returns that much memory or raises an error
+        let pointer = unsafe { pg_sys::palloc(text.len() + 1) }.cast::<u8>();
+        // SAFETY: the bytes and the NUL behind them fit into what was allocated
+        unsafe {
+            pointer.copy_from_nonoverlapping(text.as_ptr(), text.len());
+            pointer.add(text.len()).write(0);
+        }
+        Self(Some(Datum::from(pointer)))
+    }
+}
+
+impl From<bool> for Answer {
+    fn from(value: bool) -> Self {
+        Self(Some(Datum::from(value)))
+    }
+}
+
+impl From<i32> for Answer {
+    fn from(value: i32) -> Self {
+        Self(Some(Datum::from(value)))
+    }
+}
+
+impl From<i64> for Answer {
+    fn from(value: i64) -> Self {
+        Self(Some(Datum::from(value)))
+    }
+}
+
+impl From<f64> for Answer {
+    fn from(value: f64) -> Self {
+        Self(Some(Datum::from(value.to_bits())))
+    }
+}
+
+// SAFETY: the datum is of the declared type; that is this module's invariant
+unsafe impl BoxRet for Answer {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+        match self.0 {
+            // SAFETY: see above
+            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+            None => fcinfo.return_null(),
+        }
+    }
+}

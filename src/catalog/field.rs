@@ -1,0 +1,121 @@
+//! Fields and their policies.
+
+use std::fmt;
+
+use fieldcrypt_core::field::FieldId;
+use fieldcrypt_core::mask::Mask;
+use fieldcrypt_core::normalize::Normalizer;
+use fieldcrypt_core::padding::Padding;
+use fieldcrypt_core::suite::Suite;
+
+use super::objects::{Indexed, Objects};
+use super::scan::{self, Equals, Row};
+use crate::error::{Error, Result};
+
+/// What a role without any right sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hidden {
+    /// `********`.
+    Mask,
+    /// The envelope.
+    Ciphertext,
+}
+
+/// A field with its policy.
+#[derive(Clone, Debug)]
+pub struct Field {
+    pub name: String,
+    pub id: FieldId,
+    pub suite: Suite,
+    /// Whether values carry an equality token.
+    pub exact: bool,
+    pub normalizer: Normalizer,
+    pub mask: Option<Mask>,
+    pub hidden: Hidden,
+    pub padding: Padding,
+}
+
+/// How to find a field.
+#[derive(Clone, Copy, Debug)]
+pub enum By<'a> {
+    Handle(i32),
+    Id(FieldId),
+    Name(&'a str),
+}
+
+impl fmt::Display for By<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handle(handle) => write!(f, "({handle})"),
+            Self::Id(id) => write!(f, "{:016x}", id.0),
+            Self::Name(name) => write!(f, "\"{name}\""),
+        }
+    }
+}
+
+impl Field {
+    /// The field, if it exists.
+    pub fn find(by: By<'_>) -> Result<Option<Self>> {
+        let objects = Objects::get()?;
+        let (from, matching): (Indexed, _) = match by {
+            By::Handle(handle) => (objects.field_by_handle, Equals::Int(3, handle)),
+            By::Id(id) => (objects.field_by_id, Equals::Bigint(2, id.0.cast_signed())),
+            By::Name(name) => (objects.field, Equals::Text(1, name)),
+        };
+        scan::row(from, &[matching], Self::read)
+    }
+
+    /// The field.
+    pub fn require(by: By<'_>) -> Result<Self> {
+        Self::find(by)?.ok_or_else(|| Error::FieldMissing(by.to_string()))
+    }
+
+    /// The names of all fields.
+    pub fn names() -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        scan::rows(Objects::get()?.field, &[], |row| {
+            names.push(row.required_text(1)?);
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
+    fn read(row: &Row) -> Result<Self> {
+        let mask = row.text(8)?;
+        Ok(Self {
+            name: row.required_text(1)?,
+            id: FieldId(row.bigint(2)?.cast_unsigned()),
+            suite: Suite::from_name(&row.required_text(5)?).ok_or(Error::Catalog("suite"))?,
+            exact: row.texts(6)?.iter().any(|kind| kind == "exact"),
+            normalizer: Normalizer::from_name(&row.required_text(7)?)
+                .ok_or(Error::Catalog("normalizer"))?,
+            mask: mask.as_deref().map(mask_of).transpose()?,
+            hidden: match row.required_text(9)?.as_str() {
+                "mask" => Hidden::Mask,
+                "ciphertext" => Hidden::Ciphertext,
+                _ => return Err(Error::Catalog("hidden form")),
+            },
+            padding: Padding::from_name(&row.required_text(10)?).ok_or(Error::Catalog("padding"))?,
+        })
+    }
+}
+
+fn mask_of(name: &str) -> Result<Mask> {
+    Mask::from_name(name).ok_or(Error::Catalog("mask"))
+}
+
+/// What to call a field in a message: its name, or its id if the catalog does not know it.
+pub fn describe(id: FieldId) -> String {
+    match Field::find(By::Id(id)) {
+        Ok(Some(field)) => format!("\"{}\"", field.name),
+        _ => By::Id(id).to_string(),
+    }
+}
+
+/// The name or number of a type modifier for a message.
+pub fn describe_handle(handle: i32) -> String {
+    match Field::find(By::Handle(handle)) {
+        Ok(Some(field)) => format!("\"{}\"", field.name),
+        _ => By::Handle(handle).to_string(),
+    }
+}

@@ -1,0 +1,74 @@
+//! When cached keys, grants and fields stop being true.
+//!
+//! A statement trigger on each of the extension's tables sends a relcache invalidation, which
+//! reaches every session at commit, and the own session at once and again at rollback. The
+//! callback only counts; caches compare the count. So a key made in a transaction that is rolled
+//! back is forgotten, and a revoked grant stops prepared statements at their next execution.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::{pg_extern, pg_guard};
+
+use super::objects::Objects;
+use crate::backend;
+use crate::call::Answer;
+
+static GENERATION: AtomicU64 = AtomicU64::new(1);
+static STATEMENT: AtomicI64 = AtomicI64::new(0);
+static ROLES_CHANGED: AtomicBool = AtomicBool::new(false);
+
+/// Registers the callbacks.
+pub fn init() {
+    // SAFETY: called once, from _PG_init; the callbacks are guarded and allocate nothing
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), Datum::null());
+        let memberships = pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32;
+        pg_sys::CacheRegisterSyscacheCallback(memberships, Some(roles_changed), Datum::null());
+        let roles = pg_sys::SysCacheIdentifier::AUTHOID as i32;
+        pg_sys::CacheRegisterSyscacheCallback(roles, Some(roles_changed), Datum::null());
+    }
+}
+
+/// Takes in what other sessions have committed, once per statement of the client, and returns the
+/// generation of the catalog: caches of an older one are void.
+pub fn current() -> u64 {
+    let statement = backend::statement_start();
+    if STATEMENT.swap(statement, Ordering::Relaxed) != statement {
+        // SAFETY: we are inside a transaction, in a function that PostgreSQL called
+        unsafe { pg_sys::AcceptInvalidationMessages() };
+    }
+    generation()
+}
+
+/// The generation of the catalog as far as this session has heard.
+pub fn generation() -> u64 {
+    if ROLES_CHANGED.swap(false, Ordering::Relaxed) {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    }
+    GENERATION.load(Ordering::Relaxed)
+}
+
+#[pg_guard]
+extern "C-unwind" fn relation_changed(_argument: Datum, relation: Oid) {
+    let ours = relation == Oid::INVALID
+        || Objects::last_seen().is_none_or(|objects| objects.holds(relation));
+    if ours {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[pg_guard]
+extern "C-unwind" fn roles_changed(_argument: Datum, _cache: i32, _hash: u32) {
+    ROLES_CHANGED.store(true, Ordering::Relaxed);
+}
+
+/// Statement trigger of the extension's tables: tells every session.
+#[pg_extern(sql = false)]
+fn catalog_changed(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
+    if let Some(data) = crate::trigger::data(fcinfo) {
+        // SAFETY: the trigger's relation is open while the trigger runs
+        unsafe { pg_sys::CacheInvalidateRelcacheByRelid((*(*data).tg_relation).rd_id) };
+    }
+    Answer::datum(Datum::null())
+}

@@ -1,0 +1,114 @@
+//! The rows of wrapped keys.
+
+use fieldcrypt_core::key::{KeyId, Purpose};
+use fieldcrypt_core::wrap::KeyName;
+
+use super::objects::Objects;
+use super::scan::{self, Equals, Row};
+use crate::error::{Error, Result};
+
+/// The states of a key (NIST SP 800-57 part 1 section 7, in our words).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    PreActive,
+    Active,
+    DecryptOnly,
+    Disabled,
+    Destroyed,
+}
+
+impl KeyState {
+    /// Every state.
+    pub const ALL: [Self; 5] =
+        [Self::PreActive, Self::Active, Self::DecryptOnly, Self::Disabled, Self::Destroyed];
+
+    /// Its name in SQL.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PreActive => "pre-active",
+            Self::Active => "active",
+            Self::DecryptOnly => "decrypt-only",
+            Self::Disabled => "disabled",
+            Self::Destroyed => "destroyed",
+        }
+    }
+
+    /// Whether new values may be sealed, or tokens made.
+    pub const fn may_encrypt(self) -> bool {
+        matches!(self, Self::Active)
+    }
+
+    /// Whether values may be opened.
+    pub const fn may_decrypt(self) -> bool {
+        matches!(self, Self::Active | Self::DecryptOnly)
+    }
+}
+
+/// A wrapped key, as it is stored.
+#[derive(Clone, Debug)]
+pub struct StoredKey {
+    pub id: KeyId,
+    pub account: String,
+    pub purpose: Purpose,
+    pub version: u32,
+    pub state: KeyState,
+    pub wrapped: Vec<u8>,
+    /// The root that wrapped it, of a wrapping key; others are wrapped by the account's.
+    pub wrapped_by: Option<String>,
+    pub check_value: Vec<u8>,
+}
+
+impl StoredKey {
+    /// What is authenticated with the key.
+    pub fn name(&self) -> KeyName<'_> {
+        KeyName {
+            account: &self.account,
+            purpose: self.purpose,
+            version: self.version,
+            id: self.id,
+        }
+    }
+
+    /// The key of that id, if there is one.
+    pub fn find(id: KeyId) -> Result<Option<Self>> {
+        let matching = [Equals::Bigint(1, id.number().cast_signed())];
+        scan::row(Objects::get()?.account_key, &matching, Self::read)
+    }
+
+    /// The newest key of an account and purpose that may be used to encrypt.
+    pub fn newest(account: &str, purpose: Purpose) -> Result<Option<Self>> {
+        let matching = [Equals::Text(2, account), Equals::Text(3, purpose.name())];
+        let mut newest: Option<Self> = None;
+        scan::rows(Objects::get()?.account_key_by_account, &matching, |row| {
+            let key = Self::read(row)?;
+            let newer = newest.as_ref().is_none_or(|newest| newest.version < key.version);
+            if key.state.may_encrypt() && newer {
+                newest = Some(key);
+            }
+            Ok(())
+        })?;
+        Ok(newest)
+    }
+
+    fn read(row: &Row) -> Result<Self> {
+        let state = row.required_text(5)?;
+        Ok(Self {
+            id: KeyId::new(row.bigint(1)?.cast_unsigned()).ok_or(Error::Catalog("key id"))?,
+            account: row.required_text(2)?,
+            purpose: Purpose::from_name(&row.required_text(3)?).ok_or(Error::Catalog("purpose"))?,
+            version: u32::try_from(row.int(4)?).map_err(|_| Error::Catalog("key version"))?,
+            state: KeyState::ALL
+                .into_iter()
+                .find(|known| known.name() == state)
+                .ok_or(Error::Catalog("state of a key"))?,
+            wrapped: row.bytes(6)?,
+            wrapped_by: row.text(7)?,
+            check_value: row.bytes(8)?,
+        })
+    }
+}
+
+/// The recorded check value of a root key; `None` if this database has not used it yet.
+pub fn root_check_value(name: &str) -> Result<Option<Vec<u8>>> {
+    scan::row(Objects::get()?.root_key, &[Equals::Text(1, name)], |row| row.bytes(2))
+}

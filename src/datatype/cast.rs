@@ -1,0 +1,35 @@
+//! Coercion to a column: here a value learns which field it belongs to.
+//!
+//! PostgreSQL runs these per row, so that one literal inserted a thousand times gets a thousand
+//! nonces.
+
+use pgrx::pg_extern;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+
+use super::input;
+use crate::call::{Answer, Call};
+use crate::value;
+
+/// The length coercion `(T, int4, bool)`: T to a column of T.
+#[pg_extern(sql = false)]
+fn encrypted_text_coerce(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> std::result::Result<Answer, ErrorReport> {
+    let call = Call::new(fcinfo);
+    let typmod = call.int(1);
+    if typmod < 0 {
+        return Ok(Answer::datum(call.datum(0)));
+    }
+    let assigned = value::assign(call.bytes(0), typmod)?;
+    Ok(Answer::datum(assigned.unwrap_or_else(|| call.datum(0))))
+}
+
+/// The assignment cast `(text, int4, bool)`: text to a column of T in one step.
+#[pg_extern(sql = false)]
+fn encrypted_text_from_text(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> std::result::Result<Answer, ErrorReport> {
+    let call = Call::new(fcinfo);
+    Ok(Answer::datum(input::from_text(&call.text(0)?, call.int(1))?))
+}

@@ -1,0 +1,179 @@
+//! The probe: the other side of `=` as the planner rewrites it. It makes of a plain value, sealed
+//! for transit, the token that a column's field and the session's account give it.
+//!
+//! A probe's result is a header with a token and nothing behind it: comparable, but no value that
+//! could be stored or opened.
+
+use fieldcrypt_core::envelope::{Envelope, Flags, Header, PlaintextType, is_reserved_text};
+use fieldcrypt_core::suite::Suite;
+use fieldcrypt_core::token::{self, EQUALITY_SECTION_LENGTH, Scope};
+use pgrx::pg_extern;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::{self, Datum, Oid};
+
+use crate::backend;
+use crate::call::{Answer, Call, NewVarlena, array_elements, varlena_bytes};
+use crate::catalog::field::{By, describe, describe_handle};
+use crate::catalog::objects::Objects;
+use crate::catalog::{fields, invalidation};
+use crate::encoding;
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::value;
+
+type Answered = std::result::Result<Answer, ErrorReport>;
+
+const LENGTH: usize = fieldcrypt_core::envelope::FIXED_HEADER_LENGTH + EQUALITY_SECTION_LENGTH;
+
+/// A value of the field with that handle, for comparison.
+fn of_value(bytes: &[u8], handle: i32) -> Result<Vec<u8>> {
+    // a probe of a probe, or an envelope
+    let (header, _) = Header::read(bytes)?;
+    let field = fields::require(By::Handle(handle))?;
+    if !field.exact {
+        // the reason is the same for every value of the field
+        return value::search_token("", &field, "").map(|_| Vec::new());
+    }
+    if header.field_id.handle() != handle && !header.field_id.is_none() {
+        return Err(Error::FieldsDiffer(describe_handle(handle), describe(header.field_id)));
+    }
+    if !header.flags.contains(Flags::TRANSIT) {
+        return Ok(bytes.to_vec());
+    }
+    let text = value::open_in_transit(&Envelope::parse(bytes)?)?;
+    of_text(&text, handle)
+}
+
+fn of_text(text: &str, handle: i32) -> Result<Vec<u8>> {
+    if is_reserved_text(text.as_bytes()) {
+        return Err(Error::EnvelopeRefused);
+    }
+    let field = fields::require(By::Handle(handle))?;
+    let token = value::session_account(|account| value::search_token(text, &field, account))?;
+    let section = token::equality_section(&token, field.normalizer, Scope::Account);
+    let header = Header {
+        suite: Suite::Xaes256Gcm,
+        plaintext_type: PlaintextType::Text,
+        flags: Flags::default(),
+        key_id: token.key_id,
+        field_id: field.id,
+    };
+    let mut probe = vec![0; LENGTH];
+    header.write(&section, &mut probe).ok_or(Error::Catalog("probe"))?;
+    Ok(probe)
+}
+
+/// What the probe at this place in the plan made last, and of what.
+#[derive(Default)]
+struct Last {
+    input: Vec<u8>,
+    account: String,
+    user: Oid,
+    generation: u64,
+    output: Vec<u8>,
+}
+
+/// Makes the probe of an argument, or takes the last one if nothing has changed: a filter calls it
+/// for every row.
+fn cached(call: &Call, input: &[u8], make: impl FnOnce() -> Result<Vec<u8>>) -> Result<Datum> {
+    let generation = invalidation::current();
+    let user = backend::user();
+    let Some(last) = call.state::<Last>() else { return make().map(|probe| NewVarlena::of(&probe)) };
+    let same_account =
+        guc::with_account(|account| account.unwrap_or_default() == last.account.as_str());
+    let same = last.generation == generation && last.user == user && last.input == input;
+    if !(same && same_account && !last.output.is_empty()) {
+        last.output.clear();
+        last.output = make()?;
+        last.input = input.to_vec();
+        last.account = guc::with_account(|account| account.unwrap_or_default().to_owned());
+        last.user = user;
+        last.generation = generation;
+    }
+    Ok(NewVarlena::of(&last.output))
+}
+
+#[pg_extern(sql = false)]
+fn probe(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    let (bytes, handle) = (call.bytes(0), call.int(1));
+    Ok(Answer::datum(cached(&call, bytes, || of_value(bytes, handle))?))
+}
+
+#[pg_extern(sql = false)]
+fn probe_text(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    let (bytes, handle) = (call.bytes(0), call.int(1));
+    Ok(Answer::datum(cached(&call, bytes, || of_text(&encoding::to_utf8(bytes)?, handle))?))
+}
+
+#[pg_extern(sql = false)]
+fn probe_array(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    let handle = call.int(1);
+    let element = Objects::get()?.encrypted_text;
+    Ok(Answer::datum(map_array(&call, element, |bytes| of_value(bytes, handle))?))
+}
+
+#[pg_extern(sql = false)]
+fn probe_text_array(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    let handle = call.int(1);
+    let probed = map_array(&call, pg_sys::TEXTOID, |bytes| {
+        of_text(&encoding::to_utf8(bytes)?, handle)
+    })?;
+    Ok(Answer::datum(probed))
+}
+
+/// The probes of an array's elements, NULLs kept. Cached as a whole.
+fn map_array(
+    call: &Call,
+    element: Oid,
+    make: impl Fn(&[u8]) -> Result<Vec<u8>>,
+) -> Result<Datum> {
+    let datum = call.datum(0);
+    let input = call.bytes(0);
+    cached(call, input, || {
+        // SAFETY: the declaration says an array of that element type
+        let result = unsafe { transform_array(datum, element, |bytes| {
+            make(bytes).map(|probe| NewVarlena::of(&probe))
+        })? };
+        // SAFETY: an array is a varlena
+        Ok(unsafe { varlena_bytes(result) }.to_vec())
+    })
+}
+
+/// An array of encrypted values made of another array's elements, NULLs kept.
+///
+/// # Safety
+/// `datum` is an array of `element`, a varlena type.
+pub unsafe fn transform_array(
+    datum: Datum,
+    element: Oid,
+    make: impl Fn(&[u8]) -> Result<Datum>,
+) -> Result<Datum> {
+    let encrypted = Objects::get()?.encrypted_text;
+    // SAFETY: both are varlena types of int alignment; the new array copies its elements
+    unsafe {
+        let mut values = Vec::new();
+        let mut nulls = Vec::new();
+        for element in array_elements(datum, element) {
+            nulls.push(element.is_none());
+            let made = element.map(|element| make(varlena_bytes(element))).transpose()?;
+            values.push(made.unwrap_or(Datum::null()));
+        }
+        let (mut dimensions, mut bounds) = ([values.len() as i32], [1]);
+        let made = pg_sys::construct_md_array(
+            values.as_mut_ptr(),
+            nulls.as_mut_ptr(),
+            1,
+            dimensions.as_mut_ptr(),
+            bounds.as_mut_ptr(),
+            encrypted,
+            -1,
+            false,
+            pg_sys::TYPALIGN_INT as std::ffi::c_char,
+        );
+        Ok(Datum::from(made))
+    }
+}

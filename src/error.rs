@@ -1,0 +1,212 @@
+//! Every error that a user can see, with its SQLSTATE and a hint.
+//!
+//! Invariant: no message carries a value, a key, or a byte of either. Names of fields, accounts,
+//! roles, files and key ids are no secrets.
+
+use fieldcrypt_core::error::{FormatError, NameError, OpenError, SealError, UnwrapError};
+use fieldcrypt_core::key::KeyId;
+use pgrx::PgSqlErrorCode as Code;
+use pgrx::pg_sys::panic::ErrorReport;
+use thiserror::Error;
+
+use crate::access::Privilege;
+
+/// What went wrong.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("account \"{0}\" is {1}")]
+    AccountClosed(String, &'static str),
+    #[error("account \"{0}\" already exists")]
+    AccountExists(String),
+    #[error("value belongs to another account")]
+    AccountMismatch,
+    #[error("account \"{0}\" does not exist")]
+    AccountMissing(String),
+    #[error("no account is set for this session")]
+    AccountUnset,
+    #[error("field \"{field}\" cannot be searched")]
+    CannotSearch { field: String, reason: &'static str },
+    #[error("invalid value for \"{name}\"")]
+    InvalidArgument { name: &'static str, hint: String },
+    #[error("invalid text")]
+    InvalidText,
+    #[error("the database encoding SQL_ASCII is not supported")]
+    Encoding,
+    #[error("encrypted values are not accepted as input from this role")]
+    EnvelopeRefused,
+    #[error("field \"{0}\" already exists")]
+    FieldExists(String),
+    #[error("fields \"{0}\" and \"{1}\" cannot both be used in typed columns")]
+    FieldHandle(String, String),
+    #[error("field \"{0}\" is in use")]
+    FieldInUse(String, String),
+    #[error("value belongs to field {0}, not to field {1}")]
+    FieldMismatch(String, String),
+    #[error("field {0} does not exist")]
+    FieldMissing(String),
+    #[error("value has no field")]
+    FieldUnset,
+    #[error("comparison of values of different fields ({0} and {1})")]
+    FieldsDiffer(String, String),
+    #[error("{0}")]
+    Format(#[from] FormatError),
+    #[error("comparison of values of different index keys of one account")]
+    IndexKeysDiffer,
+    #[error("key {id} does not exist", id = .0.number())]
+    KeyMissing(KeyId),
+    #[error("key {id} is {state}", id = .0.number(), state = .1)]
+    KeyState(KeyId, &'static str),
+    #[error("{0}")]
+    Keyring(String, &'static str),
+    #[error("invalid {0} name")]
+    Name(&'static str, #[source] NameError),
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    #[error("ORDER BY an encrypted column is not supported")]
+    OrderBy,
+    #[error("permission denied to {name} field \"{1}\" of account \"{2}\"", name = .0.name())]
+    Privilege(Privilege, String, String),
+    #[error("permission denied to grant to a role that you are in")]
+    GrantToSelf,
+    #[error("permission denied: membership in role \"{0}\" is required")]
+    Role(&'static str),
+    #[error("{0}")]
+    Seal(#[from] SealError),
+    #[error("value is in transit: it is not stored data")]
+    Transit,
+    #[error("{2} ({0} key of account \"{1}\")")]
+    Unwrap(&'static str, String, #[source] UnwrapError),
+    #[error("root key \"{0}\" is not the one that this database was set up with")]
+    WrongRoot(String),
+    #[error("no active {0} key of account \"{1}\"")]
+    NoActiveKey(&'static str, String),
+    #[error("no account has been created in this database")]
+    NoTransitKey,
+    #[error("fieldcrypt is not installed in this database")]
+    NotInstalled,
+    #[error("unexpected catalog content: {0}")]
+    Catalog(&'static str),
+}
+
+/// The result of most functions here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The SQLSTATE.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::AccountClosed(..)
+            | Self::FieldInUse(..)
+            | Self::KeyState(..)
+            | Self::NoActiveKey(..)
+            | Self::NoTransitKey => {
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
+            Self::AccountExists(_) | Self::FieldExists(_) | Self::FieldHandle(..) => {
+                Code::ERRCODE_DUPLICATE_OBJECT
+            }
+            Self::AccountMissing(_) | Self::FieldMissing(_) | Self::KeyMissing(_) => {
+                Code::ERRCODE_UNDEFINED_OBJECT
+            }
+            Self::AccountUnset | Self::Transit => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::AccountMismatch | Self::FieldMismatch(..) => Code::ERRCODE_CHECK_VIOLATION,
+            Self::InvalidText => Code::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+            Self::InvalidArgument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::Name(..) => Code::ERRCODE_INVALID_NAME,
+            Self::CannotSearch { .. }
+            | Self::FieldUnset
+            | Self::FieldsDiffer(..)
+            | Self::IndexKeysDiffer
+            | Self::OrderBy
+            | Self::Encoding => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::EnvelopeRefused
+            | Self::GrantToSelf
+            | Self::Privilege(..)
+            | Self::Role(_) => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::Format(_) => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
+            Self::Keyring(..) | Self::WrongRoot(_) => Code::ERRCODE_CONFIG_FILE_ERROR,
+            Self::Open(_) | Self::Unwrap(..) => Code::ERRCODE_DATA_CORRUPTED,
+            Self::Seal(SealError::TooLong) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::Seal(_) | Self::Catalog(_) => Code::ERRCODE_INTERNAL_ERROR,
+            Self::NotInstalled => Code::ERRCODE_UNDEFINED_OBJECT,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::AccountClosed(..) => "A key administrator can enable it: \
+                 SELECT fieldcrypt.enable_account(…).",
+            Self::AccountMismatch => "Encrypt the value under the row's account.",
+            Self::NoTransitKey | Self::AccountMissing(_) => "A key administrator creates accounts: \
+                 SELECT fieldcrypt.create_account(…).",
+            Self::AccountUnset => "SET fieldcrypt.account = '…', or SET LOCAL behind a pooler.",
+            Self::CannotSearch { reason, .. } => reason,
+            Self::InvalidArgument { hint, .. } => return Some(hint.clone()),
+            Self::Encoding => "Use a database with encoding UTF8.",
+            Self::EnvelopeRefused => "Write the plain value. Restores and replication run as a \
+                 member of the role fieldcrypt_restore.",
+            Self::FieldHandle(..) => "Choose another name.",
+            Self::FieldInUse(_, user) => return Some(format!("It is used by {user}.")),
+            Self::FieldMismatch(..) => "Decrypt it and write it to the other field: each field \
+                 has keys of its own.",
+            Self::FieldMissing(_) => "A field administrator creates fields: \
+                 SELECT fieldcrypt.create_field(…).",
+            Self::FieldUnset => "Name the field: cast to fieldcrypt.encrypted_text('…').",
+            Self::FieldsDiffer(..) => "Tokens of different fields never match.",
+            Self::IndexKeysDiffer => "Re-encrypt the older values under the account's current \
+                 index key.",
+            Self::KeyMissing(_) => "The value comes from another database, or its key rows were \
+                 not restored.",
+            Self::Keyring(_, hint) => hint,
+            Self::Name(_, NameError::Field) => "A field is named like lead.ssn: lower-case \
+                 letters, digits, underscores and dots, at most 63 bytes.",
+            Self::Name(..) => "An account has 1 to 200 bytes, no control characters, no space at \
+                 its ends, and does not begin with an asterisk.",
+            Self::OrderBy => "ORDER BY fieldcrypt.decrypt(…) sorts by the plain value.",
+            Self::Privilege(..) => "See SELECT * FROM fieldcrypt.can(…) for the reason.",
+            Self::GrantToSelf => "Another member of fieldcrypt_grantor has to grant it.",
+            Self::Transit => "Store it in a column of an encrypted type first.",
+            Self::Unwrap(..) => "The wrapped key was changed, or another key wrapped it.",
+            Self::WrongRoot(_) => "Put the original root key back into the keyring.",
+            Self::NotInstalled => "CREATE EXTENSION fieldcrypt;",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl From<Error> for ErrorReport {
+    #[track_caller]
+    fn from(error: Error) -> Self {
+        let report = Self::new(error.code(), error.to_string(), "fieldcrypt");
+        match error.hint() {
+            Some(hint) => report.set_hint(hint),
+            None => report,
+        }
+    }
+}
+
+/// Raises the error, if it is one.
+pub trait OrRaise<T> {
+    /// The value; an error is raised as a PostgreSQL error.
+    fn or_raise(self) -> T;
+}
+
+impl<T> OrRaise<T> for Result<T> {
+    #[track_caller]
+    fn or_raise(self) -> T {
+        match self {
+            Ok(value) => value,
+            Err(error) => raise(error),
+        }
+    }
+}
+
+#[cold]
+#[track_caller]
+fn raise(error: Error) -> ! {
+    ErrorReport::from(error).report(pgrx::PgLogLevel::ERROR);
+    unreachable!("a report of level ERROR does not return")
+}

@@ -1,0 +1,9 @@
+//! What is hooked into the backend. A session in which the library is not loaded yet does without:
+//! comparison then raises where a hook would have helped.
+
+mod planner;
+
+/// Installs the hooks.
+pub fn init() {
+    planner::init();
+}

@@ -1,0 +1,366 @@
+//! The planner hook: for the comparisons that have no support function (`IN (list)`, `= ANY`,
+//! `IS DISTINCT FROM`, NULLIF), and to refuse an ORDER BY whose order would mean nothing.
+
+use pgrx::pg_guard;
+use pgrx::pg_sys::{self, Datum, List, Node, NodeTag, Query};
+
+use crate::call::array_elements;
+use crate::catalog::field::By;
+use crate::catalog::fields;
+use crate::catalog::objects::{Objects, Operator};
+use crate::compat;
+use crate::datatype::support;
+use crate::error::{Error, OrRaise, Result};
+use crate::value;
+
+static mut PREVIOUS: pg_sys::planner_hook_type = None;
+
+/// `IN` lists up to this length become an OR of `=`, which also hash indexes can answer.
+const LONGEST_OR: usize = 100;
+
+pub fn init() {
+    // SAFETY: called once, from _PG_init, before any query is planned
+    unsafe {
+        PREVIOUS = pg_sys::planner_hook;
+        pg_sys::planner_hook = Some(plan);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn plan(
+    query: *mut Query,
+    text: *const std::ffi::c_char,
+    options: i32,
+    parameters: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: the planner owns the query and may change it; the previous hook or the standard
+    // planner gets what it would have got
+    unsafe {
+        let query = match Objects::get() {
+            Ok(objects) => prepare(&objects, query).or_raise(),
+            Err(_) => query,
+        };
+        match PREVIOUS {
+            Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                previous(query, text, options, parameters)
+            }),
+            None => pg_sys::standard_planner(query, text, options, parameters),
+        }
+    }
+}
+
+/// What the walk over a query has to report. Errors are kept: a walker is called by C.
+struct Walk<'a> {
+    objects: &'a Objects,
+    rewrite: bool,
+    error: Option<Error>,
+}
+
+/// # Safety
+/// `query` is a valid query.
+unsafe fn prepare(objects: &Objects, query: *mut Query) -> Result<*mut Query> {
+    let mut walk = Walk { objects, rewrite: false, error: None };
+    let context = (&raw mut walk).cast();
+    // SAFETY: the walker gets its own context; the mutator copies what it changes
+    unsafe {
+        look(query.cast(), context);
+        if let Some(error) = walk.error {
+            return Err(error);
+        }
+        if !walk.rewrite {
+            return Ok(query);
+        }
+        let rewritten = rewrite(query.cast(), context);
+        walk.error.map_or(Ok(rewritten.cast()), Err)
+    }
+}
+
+/// The operators and arguments of a comparison that has no support function.
+///
+/// # Safety
+/// `node` is a valid node.
+unsafe fn comparison_parts(node: *mut Node) -> Option<(pg_sys::Oid, *mut List)> {
+    // SAFETY: the tag says which struct it is
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_ScalarArrayOpExpr => {
+                let array = node.cast::<pg_sys::ScalarArrayOpExpr>();
+                Some(((*array).opno, (*array).args))
+            }
+            // both are declared as OpExpr
+            NodeTag::T_DistinctExpr | NodeTag::T_NullIfExpr => {
+                let operator = node.cast::<pg_sys::OpExpr>();
+                Some(((*operator).opno, (*operator).args))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Which of our operators, as one of `T op T`.
+fn ours(objects: &Objects, operator: pg_sys::Oid) -> Option<Operator> {
+    let one_of = |operators: [Operator; 3]| operators.iter().any(|o| o.oid == operator);
+    if one_of([objects.equal, objects.equal_text, objects.text_equal]) {
+        Some(objects.equal)
+    } else if one_of([objects.not_equal, objects.not_equal_text, objects.text_not_equal]) {
+        Some(objects.not_equal)
+    } else {
+        None
+    }
+}
+
+/// Looks for what has to be rewritten or refused.
+#[pg_guard]
+unsafe extern "C-unwind" fn look(node: *mut Node, context: *mut std::ffi::c_void) -> bool {
+    if node.is_null() {
+        return false;
+    }
+    // SAFETY: the context is the one that `prepare` passes; the tag says which struct a node is
+    unsafe {
+        let walk = &mut *context.cast::<Walk<'_>>();
+        if (*node).type_ == NodeTag::T_Query {
+            if let Err(error) = check_query(walk.objects, node.cast()) {
+                walk.error = Some(error);
+                return true;
+            }
+            return pg_sys::query_tree_walker(node.cast(), Some(look), context, 0);
+        }
+        if (*node).type_ == NodeTag::T_Aggref
+            && let Err(error) = check_aggregate(walk.objects, node.cast())
+        {
+            walk.error = Some(error);
+            return true;
+        }
+        if let Some((operator, _)) = comparison_parts(node) {
+            walk.rewrite |= ours(walk.objects, operator).is_some();
+        }
+        pg_sys::expression_tree_walker(node, Some(look), context)
+    }
+}
+
+/// Rewrites what `look` found.
+#[pg_guard]
+unsafe extern "C-unwind" fn rewrite(
+    node: *mut Node,
+    context: *mut std::ffi::c_void,
+) -> *mut Node {
+    if node.is_null() {
+        return node;
+    }
+    // SAFETY: as in `look`; a mutator returns a node of its own or a copy
+    unsafe {
+        if (*node).type_ == NodeTag::T_Query {
+            return compat::query_tree_mutator(node.cast(), rewrite, context).cast();
+        }
+        let copy = compat::expression_tree_mutator(node, rewrite, context);
+        let walk = &mut *context.cast::<Walk<'_>>();
+        match comparison_parts(copy) {
+            Some((operator, arguments)) if walk.error.is_none() => {
+                match ours(walk.objects, operator) {
+                    Some(operator) => match replace(walk.objects, copy, operator, arguments) {
+                        Ok(replaced) => replaced,
+                        Err(error) => {
+                            walk.error = Some(error);
+                            copy
+                        }
+                    },
+                    None => copy,
+                }
+            }
+            _ => copy,
+        }
+    }
+}
+
+/// # Safety
+/// `node` is a comparison of ours with those arguments, and may be changed.
+unsafe fn replace(
+    objects: &Objects,
+    node: *mut Node,
+    operator: Operator,
+    arguments: *mut List,
+) -> Result<*mut Node> {
+    // SAFETY: the caller's; a comparison has two arguments
+    unsafe {
+        let left: *mut Node = pg_sys::list_nth(arguments, 0).cast();
+        let mut right: *mut Node = pg_sys::list_nth(arguments, 1).cast();
+        let is_array = (*node).type_ == NodeTag::T_ScalarArrayOpExpr;
+        if is_array {
+            // a list of constants becomes one, which can be sealed
+            right = pg_sys::eval_const_expressions(std::ptr::null_mut(), right);
+        }
+        let Some((left, right)) = support::probe_pair(objects, left, right)? else {
+            return Ok(node);
+        };
+        if is_array && let Some(alternatives) = as_or(objects, node, left, right)? {
+            return Ok(alternatives);
+        }
+        let arguments = pg_sys::lappend(std::ptr::null_mut(), left.cast());
+        let arguments = pg_sys::lappend(arguments, right.cast());
+        if is_array {
+            let array = node.cast::<pg_sys::ScalarArrayOpExpr>();
+            (*array).opno = operator.oid;
+            (*array).opfuncid = operator.function;
+            (*array).args = arguments;
+        } else {
+            let pair = node.cast::<pg_sys::OpExpr>();
+            (*pair).opno = operator.oid;
+            (*pair).opfuncid = operator.function;
+            (*pair).args = arguments;
+        }
+        Ok(node)
+    }
+}
+
+/// `column IN (constants)` as an OR of `=`; `None` where it is something else.
+///
+/// # Safety
+/// `node` is a ScalarArrayOpExpr, `right` the probe of its array.
+unsafe fn as_or(
+    objects: &Objects,
+    node: *mut Node,
+    left: *mut Node,
+    right: *mut Node,
+) -> Result<Option<*mut Node>> {
+    // SAFETY: the caller's; the constant is an array of an encrypted type
+    unsafe {
+        let of_column = (*left).type_ == NodeTag::T_Var;
+        if !of_column
+            || !(*node.cast::<pg_sys::ScalarArrayOpExpr>()).useOr
+            || ours(objects, (*node.cast::<pg_sys::ScalarArrayOpExpr>()).opno)
+                .is_none_or(|operator| operator.oid != objects.equal.oid)
+        {
+            return Ok(None);
+        }
+        let array: *mut Node = pg_sys::list_nth((*right.cast::<pg_sys::FuncExpr>()).args, 0).cast();
+        let Some(handle) = support::field_handle(objects, left) else { return Ok(None) };
+        if (*array).type_ != NodeTag::T_Const || (*array.cast::<pg_sys::Const>()).constisnull {
+            return Ok(None);
+        }
+        let value = (*array.cast::<pg_sys::Const>()).constvalue;
+        let elements = array_elements(value, objects.encrypted_text);
+        if !(2..=LONGEST_OR).contains(&elements.len()) {
+            return Ok(None);
+        }
+        let mut clauses = std::ptr::null_mut();
+        for element in elements {
+            let constant = pg_sys::makeConst(
+                objects.encrypted_text,
+                -1,
+                pg_sys::Oid::INVALID,
+                -1,
+                element.unwrap_or(Datum::null()),
+                element.is_none(),
+                false,
+            );
+            let Some(probe) = support::probe(objects, constant.cast(), handle)? else { continue };
+            let left = pg_sys::copyObjectImpl(left.cast()).cast();
+            let clause = support::comparison(objects.equal, left, probe);
+            clauses = pg_sys::lappend(clauses, clause.cast());
+        }
+        Ok(Some(pg_sys::makeBoolExpr(pg_sys::BoolExprType::OR_EXPR, clauses, -1).cast()))
+    }
+}
+
+/// Refuses what would silently mean nothing: an order by token, and grouping of values that have
+/// no token.
+///
+/// # Safety
+/// `query` is a valid query.
+unsafe fn check_query(objects: &Objects, query: *mut Query) -> Result<()> {
+    // SAFETY: the caller's
+    unsafe {
+        let targets = (*query).targetList;
+        // DISTINCT ON (x) … ORDER BY x names the groups, whose order nobody asked for
+        let distinct_on =
+            if (*query).hasDistinctOn { (*query).distinctClause } else { std::ptr::null_mut() };
+        check_order(objects, (*query).sortClause, targets, distinct_on)?;
+        check_groups(objects, (*query).groupClause, targets)?;
+        check_groups(objects, (*query).distinctClause, targets)?;
+        for window in elements::<pg_sys::WindowClause>((*query).windowClause) {
+            check_order(objects, (*window).orderClause, targets, std::ptr::null_mut())?;
+            check_groups(objects, (*window).partitionClause, targets)?;
+        }
+        Ok(())
+    }
+}
+
+/// # Safety
+/// `aggregate` is a valid aggregate call.
+unsafe fn check_aggregate(objects: &Objects, aggregate: *mut pg_sys::Aggref) -> Result<()> {
+    // SAFETY: the caller's
+    unsafe {
+        let targets = (*aggregate).args;
+        check_order(objects, (*aggregate).aggorder, targets, (*aggregate).aggdistinct)?;
+        check_groups(objects, (*aggregate).aggdistinct, targets)
+    }
+}
+
+/// # Safety
+/// `clauses` are SortGroupClauses over `targets`; `except` is null or such a list.
+unsafe fn check_order(
+    objects: &Objects,
+    clauses: *mut List,
+    targets: *mut List,
+    except: *mut List,
+) -> Result<()> {
+    // SAFETY: the caller's
+    unsafe {
+        for clause in elements::<pg_sys::SortGroupClause>(clauses) {
+            let excepted = elements::<pg_sys::SortGroupClause>(except)
+                .any(|group| (*group).tleSortGroupRef == (*clause).tleSortGroupRef);
+            if !excepted && encrypted_target(objects, clause, targets).is_some() {
+                return Err(Error::OrderBy);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// # Safety
+/// As for `check_order`.
+unsafe fn check_groups(objects: &Objects, clauses: *mut List, targets: *mut List) -> Result<()> {
+    // SAFETY: the caller's
+    unsafe {
+        for clause in elements::<pg_sys::SortGroupClause>(clauses) {
+            let Some(node) = encrypted_target(objects, clause, targets) else { continue };
+            if let Some(handle) = support::field_handle(objects, node)
+                && let Some(field) = fields::find(By::Handle(handle))?
+                && !field.exact
+            {
+                return value::search_token("", &field, "").map(|_| ());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The expression that a clause is about, if it is of an encrypted type.
+///
+/// # Safety
+/// As for `check_order`.
+unsafe fn encrypted_target(
+    objects: &Objects,
+    clause: *mut pg_sys::SortGroupClause,
+    targets: *mut List,
+) -> Option<*mut Node> {
+    // SAFETY: the caller's
+    unsafe {
+        let target = pg_sys::get_sortgroupclause_tle(clause, targets);
+        let node: *mut Node = (*target).expr.cast();
+        let base = pg_sys::getBaseType(pg_sys::exprType(node));
+        (base == objects.encrypted_text).then_some(node)
+    }
+}
+
+/// The elements of a list of pointers.
+///
+/// # Safety
+/// `list` is null or a valid list of `T`, and is not changed meanwhile.
+unsafe fn elements<T>(list: *mut List) -> impl Iterator<Item = *mut T> {
+    // SAFETY: the caller's
+    unsafe {
+        let length = if list.is_null() { 0 } else { (*list).length };
+        (0..length).map(move |i| pg_sys::list_nth(list, i).cast())
+    }
+}

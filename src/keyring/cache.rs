@@ -1,0 +1,238 @@
+//! The keys that this session has set up: field keys and token keys, the least recently used
+//! dropped first, all dropped when the catalog changes, each unwrapped again after its lifetime.
+//!
+//! Invariant: the state of key and account is checked here, where the key is handed out, so that
+//! no caller can forget it.
+
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+
+use fieldcrypt_core::field::{DATABASE_ACCOUNT, FieldId};
+use fieldcrypt_core::key::{KeyId, Purpose};
+use fieldcrypt_core::seal::FieldKey;
+use fieldcrypt_core::suite::Suite;
+use fieldcrypt_core::token::TokenKey;
+use lru::LruCache;
+use pgrx::pg_sys::Oid;
+
+use super::locked::Locked;
+use super::unwrap::unwrap_account_key;
+use crate::access::{Privilege, Privileges, rights};
+use crate::backend;
+use crate::catalog::field::{By, Field};
+use crate::catalog::key::StoredKey;
+use crate::catalog::{account, fields, invalidation};
+use crate::error::{Error, Result};
+use crate::guc;
+
+/// A field key that is set up, with what is needed to use it.
+pub struct OpenKey {
+    pub key: Locked<FieldKey>,
+    pub account: Rc<str>,
+    /// `None` for the transit key, which has no policy.
+    pub field: Option<Rc<Field>>,
+    loaded: i64,
+    privileges: Cell<(Oid, Privileges)>,
+}
+
+impl OpenKey {
+    /// The privileges of the current user on this field of this account.
+    pub fn privileges(&self) -> Result<Privileges> {
+        let user = backend::user();
+        let (known, privileges) = self.privileges.get();
+        if known == user {
+            return Ok(privileges);
+        }
+        let Some(field) = &self.field else { return Ok(Privileges::default()) };
+        let privileges = rights::of(user, &self.account, &field.name)?;
+        self.privileges.set((user, privileges));
+        Ok(privileges)
+    }
+
+    /// Fails unless the current user has the privilege.
+    pub fn require(&self, privilege: Privilege) -> Result<()> {
+        if self.privileges()?.contains(privilege) {
+            return Ok(());
+        }
+        let field = self.field.as_ref().map_or_else(String::new, |field| field.name.clone());
+        Err(Error::Privilege(privilege, field, self.account.to_string()))
+    }
+}
+
+/// A token key that is set up.
+pub struct TokenHandle {
+    pub key: Locked<TokenKey>,
+    loaded: i64,
+}
+
+#[derive(Clone)]
+enum Entry {
+    Field(Rc<OpenKey>),
+    Token(Rc<TokenHandle>),
+}
+
+/// A key, the field, and the suite: 0 for token keys.
+type Place = (KeyId, FieldId, u8);
+
+/// The keys with which an account encrypts now.
+struct Newest {
+    data: KeyId,
+    index: KeyId,
+}
+
+struct Cache {
+    generation: u64,
+    keys: LruCache<Place, Entry>,
+    newest: LruCache<String, Rc<Newest>>,
+    owners: LruCache<KeyId, Rc<str>>,
+    transit: Option<KeyId>,
+}
+
+thread_local! {
+    static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
+}
+
+/// The cache, empty if the catalog has changed. `work` must not reach into the cache again.
+fn with_cache<T>(work: impl FnOnce(&mut Cache) -> T) -> T {
+    let generation = invalidation::current();
+    let capacity = NonZeroUsize::new(guc::key_cache_size()).unwrap_or(NonZeroUsize::MIN);
+    CACHE.with_borrow_mut(|slot| {
+        let cache = slot.get_or_insert_with(|| Cache {
+            generation,
+            keys: LruCache::new(capacity),
+            newest: LruCache::new(capacity),
+            owners: LruCache::new(capacity),
+            transit: None,
+        });
+        if cache.generation != generation {
+            cache.generation = generation;
+            cache.keys.clear();
+            cache.newest.clear();
+            cache.owners.clear();
+            cache.transit = None;
+        }
+        if cache.keys.cap() != capacity {
+            cache.keys.resize(capacity);
+            cache.newest.resize(capacity);
+            cache.owners.resize(capacity);
+        }
+        work(cache)
+    })
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+/// How many keys are set up, and of how many at most.
+pub fn occupancy() -> (usize, usize) {
+    with_cache(|cache| (cache.keys.len(), cache.keys.cap().get()))
+}
+
+fn is_fresh(loaded: i64) -> bool {
+    let lifetime = i64::try_from(guc::key_lifetime().as_micros()).unwrap_or(i64::MAX);
+    backend::statement_start().saturating_sub(loaded) < lifetime
+}
+
+/// The key that sealed a value, to open it.
+pub fn to_open(id: KeyId, field_id: FieldId, suite: Suite) -> Result<Rc<OpenKey>> {
+    let place = (id, field_id, suite.number());
+    let cached = with_cache(|cache| cache.keys.get(&place).cloned());
+    if let Some(Entry::Field(key)) = cached
+        && is_fresh(key.loaded)
+    {
+        return Ok(key);
+    }
+    let stored = StoredKey::find(id)?.ok_or(Error::KeyMissing(id))?;
+    let transit = match stored.purpose {
+        Purpose::Data => false,
+        Purpose::Transit => true,
+        _ => return Err(Error::KeyMissing(id)),
+    };
+    if !transit {
+        account::require_active(&stored.account)?;
+    }
+    if !stored.state.may_decrypt() {
+        return Err(Error::KeyState(id, stored.state.name()));
+    }
+    let field = if transit { None } else { Some(fields::require(By::Id(field_id))?) };
+    let secret = unwrap_account_key(&stored)?;
+    let key =
+        FieldKey::derive(&secret, id, stored.purpose, &stored.account, suite, field_id);
+    let key = Rc::new(OpenKey {
+        key: Locked::new(key),
+        account: stored.account.into(),
+        field,
+        loaded: backend::statement_start(),
+        privileges: Cell::new((Oid::INVALID, Privileges::default())),
+    });
+    with_cache(|cache| cache.keys.put(place, Entry::Field(Rc::clone(&key))));
+    Ok(key)
+}
+
+/// The key with which an account seals new values of a field.
+pub fn to_seal(account: &str, field: &Field) -> Result<Rc<OpenKey>> {
+    let newest = newest(account)?;
+    to_open(newest.data, field.id, field.suite)
+}
+
+/// The key with which an account makes tokens of a field.
+pub fn to_tokenize(account: &str, field: &Field) -> Result<Rc<TokenHandle>> {
+    let id = newest(account)?.index;
+    let place = (id, field.id, 0);
+    let cached = with_cache(|cache| cache.keys.get(&place).cloned());
+    if let Some(Entry::Token(key)) = cached
+        && is_fresh(key.loaded)
+    {
+        return Ok(key);
+    }
+    let stored = StoredKey::find(id)?.ok_or(Error::KeyMissing(id))?;
+    let secret = unwrap_account_key(&stored)?;
+    let key = Rc::new(TokenHandle {
+        key: Locked::new(TokenKey::derive(&secret, id, field.id)),
+        loaded: backend::statement_start(),
+    });
+    with_cache(|cache| cache.keys.put(place, Entry::Token(Rc::clone(&key))));
+    Ok(key)
+}
+
+/// The key of values in transit, of a field or of none yet.
+pub fn transit(field_id: FieldId) -> Result<Rc<OpenKey>> {
+    let cached = with_cache(|cache| cache.transit);
+    let id = match cached {
+        Some(id) => id,
+        None => {
+            let stored = StoredKey::newest(DATABASE_ACCOUNT, Purpose::Transit)?;
+            let id = stored.ok_or(Error::NoTransitKey)?.id;
+            with_cache(|cache| cache.transit = Some(id));
+            id
+        }
+    };
+    to_open(id, field_id, Suite::Xaes256Gcm)
+}
+
+fn newest(account: &str) -> Result<Rc<Newest>> {
+    let cached = with_cache(|cache| cache.newest.get(account).cloned());
+    if let Some(newest) = cached {
+        return Ok(newest);
+    }
+    account::require_active(account)?;
+    let id = |purpose| {
+        StoredKey::newest(account, purpose)?
+            .map(|stored| stored.id)
+            .ok_or(Error::NoActiveKey(purpose.name(), account.to_owned()))
+    };
+    let newest = Rc::new(Newest { data: id(Purpose::Data)?, index: id(Purpose::Index)? });
+    with_cache(|cache| cache.newest.put(account.to_owned(), Rc::clone(&newest)));
+    Ok(newest)
+}
+
+/// The account that a key belongs to; `None` if the key is not in this database. Asks no root key.
+pub fn account_of(id: KeyId) -> Result<Option<Rc<str>>> {
+    let cached = with_cache(|cache| cache.owners.get(&id).cloned());
+    if cached.is_some() {
+        return Ok(cached);
+    }
+    let Some(stored) = StoredKey::find(id)? else { return Ok(None) };
+    let owner = Rc::<str>::from(stored.account);
+    with_cache(|cache| cache.owners.put(id, Rc::clone(&owner)));
+    Ok(Some(owner))
+}

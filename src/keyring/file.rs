@@ -1,0 +1,108 @@
+//! The keyring file: which root keys there are, and where. It holds no key bytes.
+//!
+//! ```toml
+//! [root.main]
+//! provider = "file"                   # or "env", for development
+//! path = "/etc/fieldcrypt/root.key"   # with "env": variable = "NAME"
+//! state = "current"                   # exactly one; others are "previous"
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::provider::{Provider, check_file, keyring};
+use crate::error::Result;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    root: BTreeMap<String, Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    provider: String,
+    path: Option<PathBuf>,
+    variable: Option<String>,
+    #[serde(default)]
+    state: State,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    #[default]
+    Current,
+    Previous,
+}
+
+/// What a keyring file says.
+#[derive(Debug)]
+pub struct KeyringFile {
+    pub roots: BTreeMap<String, Provider>,
+    pub current: String,
+}
+
+impl KeyringFile {
+    /// Reads the file and checks it; reads no key.
+    pub fn read(path: &Path) -> Result<Self> {
+        check_file(path, "keyring file", 0o022)?;
+        let text = fs::read_to_string(path).map_err(|_| {
+            keyring("could not read the keyring file".to_owned(), "Check its permissions.")
+        })?;
+        Self::parse(&text)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        // the parser's own message quotes the file
+        let document: Document = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            keyring(
+                format!("the keyring file is invalid at line {line}"),
+                "A root key is [root.NAME] with provider, path or variable, and state.",
+            )
+        })?;
+        let mut current = None;
+        let mut roots = BTreeMap::new();
+        for (name, entry) in document.root {
+            if entry.state == State::Current && current.replace(name.clone()).is_some() {
+                return Err(keyring(
+                    "the keyring file names more than one current root key".to_owned(),
+                    "Set state = \"previous\" on all but one.",
+                ));
+            }
+            let provider = match (entry.provider.as_str(), entry.path, entry.variable) {
+                ("file", Some(path), None) => Provider::File(path),
+                ("env", None, Some(variable)) => Provider::Environment(variable),
+                _ => {
+                    return Err(keyring(
+                        format!("the keyring file describes root key \"{name}\" wrongly"),
+                        "Use provider = \"file\" with path, or provider = \"env\" with variable.",
+                    ));
+                }
+            };
+            roots.insert(name, provider);
+        }
+        let current = current.ok_or_else(|| {
+            keyring(
+                "the keyring file names no current root key".to_owned(),
+                "Set state = \"current\" on one.",
+            )
+        })?;
+        Ok(Self { roots, current })
+    }
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+pub mod tests {
+    use super::*;
+
+    /// Why a keyring's text is refused.
+    pub fn refusal(text: &str) -> Option<String> {
+        KeyringFile::parse(text).err().map(|error| error.to_string())
+    }
+}

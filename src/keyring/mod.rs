@@ -1,0 +1,14 @@
+//! Root keys, and the keys that they unwrap.
+//!
+//! Invariants: key bytes stay in locked memory that no core dump holds ([`locked`]) and reach no
+//! SQL function. No key is made because one was missing. A root key that is not the one recorded
+//! for this database stops before anything is written.
+
+pub mod cache;
+mod file;
+mod locked;
+pub mod provider;
+mod unwrap;
+
+pub use cache::OpenKey;
+pub use unwrap::{current_root, load_in_postmaster, with_root};

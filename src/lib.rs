@@ -1,0 +1,58 @@
+//! fieldcrypt: PostgreSQL columns encrypted at rest under per-account keys, written, read and
+//! searched by ordinary SQL.
+//!
+//! The cryptography is in the crate `fieldcrypt-core`, the SQL objects are in `sql/`, and what
+//! connects them is here, one room each:
+//!
+//! - [`datatype`]: the encrypted types: input, output, coercion, comparison, search
+//! - [`value`]: sealing, opening and showing one value, with the right checked
+//! - [`keyring`]: root keys, unwrapping, and the cache of keys that are set up
+//! - [`access`]: privileges and roles
+//! - [`catalog`]: the extension's tables, and when what was read from them stops being true
+//! - [`admin`]: accounts, fields and grants, as administrators change them
+//! - [`trigger`]: the row trigger that holds values to their row's account
+//! - [`hooks`]: the planner hook
+
+mod access;
+mod admin;
+mod backend;
+mod call;
+mod catalog;
+mod compat;
+mod datatype;
+mod encoding;
+mod error;
+mod guc;
+mod hooks;
+mod keyring;
+mod trigger;
+mod value;
+
+pgrx::pg_module_magic!(name, version);
+
+pgrx::extension_sql_file!("../sql/roles.sql", name = "roles", bootstrap);
+pgrx::extension_sql_file!("../sql/tables.sql", name = "tables", requires = ["roles"]);
+pgrx::extension_sql_file!("../sql/type.sql", name = "type", requires = ["tables"]);
+pgrx::extension_sql_file!("../sql/operators.sql", name = "operators", requires = ["type"]);
+pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["operators"]);
+pgrx::extension_sql_file!("../sql/admin.sql", name = "admin", requires = ["functions"]);
+pgrx::extension_sql_file!("../sql/protect.sql", name = "protect", requires = ["admin"]);
+pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["protect"]);
+pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["views"], finalize);
+
+/// Called by PostgreSQL when it loads the library: in the postmaster with
+/// `shared_preload_libraries`, otherwise in the session that first needs it.
+#[allow(non_snake_case)]
+#[pgrx::pg_guard]
+extern "C-unwind" fn _PG_init() {
+    // a panic's backtrace would go to the client in the error's detail
+    // SAFETY: PostgreSQL's processes have one thread
+    unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+    guc::init();
+    catalog::invalidation::init();
+    hooks::init();
+    // SAFETY: a variable of the only thread
+    if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
+        keyring::load_in_postmaster();
+    }
+}

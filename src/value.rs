@@ -1,0 +1,191 @@
+//! What can be done with a value: seal it, make its token, open it, show it.
+//!
+//! Invariant: the right is checked where the key is used. A value in transit (sealed by the type's
+//! input function, which does not know the column) is opened only to become a value of a field.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use fieldcrypt_core::envelope::{self, Envelope};
+use fieldcrypt_core::error::{OpenError, SealError};
+use fieldcrypt_core::field::FieldId;
+use fieldcrypt_core::mask::HIDDEN;
+use fieldcrypt_core::padding::Padding;
+use fieldcrypt_core::random::NoncePool;
+use fieldcrypt_core::token::{self, IndexToken, Scope};
+use pgrx::pg_sys::Datum;
+use zeroize::Zeroizing;
+
+use crate::access::{Privilege, Privileges, rights};
+use crate::call::NewVarlena;
+use crate::catalog::field::{Field, Hidden, describe, describe_handle};
+use crate::encoding;
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::keyring::OpenKey;
+use crate::keyring::cache;
+use crate::backend;
+
+thread_local! {
+    static NONCES: RefCell<NoncePool> = RefCell::default();
+}
+
+fn nonce(buffer: &mut [u8]) -> std::result::Result<(), SealError> {
+    NONCES.with_borrow_mut(|pool| pool.take(backend::process(), buffer))
+}
+
+/// Seals a text as a value of a field of an account.
+pub fn seal(text: &str, field: &Field, account: &str) -> Result<Datum> {
+    let key = cache::to_seal(account, field)?;
+    key.require(Privilege::Encrypt)?;
+    let section = if field.exact { token_of(text, field, account)? } else { None };
+    let section =
+        section.map(|token| token::equality_section(&token, field.normalizer, Scope::Account));
+    write(&key, text, field.padding, section.as_ref().map_or(&[], <[u8; _]>::as_slice))
+}
+
+/// Seals a text for transit: for a field whose account is still open, or for no field yet.
+pub fn seal_in_transit(text: &str, field_id: FieldId) -> Result<Datum> {
+    write(&*cache::transit(field_id)?, text, Padding::None, &[])
+}
+
+fn write(key: &OpenKey, text: &str, padding: Padding, tokens: &[u8]) -> Result<Datum> {
+    let length = key.key.sealed_length(text.len(), padding, tokens.len())?;
+    let mut varlena = NewVarlena::with_capacity(length);
+    key.key.seal(text.as_bytes(), padding, tokens, nonce, varlena.bytes_mut())?;
+    Ok(varlena.finish(length))
+}
+
+/// The session's account; `*row*` is none.
+pub fn session_account<T>(work: impl FnOnce(&str) -> Result<T>) -> Result<T> {
+    // copied, since work may run SQL, which may change the setting
+    let account = guc::with_account(|account| account.map(str::to_owned));
+    match account {
+        Some(account) if account != guc::ACCOUNT_OF_ROW => work(&account),
+        _ => Err(Error::AccountUnset),
+    }
+}
+
+/// Makes the equality token of a text, for whoever may search.
+pub fn search_token(text: &str, field: &Field, account: &str) -> Result<IndexToken> {
+    if !field.exact {
+        return Err(Error::CannotSearch {
+            field: field.name.clone(),
+            reason: "The field was created without search => '{exact}'.",
+        });
+    }
+    rights::require(Privilege::Search, account, &field.name)?;
+    token_of(text, field, account)?.ok_or_else(|| Error::CannotSearch {
+        field: field.name.clone(),
+        reason: "Nothing of the value is left by the field's normalizer, so no token was made of \
+                 such values.",
+    })
+}
+
+fn token_of(text: &str, field: &Field, account: &str) -> Result<Option<IndexToken>> {
+    let Some(normalised) = field.normalizer.apply(text) else { return Ok(None) };
+    let key = cache::to_tokenize(account, field)?;
+    Ok(Some(key.key.equality(Scope::Account, normalised.as_bytes())))
+}
+
+/// Opens a value in transit. No right is asked: its text came from this database's own users as
+/// input, and goes nowhere but into a field, or into a token.
+pub fn open_in_transit(envelope: &Envelope<'_>) -> Result<Zeroizing<String>> {
+    if !envelope.in_transit() {
+        return Err(Error::Open(OpenError));
+    }
+    open_text(&*key_of(envelope)?, envelope)
+}
+
+/// The plain text of a value. The caller has checked the right to it.
+pub fn open_text(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new(vec![0; envelope.ciphertext().len()]);
+    let length = key.key.open(envelope, &mut bytes)?;
+    let text = std::str::from_utf8(&bytes[..length]).map_err(|_| OpenError)?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// The plain text of a value, for whoever may decrypt; otherwise an error.
+pub fn decrypt(bytes: &[u8]) -> Result<Datum> {
+    let envelope = stored(bytes)?;
+    let key = key_of(&envelope)?;
+    key.require(Privilege::Decrypt)?;
+    open(&key, &envelope)
+}
+
+/// What the current user may see of a value: plain, masked, or hidden.
+pub fn reveal(bytes: &[u8]) -> Result<Option<Datum>> {
+    let envelope = stored(bytes)?;
+    let key = match key_of(&envelope) {
+        Ok(key) => key,
+        // of a closed account nothing is shown, and that is no error
+        Err(Error::AccountClosed(..) | Error::KeyState(..)) => return Ok(Some(hidden(bytes, None))),
+        Err(error) => return Err(error),
+    };
+    let field = key.field.as_deref();
+    let privileges: Privileges = key.privileges()?;
+    if privileges.contains(Privilege::Decrypt) {
+        return open(&key, &envelope).map(Some);
+    }
+    match field.and_then(|field| field.mask) {
+        Some(mask) if privileges.contains(Privilege::Mask) => {
+            let text = open_text(&key, &envelope)?;
+            Ok(mask.apply(&text).map(|masked| encoding::from_utf8(&masked)))
+        }
+        _ => Ok(Some(hidden(bytes, field))),
+    }
+}
+
+fn hidden(bytes: &[u8], field: Option<&Field>) -> Datum {
+    match field.map_or(Hidden::Mask, |field| field.hidden) {
+        Hidden::Mask => encoding::from_utf8(HIDDEN),
+        Hidden::Ciphertext => encoding::from_utf8(&envelope::to_text(bytes)),
+    }
+}
+
+/// A value that is stored data, not one in transit.
+fn stored(bytes: &[u8]) -> Result<Envelope<'_>> {
+    let envelope = Envelope::parse(bytes)?;
+    if envelope.in_transit() { Err(Error::Transit) } else { Ok(envelope) }
+}
+
+fn key_of(envelope: &Envelope<'_>) -> Result<Rc<OpenKey>> {
+    let header = envelope.header();
+    cache::to_open(header.key_id, header.field_id, header.suite)
+}
+
+fn open(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Datum> {
+    let mut varlena = NewVarlena::with_capacity(envelope.ciphertext().len());
+    let length = key.key.open(envelope, varlena.bytes_mut())?;
+    let text = &varlena.bytes_mut()[..length];
+    if encoding::is_utf8() {
+        return Ok(varlena.finish(length));
+    }
+    Ok(encoding::from_utf8(std::str::from_utf8(text).map_err(|_| OpenError)?))
+}
+
+/// Makes of a value one of the field with that handle, as an assignment to a column does: a value
+/// in transit is sealed under the session's account, one of this field stays as it is, and one of
+/// another field is refused.
+pub fn assign(bytes: &[u8], handle: i32) -> Result<Option<Datum>> {
+    let envelope = Envelope::parse(bytes)?;
+    let field_id = envelope.header().field_id;
+    if field_id.is_none() {
+        let text = open_in_transit(&envelope)?;
+        return assign_text(&text, handle).map(Some);
+    }
+    if field_id.handle() == handle {
+        return Ok(None);
+    }
+    Err(Error::FieldMismatch(describe(field_id), describe_handle(handle)))
+}
+
+/// Seals a text for a column: under the session's account, or left to the row's trigger.
+pub fn assign_text(text: &str, handle: i32) -> Result<Datum> {
+    let field = crate::catalog::fields::require(crate::catalog::field::By::Handle(handle))?;
+    let of_row = guc::with_account(|account| account == Some(guc::ACCOUNT_OF_ROW));
+    if of_row {
+        return seal_in_transit(text, field.id);
+    }
+    session_account(|account| seal(text, &field, account))
+}
