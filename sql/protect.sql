@@ -77,20 +77,20 @@ DECLARE
     encrypted constant oid := 'fieldcrypt.encrypted_text'::regtype;
     -- how a constant of the type stands in a stored expression
     literal constant text := format('%%{CONST :consttype %s %%', encrypted);
-    found record;
+    problem record;
 BEGIN
-    SELECT a.attname AS column, a.atthasmissing AS missing INTO found
+    SELECT a.attname AS column, a.atthasmissing AS missing INTO problem
     FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
     WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
         AND (t.oid = encrypted OR t.typelem = encrypted AND t.typlen = -1)
         AND (a.atttypmod < 0 OR a.atthasmissing)
     LIMIT 1;
-    IF FOUND AND found.missing THEN
-        RAISE EXCEPTION 'column "%" of an encrypted type cannot be added with a default', found.column
+    IF FOUND AND problem.missing THEN
+        RAISE EXCEPTION 'column "%" of an encrypted type cannot be added with a default', problem.column
             USING ERRCODE = 'feature_not_supported',
                 HINT = 'All rows would share one encrypted value. Add the column without a default and UPDATE it.';
     ELSIF FOUND THEN
-        RAISE EXCEPTION 'column "%" of an encrypted type has no field', found.column
+        RAISE EXCEPTION 'column "%" of an encrypted type has no field', problem.column
             USING ERRCODE = 'invalid_table_definition',
                 HINT = 'Name the field: fieldcrypt.encrypted_text(''lead.ssn'').';
     END IF;
@@ -100,7 +100,7 @@ BEGIN
             USING ERRCODE = 'feature_not_supported',
                 HINT = 'It would need the root key at every load, and all rows would share it.';
     END IF;
-    SELECT a.attname AS column INTO found
+    SELECT a.attname AS column INTO problem
     FROM pg_constraint AS c
         CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS k (own, other)
         JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.own
@@ -110,10 +110,10 @@ BEGIN
         AND (a.atttypid, a.atttypmod) IS DISTINCT FROM (b.atttypid, b.atttypmod)
     LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'foreign key column "%" is not of the same field as the column it references', found.column
+        RAISE EXCEPTION 'foreign key column "%" is not of the same field as the column it references', problem.column
             USING ERRCODE = 'invalid_foreign_key', HINT = 'Tokens of different fields never match.';
     END IF;
-    SELECT a.attname AS column INTO found
+    SELECT a.attname AS column INTO problem
     FROM pg_index AS i
         JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
         JOIN fieldcrypt.field AS f ON f.handle = a.atttypmod
@@ -121,7 +121,7 @@ BEGIN
         AND NOT 'exact' = ANY (f.search)
     LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'column "%" cannot be unique: its field cannot be searched', found.column
+        RAISE EXCEPTION 'column "%" cannot be unique: its field cannot be searched', problem.column
             USING ERRCODE = 'feature_not_supported',
                 HINT = 'Equal values could not be told. Use a field with search => ''{exact}''.';
     END IF;

@@ -125,6 +125,6 @@ pub unsafe fn statistics_target(statistics: *mut pgrx::pg_sys::VacAttrStats) -> 
         let target = (*(*statistics).attr).attstattarget;
         #[cfg(feature = "pg18")]
         let target = (*statistics).attstattarget;
-        if target < 0 { pgrx::pg_sys::default_statistics_target } else { target }
+        if target < 0 { pgrx::pg_sys::default_statistics_target } else { i32::from(target) }
     }
 }

@@ -28,6 +28,12 @@ mod keyring;
 mod trigger;
 mod value;
 
+#[cfg(any(test, feature = "pg_test"))]
+#[path = "../pgrx-tests/mod.rs"]
+mod tests;
+#[cfg(test)]
+pub use tests::pg_test;
+
 pgrx::pg_module_magic!(name, version);
 
 pgrx::extension_sql_file!("../sql/roles.sql", name = "roles", bootstrap);

@@ -59,39 +59,47 @@ fn make(account: &str, root: &str, purposes: &[Purpose]) -> Result<bool> {
     }
     let wrapping_key = SecretKey::generate()?;
     with_root(root, |root_key| {
-        store(account, Purpose::Wrapping, &wrapping_key, root_key, Some(root))
+        store(account, Purpose::Wrapping, 1, &wrapping_key, root_key, Some(root))
     })?;
     for &purpose in purposes {
-        store(account, purpose, &SecretKey::generate()?, &wrapping_key, None)?;
+        store(account, purpose, 1, &SecretKey::generate()?, &wrapping_key, None)?;
     }
     Ok(true)
 }
 
-/// Stores the first version of a key, wrapped.
+/// Stores a key, wrapped.
 fn store(
     account: &str,
     purpose: Purpose,
+    version: u32,
     key: &SecretKey,
     wrapping_key: &SecretKey,
     root: Option<&str>,
 ) -> Result<()> {
-    let name =
-        KeyName { account, purpose, version: 1, id: KeyId::generate(purpose, account)? };
+    let name = KeyName { account, purpose, version, id: KeyId::generate(purpose, account)? };
     let wrapped = wrap::wrap(wrapping_key, &name, key)?;
     write::run(
         "INSERT INTO fieldcrypt.account_key \
          (key_id, account, purpose, version, state, wrapped, wrapped_by, check_value) \
-         VALUES ($1, $2, $3, 1, 'active', $4, $5, $6)",
+         VALUES ($1, $2, $3, $4, 'active', $5, $6, $7)",
         &[
             name.id.number().cast_signed().into(),
             account.into(),
             purpose.name().into(),
+            version.cast_signed().into(),
             wrapped.as_slice().into(),
             root.into(),
             wrap::check_value(key, &name).as_slice().into(),
         ],
     )?;
     Ok(())
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+/// Adds a version of a key.
+pub fn add_key(account: &str, purpose: Purpose, version: u32) -> Result<()> {
+    let wrapping_key = crate::keyring::wrapping_key(account)?;
+    store(account, purpose, version, &SecretKey::generate()?, &wrapping_key, None)
 }
 
 /// `disable_account(account text)`: nothing of it can be read, written or searched until enabled.

@@ -46,8 +46,9 @@ fn take(size: usize) -> Option<NonNull<u8>> {
 
 fn give_back(place: NonNull<u8>, size: usize) {
     let size = size.next_multiple_of(64);
-    FREE.with_borrow_mut(|all| {
-        if let Some(free) = all.iter_mut().find(|free| free.size == size) {
+    // at the end of a process the list may be gone before the last value: then nobody needs it
+    let _ = FREE.try_with(|all| {
+        if let Some(free) = all.borrow_mut().iter_mut().find(|free| free.size == size) {
             free.places.push(place);
         }
     });

@@ -5,10 +5,12 @@
 //! for this database stops before anything is written.
 
 pub mod cache;
-mod file;
-mod locked;
+pub mod file;
+pub mod locked;
 pub mod provider;
 mod unwrap;
 
 pub use cache::OpenKey;
 pub use unwrap::{current_root, load_in_postmaster, with_root};
+#[cfg(any(test, feature = "pg_test"))]
+pub use unwrap::wrapping_key;

@@ -1,0 +1,279 @@
+//! Tests inside a server: what SQL from outside cannot see. Each runs in a transaction of its own
+//! that is rolled back. Run by `scripts/test-in-backend`, which makes the keyring.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use pgrx::prelude::*;
+
+/// What `cargo pgrx test` needs at the crate's root.
+#[cfg(test)]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        let keyring = std::env::var("FIELDCRYPT_TEST_KEYRING").unwrap_or_default();
+        let keyring = format!("fieldcrypt.keyring_file = '{keyring}'");
+        vec!["shared_preload_libraries = 'fieldcrypt'", keyring.leak()]
+    }
+}
+
+#[pg_schema]
+mod tests {
+    use std::collections::HashSet;
+
+    use fieldcrypt_core::key::{KeyId, Purpose, SecretKey};
+    use pgrx::prelude::*;
+
+    use crate::admin::account::add_key;
+    use crate::catalog::key::{KeyState, StoredKey};
+    use crate::keyring::{cache, file, locked, provider};
+
+    fn text(sql: &str) -> String {
+        Spi::get_one::<String>(sql).unwrap().unwrap_or_default()
+    }
+
+    fn truth(sql: &str) -> bool {
+        Spi::get_one::<bool>(sql).unwrap().unwrap()
+    }
+
+    /// Runs SQL in a subtransaction that is rolled back if it fails; the SQLSTATE, or empty.
+    fn sqlstate(sql: &str) -> String {
+        Spi::run(
+            "CREATE OR REPLACE FUNCTION pg_temp.attempt(sql text) RETURNS text LANGUAGE plpgsql AS \
+             $$ BEGIN EXECUTE sql; RETURN ''; EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE; END $$",
+        )
+        .unwrap();
+        let call = format!("SELECT pg_temp.attempt({})", pgrx::spi::quote_literal(sql));
+        text(&call)
+    }
+
+    fn set_up() {
+        Spi::run(
+            "SELECT fieldcrypt.create_account('acme');
+             SELECT fieldcrypt.create_field('t.x', search => '{exact}');
+             CREATE ROLE tester;
+             SELECT fieldcrypt.grant_access('tester', '{encrypt,search,decrypt}', '*', '*');
+             GRANT ALL ON SCHEMA public TO tester;
+             SET LOCAL fieldcrypt.account = 'acme';
+             CREATE TABLE t (id int, x fieldcrypt.encrypted_text('t.x'));
+             GRANT ALL ON t TO tester;
+             SET LOCAL ROLE tester;",
+        )
+        .unwrap();
+    }
+
+    #[pg_test]
+    fn the_key_cache_keeps_its_bound_and_stays_right() {
+        set_up();
+        Spi::run("RESET ROLE; SET LOCAL fieldcrypt.key_cache_size = 16").unwrap();
+        Spi::run("SELECT fieldcrypt.create_account('a' || i) FROM generate_series(1, 60) AS i")
+            .unwrap();
+        Spi::run("SET LOCAL ROLE tester").unwrap();
+        let wrong = "SELECT count(*)::text FROM (SELECT i, fieldcrypt.encrypt('v' || i, 't.x', 'a' || i) AS v \
+                     FROM generate_series(1, 60) AS i) AS s WHERE fieldcrypt.decrypt(v) <> 'v' || i \
+                     OR fieldcrypt.account_of(v) <> 'a' || i";
+        for _ in 0..3 {
+            assert_eq!(text(wrong), "0");
+            assert_eq!(cache::occupancy(), (16, 16));
+        }
+    }
+
+    #[pg_test]
+    fn threat_d3_a_key_of_a_rolled_back_subtransaction_is_forgotten() {
+        set_up();
+        Spi::run("RESET ROLE").unwrap();
+        Spi::run("SELECT fieldcrypt.grant_access('tester', '{encrypt}', '*', '*')").unwrap();
+        let attempt = "SELECT fieldcrypt.create_account('ghost'); SET LOCAL ROLE tester; \
+                       SELECT fieldcrypt.encrypt('x', 't.x', 'ghost'); SELECT 1 / 0";
+        assert_eq!(sqlstate(attempt), "22012");
+        Spi::run("SET LOCAL ROLE tester").unwrap();
+        assert_eq!(sqlstate("SELECT fieldcrypt.encrypt('x', 't.x', 'ghost')"), "42704");
+    }
+
+    #[pg_test]
+    fn threat_d5_each_key_state_permits_what_it_says() {
+        set_up();
+        Spi::run("INSERT INTO t VALUES (1, 'v')").unwrap();
+        for state in KeyState::ALL {
+            Spi::run("RESET ROLE").unwrap();
+            let update = format!(
+                "UPDATE fieldcrypt.account_key SET state = '{}' \
+                 WHERE account = 'acme' AND purpose = 'data'",
+                state.name()
+            );
+            Spi::run(&update).unwrap();
+            Spi::run("SET LOCAL ROLE tester").unwrap();
+            let decrypts = sqlstate("SELECT fieldcrypt.decrypt(x) FROM t").is_empty();
+            let encrypts = sqlstate("INSERT INTO t VALUES (2, 'w')").is_empty();
+            let expected = match state {
+                KeyState::Active => (true, true),
+                KeyState::DecryptOnly => (true, false),
+                KeyState::PreActive | KeyState::Disabled | KeyState::Destroyed => (false, false),
+            };
+            assert_eq!((decrypts, encrypts), expected, "{}", state.name());
+            if !decrypts {
+                assert_eq!(text("SELECT fieldcrypt.reveal(x) FROM t LIMIT 1"), "********");
+            }
+        }
+    }
+
+    #[pg_test]
+    fn tokens_of_two_index_keys_of_one_account_cannot_be_compared() {
+        set_up();
+        Spi::run("INSERT INTO t VALUES (1, 'v'); RESET ROLE").unwrap();
+        Spi::run(
+            "UPDATE fieldcrypt.account_key SET state = 'decrypt-only' \
+             WHERE account = 'acme' AND purpose = 'index'",
+        )
+        .unwrap();
+        add_key("acme", Purpose::Index, 2).unwrap();
+        Spi::run("SET LOCAL ROLE tester; INSERT INTO t VALUES (2, 'v')").unwrap();
+        let self_join = "SELECT FROM t AS a JOIN t AS b ON a.x = b.x AND a.id <> b.id";
+        Spi::run("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off").unwrap();
+        assert_eq!(sqlstate(self_join), "0A000");
+        Spi::run("RESET ROLE").unwrap();
+        assert_eq!(sqlstate("CREATE INDEX ON t (x)"), "0A000");
+    }
+
+    #[pg_test]
+    fn threat_d1_a_changed_wrapped_key_is_refused() {
+        set_up();
+        Spi::run("INSERT INTO t VALUES (1, 'v')").unwrap();
+        let changes = [
+            "wrapped = set_byte(wrapped, 20, get_byte(wrapped, 20) # 1)",
+            "check_value = set_byte(check_value, 0, get_byte(check_value, 0) # 1)",
+            "wrapped = (SELECT wrapped FROM fieldcrypt.account_key WHERE account = 'acme' AND purpose = 'index')",
+        ];
+        for change in changes {
+            let attempt = format!(
+                "RESET ROLE; UPDATE fieldcrypt.account_key SET {change} \
+                 WHERE account = 'acme' AND purpose = 'data'; SET LOCAL ROLE tester; \
+                 SELECT fieldcrypt.decrypt(x) FROM t"
+            );
+            assert_eq!(sqlstate(&attempt), "XX001", "{change}");
+            Spi::run("SET LOCAL ROLE tester").unwrap();
+            assert_eq!(text("SELECT fieldcrypt.decrypt(x) FROM t"), "v");
+        }
+    }
+
+    #[pg_test]
+    fn a_probe_is_no_value() {
+        set_up();
+        let probe = "fieldcrypt.probe('v'::text, (SELECT atttypmod FROM pg_attribute \
+                     WHERE attrelid = 't'::regclass AND attname = 'x'))";
+        assert!(truth(&format!("SELECT {probe} = fieldcrypt.encrypt('v', 't.x')")));
+        assert_eq!(sqlstate(&format!("INSERT INTO t SELECT 1, {probe}")), "22P02");
+        assert_eq!(sqlstate(&format!("SELECT fieldcrypt.decrypt({probe})")), "22P02");
+    }
+
+    #[pg_test]
+    fn values_stored_out_of_line_compare_by_token() {
+        set_up();
+        Spi::run("INSERT INTO t VALUES (1, repeat('v', 100000)), (2, repeat('v', 100000)), (3, 'v')")
+            .unwrap();
+        let pairs = "SELECT count(*)::text FROM t AS a JOIN t AS b ON a.x = b.x";
+        assert_eq!(text(pairs), "5");
+        assert_eq!(text("SELECT string_agg(id::text, ',' ORDER BY id) FROM t WHERE x = repeat('v', 100000)"), "1,2");
+    }
+
+    #[pg_test]
+    fn nonces_of_one_session_differ() {
+        set_up();
+        Spi::run("INSERT INTO t SELECT i, 'same' FROM generate_series(1, 20000) AS i").unwrap();
+        assert_eq!(text("SELECT count(DISTINCT x::text)::text FROM t"), "20000");
+        assert_eq!(text("SELECT count(DISTINCT x)::text FROM t"), "1");
+    }
+
+    #[pg_test]
+    fn key_memory_is_locked_left_out_of_dumps_and_wiped() {
+        let mut bytes = [0xA5; 32];
+        let key = locked::Locked::new(SecretKey::from_bytes(&mut bytes));
+        assert_eq!(bytes, [0; 32]);
+        let address = std::ptr::from_ref(&*key) as usize;
+        let flags = vm_flags(address);
+        assert!(flags.contains("dd"), "left out of core dumps: {flags:?}");
+        assert!(flags.contains("lo"), "locked: {flags:?}");
+        // SAFETY: the place stays mapped for the life of the process
+        let read = || unsafe { std::ptr::read_volatile(address as *const [u8; 32]) };
+        assert_eq!(read(), [0xA5; 32]);
+        drop(key);
+        assert_eq!(read(), [0; 32]);
+    }
+
+    /// The kernel's flags of the mapping that holds an address.
+    fn vm_flags(address: usize) -> HashSet<String> {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut inside = false;
+        for line in maps.lines() {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            if let Some((start, end)) = range
+                && let (Ok(start), Ok(end)) =
+                    (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16))
+            {
+                inside = (start..end).contains(&address);
+            } else if inside && let Some(flags) = line.strip_prefix("VmFlags:") {
+                return flags.split_whitespace().map(str::to_owned).collect();
+            }
+        }
+        HashSet::new()
+    }
+
+    #[pg_test]
+    fn key_ids_name_one_key_each() {
+        set_up();
+        Spi::run("RESET ROLE").unwrap();
+        let id = Spi::get_one::<i64>("SELECT key_id FROM fieldcrypt.keys WHERE account = 'acme' AND purpose = 'data'");
+        let id = KeyId::new(id.unwrap().unwrap().cast_unsigned()).unwrap();
+        let stored = StoredKey::find(id).unwrap().unwrap();
+        assert_eq!((stored.account.as_str(), stored.purpose, stored.version), ("acme", Purpose::Data, 1));
+        assert!(StoredKey::find(KeyId::new(1).unwrap()).unwrap().is_none());
+    }
+
+    #[pg_test]
+    fn keyring_files_are_checked() {
+        let file_root = "provider = \"file\"\npath = \"/k\"\n";
+        let cases = [
+            ("", Some("the keyring file is invalid at line 1")),
+            ("[root.a]\nprovider = 7", Some("the keyring file is invalid at line 2")),
+            ("[root.a]\nprovider = \"file\"\nkey = \"00\"", Some("the keyring file is invalid at line 3")),
+            ("[root]", Some("the keyring file names no current root key")),
+            ("[root.a]\nprovider = \"file\"", Some("the keyring file describes root key \"a\" wrongly")),
+            ("[root.a]\nprovider = \"vault\"\npath = \"/k\"", Some("the keyring file describes root key \"a\" wrongly")),
+            ("[root.a]\nprovider = \"env\"\npath = \"/k\"", Some("the keyring file describes root key \"a\" wrongly")),
+        ];
+        for (content, expected) in cases {
+            assert_eq!(file::tests::refusal(content).as_deref(), expected, "{content}");
+        }
+        let two = format!("[root.a]\n{file_root}[root.b]\n{file_root}");
+        assert_eq!(
+            file::tests::refusal(&two).as_deref(),
+            Some("the keyring file names more than one current root key")
+        );
+        let previous = format!("[root.a]\n{file_root}[root.b]\n{file_root}state = \"previous\"\n");
+        assert_eq!(file::tests::refusal(&previous), None);
+    }
+
+    #[pg_test]
+    fn keys_that_cannot_be_random_are_refused() {
+        let good = "c8612c9ed53fe43e8e005b828a1631a0bbcb6ab2f46514ec4f439fcfd0fa969b";
+        let repeats = "root key \"main\" is not random: its bytes repeat";
+        let length = "root key \"main\" has the wrong length";
+        let cases = [
+            (good.to_owned(), None),
+            (good.to_uppercase(), None),
+            (format!(" {good}\n"), None),
+            ("yGEsntU/5D6OAFuCihYxoLvLarL0ZRTsT0Ofz9D6lps=".to_owned(), None),
+            ("yGEsntU/5D6OAFuCihYxoLvLarL0ZRTsT0Ofz9D6lps".to_owned(), None),
+            ("00".repeat(32), Some(repeats)),
+            ("0123456789abcdef".repeat(4), Some(repeats)),
+            (good[..32].repeat(2), Some(repeats)),
+            (format!("{}{}", "0102030405".repeat(6), "0607"), Some(repeats)),
+            (good[..62].to_owned(), Some(length)),
+            (format!("{good}00"), Some(length)),
+            (String::new(), Some(length)),
+            (good.replace('c', "g"), Some("root key \"main\" is neither hexadecimal nor base64")),
+        ];
+        for (content, expected) in cases {
+            assert_eq!(provider::tests::refusal(&content).as_deref(), expected);
+        }
+    }
+}
