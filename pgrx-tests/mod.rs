@@ -168,11 +168,18 @@ mod tests {
     #[pg_test]
     fn values_stored_out_of_line_compare_by_token() {
         set_up();
-        Spi::run("INSERT INTO t VALUES (1, repeat('v', 100000)), (2, repeat('v', 100000)), (3, 'v')")
-            .unwrap();
+        Spi::run(
+            "INSERT INTO t VALUES (1, repeat('v', 100000)), (2, repeat('v', 100000)), (3, 'v')",
+        )
+        .unwrap();
         let pairs = "SELECT count(*)::text FROM t AS a JOIN t AS b ON a.x = b.x";
         assert_eq!(text(pairs), "5");
-        assert_eq!(text("SELECT string_agg(id::text, ',' ORDER BY id) FROM t WHERE x = repeat('v', 100000)"), "1,2");
+        assert_eq!(
+            text(
+                "SELECT string_agg(id::text, ',' ORDER BY id) FROM t WHERE x = repeat('v', 100000)"
+            ),
+            "1,2"
+        );
     }
 
     #[pg_test]
@@ -221,10 +228,15 @@ mod tests {
     fn key_ids_name_one_key_each() {
         set_up();
         Spi::run("RESET ROLE").unwrap();
-        let id = Spi::get_one::<i64>("SELECT key_id FROM fieldcrypt.keys WHERE account = 'acme' AND purpose = 'data'");
+        let id = Spi::get_one::<i64>(
+            "SELECT key_id FROM fieldcrypt.keys WHERE account = 'acme' AND purpose = 'data'",
+        );
         let id = KeyId::new(id.unwrap().unwrap().cast_unsigned()).unwrap();
         let stored = StoredKey::find(id).unwrap().unwrap();
-        assert_eq!((stored.account.as_str(), stored.purpose, stored.version), ("acme", Purpose::Data, 1));
+        assert_eq!(
+            (stored.account.as_str(), stored.purpose, stored.version),
+            ("acme", Purpose::Data, 1)
+        );
         assert!(StoredKey::find(KeyId::new(1).unwrap()).unwrap().is_none());
     }
 
@@ -234,11 +246,23 @@ mod tests {
         let cases = [
             ("", Some("the keyring file is invalid at line 1")),
             ("[root.a]\nprovider = 7", Some("the keyring file is invalid at line 2")),
-            ("[root.a]\nprovider = \"file\"\nkey = \"00\"", Some("the keyring file is invalid at line 3")),
+            (
+                "[root.a]\nprovider = \"file\"\nkey = \"00\"",
+                Some("the keyring file is invalid at line 3"),
+            ),
             ("[root]", Some("the keyring file names no current root key")),
-            ("[root.a]\nprovider = \"file\"", Some("the keyring file describes root key \"a\" wrongly")),
-            ("[root.a]\nprovider = \"vault\"\npath = \"/k\"", Some("the keyring file describes root key \"a\" wrongly")),
-            ("[root.a]\nprovider = \"env\"\npath = \"/k\"", Some("the keyring file describes root key \"a\" wrongly")),
+            (
+                "[root.a]\nprovider = \"file\"",
+                Some("the keyring file describes root key \"a\" wrongly"),
+            ),
+            (
+                "[root.a]\nprovider = \"vault\"\npath = \"/k\"",
+                Some("the keyring file describes root key \"a\" wrongly"),
+            ),
+            (
+                "[root.a]\nprovider = \"env\"\npath = \"/k\"",
+                Some("the keyring file describes root key \"a\" wrongly"),
+            ),
         ];
         for (content, expected) in cases {
             assert_eq!(file::tests::refusal(content).as_deref(), expected, "{content}");

@@ -2,9 +2,9 @@
 
 /// The catalog of role memberships.
 pub mod membership {
-    use pgrx::pg_sys::Oid;
     #[cfg(feature = "pg15")]
     use pgrx::pg_sys;
+    use pgrx::pg_sys::Oid;
 
     use crate::catalog::scan::Row;
 

@@ -100,9 +100,7 @@ impl Error {
             | Self::FieldInUse(..)
             | Self::KeyState(..)
             | Self::NoActiveKey(..)
-            | Self::NoTransitKey => {
-                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-            }
+            | Self::NoTransitKey => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::AccountExists(_) | Self::FieldExists(_) | Self::FieldHandle(..) => {
                 Code::ERRCODE_DUPLICATE_OBJECT
             }
@@ -120,10 +118,9 @@ impl Error {
             | Self::IndexKeysDiffer
             | Self::OrderBy
             | Self::Encoding => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-            Self::EnvelopeRefused
-            | Self::GrantToSelf
-            | Self::Privilege(..)
-            | Self::Role(_) => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::EnvelopeRefused | Self::GrantToSelf | Self::Privilege(..) | Self::Role(_) => {
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
             Self::Format(_) => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
             Self::Keyring(..) | Self::WrongRoot(_) => Code::ERRCODE_CONFIG_FILE_ERROR,
             Self::Open(_) | Self::Unwrap(..) => Code::ERRCODE_DATA_CORRUPTED,
@@ -136,34 +133,52 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::AccountClosed(..) => "A key administrator can enable it: \
-                 SELECT fieldcrypt.enable_account(…).",
+            Self::AccountClosed(..) => {
+                "A key administrator can enable it: \
+                 SELECT fieldcrypt.enable_account(…)."
+            }
             Self::AccountMismatch => "Encrypt the value under the row's account.",
-            Self::NoTransitKey | Self::AccountMissing(_) => "A key administrator creates accounts: \
-                 SELECT fieldcrypt.create_account(…).",
+            Self::NoTransitKey | Self::AccountMissing(_) => {
+                "A key administrator creates accounts: \
+                 SELECT fieldcrypt.create_account(…)."
+            }
             Self::AccountUnset => "SET fieldcrypt.account = '…', or SET LOCAL behind a pooler.",
             Self::CannotSearch { reason, .. } => reason,
             Self::InvalidArgument { hint, .. } => return Some(hint.clone()),
             Self::Encoding => "Use a database with encoding UTF8.",
-            Self::EnvelopeRefused => "Write the plain value. Restores and replication run as a \
-                 member of the role fieldcrypt_restore.",
+            Self::EnvelopeRefused => {
+                "Write the plain value. Restores and replication run as a \
+                 member of the role fieldcrypt_restore."
+            }
             Self::FieldHandle(..) => "Choose another name.",
             Self::FieldInUse(_, user) => return Some(format!("It is used by {user}.")),
-            Self::FieldMismatch(..) => "Decrypt it and write it to the other field: each field \
-                 has keys of its own.",
-            Self::FieldMissing(_) => "A field administrator creates fields: \
-                 SELECT fieldcrypt.create_field(…).",
+            Self::FieldMismatch(..) => {
+                "Decrypt it and write it to the other field: each field \
+                 has keys of its own."
+            }
+            Self::FieldMissing(_) => {
+                "A field administrator creates fields: \
+                 SELECT fieldcrypt.create_field(…)."
+            }
             Self::FieldUnset => "Name the field: cast to fieldcrypt.encrypted_text('…').",
             Self::FieldsDiffer(..) => "Tokens of different fields never match.",
-            Self::IndexKeysDiffer => "Re-encrypt the older values under the account's current \
-                 index key.",
-            Self::KeyMissing(_) => "The value comes from another database, or its key rows were \
-                 not restored.",
+            Self::IndexKeysDiffer => {
+                "Re-encrypt the older values under the account's current \
+                 index key."
+            }
+            Self::KeyMissing(_) => {
+                "The value comes from another database, or its key rows were \
+                 not restored."
+            }
             Self::Keyring(_, hint) => hint,
-            Self::Name(_, NameError::Field) => "A field is named like lead.ssn: lower-case \
-                 letters, digits, underscores and dots, at most 63 bytes.",
-            Self::Name(..) => "An account has 1 to 200 bytes, no control characters, no space at \
-                 its ends, and does not begin with an asterisk.",
+            Self::Name(_, NameError::Field) => {
+                "A field is named like lead.ssn: lower-case \
+                 letters, digits, underscores and dots, at most 63 bytes."
+            }
+            Self::Name(..) => {
+                "An account has 1 to 200 bytes, no control characters, no space at \
+                 its ends, and does not begin with an asterisk."
+            }
             Self::OrderBy => "ORDER BY fieldcrypt.decrypt(…) sorts by the plain value.",
             Self::Privilege(..) => "See SELECT * FROM fieldcrypt.can(…) for the reason.",
             Self::GrantToSelf => "Another member of fieldcrypt_grantor has to grant it.",

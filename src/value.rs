@@ -17,6 +17,7 @@ use pgrx::pg_sys::Datum;
 use zeroize::Zeroizing;
 
 use crate::access::{Privilege, Privileges, rights};
+use crate::backend;
 use crate::call::NewVarlena;
 use crate::catalog::field::{Field, Hidden, describe, describe_handle};
 use crate::encoding;
@@ -24,7 +25,6 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::keyring::OpenKey;
 use crate::keyring::cache;
-use crate::backend;
 
 thread_local! {
     static NONCES: RefCell<NoncePool> = RefCell::default();
@@ -119,7 +119,9 @@ pub fn reveal(bytes: &[u8]) -> Result<Option<Datum>> {
     let key = match key_of(&envelope) {
         Ok(key) => key,
         // of a closed account nothing is shown, and that is no error
-        Err(Error::AccountClosed(..) | Error::KeyState(..)) => return Ok(Some(hidden(bytes, None))),
+        Err(Error::AccountClosed(..) | Error::KeyState(..)) => {
+            return Ok(Some(hidden(bytes, None)));
+        }
         Err(error) => return Err(error),
     };
     let field = key.field.as_deref();

@@ -105,9 +105,8 @@ impl Header {
     /// # Errors
     /// [`FormatError`] naming the first thing that is wrong.
     pub fn read(bytes: &[u8]) -> Result<(Self, usize), FormatError> {
-        let fixed: &[u8; FIXED_HEADER_LENGTH] = bytes
-            .first_chunk()
-            .ok_or(if bytes.first().is_none_or(|&b| b == MAGIC) {
+        let fixed: &[u8; FIXED_HEADER_LENGTH] =
+            bytes.first_chunk().ok_or(if bytes.first().is_none_or(|&b| b == MAGIC) {
                 FormatError::Length
             } else {
                 FormatError::Magic

@@ -5,6 +5,7 @@
 //! clock, a file or a database, and the only randomness is the operating system's ([`random`]).
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs, missing_debug_implementations, clippy::missing_errors_doc)]
 
 pub mod envelope;
 pub mod error;

@@ -30,15 +30,8 @@ pub enum Mask {
 
 impl Mask {
     /// Every mask.
-    pub const ALL: [Self; 7] = [
-        Self::Last4,
-        Self::FirstLast,
-        Self::Email,
-        Self::Pan,
-        Self::Year,
-        Self::Zero,
-        Self::Null,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Last4, Self::FirstLast, Self::Email, Self::Pan, Self::Year, Self::Zero, Self::Null];
 
     /// Its name in SQL.
     pub const fn name(self) -> &'static str {

@@ -20,7 +20,7 @@ pub enum Normalizer {
     Casefold = 1,
     /// Only the ASCII digits of the NFKC form.
     Digits = 2,
-    /// White space at the ends is dropped, then as [`Normalizer::Casefold`].
+    /// As [`Normalizer::Casefold`], then white space at the ends is dropped.
     Email = 3,
     /// As [`Normalizer::Digits`], and a leading `+` or `00` becomes `+`.
     Phone = 4,
@@ -28,8 +28,7 @@ pub enum Normalizer {
 
 impl Normalizer {
     /// Every normalizer.
-    pub const ALL: [Self; 5] =
-        [Self::None, Self::Casefold, Self::Digits, Self::Email, Self::Phone];
+    pub const ALL: [Self; 5] = [Self::None, Self::Casefold, Self::Digits, Self::Email, Self::Phone];
 
     /// Its number in an envelope.
     pub const fn number(self) -> u8 {
@@ -69,7 +68,7 @@ impl Normalizer {
             Self::None => Cow::Borrowed(text),
             Self::Casefold => casefold(text),
             Self::Digits => Cow::Owned(digits(&compatible(text))),
-            Self::Email => casefold(text.trim()),
+            Self::Email => trim(casefold(text)),
             Self::Phone => Cow::Owned(phone(&compatible(text))),
         };
         if normalised.is_empty() && !text.is_empty() { None } else { Some(normalised) }
@@ -104,21 +103,28 @@ fn casefold(text: &str) -> Cow<'_, str> {
     Cow::Owned(compatible.normalize(&twice).into_owned())
 }
 
+fn trim(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    }
+}
+
 fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
 fn phone(text: &str) -> String {
     let digits = digits(text);
-    if digits.is_empty() {
-        digits
-    } else if text.trim_start().starts_with('+') {
-        format!("+{digits}")
+    let (sign, number) = if text.trim_start().starts_with('+') {
+        ("+", digits.as_str())
     } else if let Some(international) = digits.strip_prefix("00") {
-        format!("+{international}")
+        ("+", international)
     } else {
-        digits
-    }
+        ("", digits.as_str())
+    };
+    // a sign alone is no number
+    if number.is_empty() { String::new() } else { format!("{sign}{number}") }
 }
 
 #[cfg(test)]
@@ -145,10 +151,13 @@ mod tests {
             (Digits, "", Some("")),
             (Email, "  Ann@Example.COM\n", Some("ann@example.com")),
             (Email, "   ", None),
+            // its compatibility form begins with a space
+            (Email, "\u{A8}a@example.com", Some("\u{308}a@example.com")),
             (Phone, "+49 (30) 1234", Some("+49301234")),
             (Phone, "0049 30 1234", Some("+49301234")),
             (Phone, "030/1234", Some("0301234")),
             (Phone, "+", None),
+            (Phone, "00", None),
             (Phone, "００49", Some("+49")),
         ];
         for (normalizer, text, expected) in cases {

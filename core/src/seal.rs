@@ -4,7 +4,9 @@ use std::fmt;
 
 use zeroize::Zeroize;
 
-use crate::envelope::{Envelope, FIXED_HEADER_LENGTH, Flags, Header, MAXIMUM_LENGTH, PlaintextType};
+use crate::envelope::{
+    Envelope, FIXED_HEADER_LENGTH, Flags, Header, MAXIMUM_LENGTH, PlaintextType,
+};
 use crate::error::{OpenError, SealError};
 use crate::field::FieldId;
 use crate::framing::{Label, append, frame};

@@ -98,13 +98,14 @@ pub fn equality_section(
 }
 
 /// The equality token of the first section, if it has one.
-pub(crate) fn equality_token(sections: &[u8]) -> Option<IndexToken> {
+pub fn equality_token(sections: &[u8]) -> Option<IndexToken> {
     let (length, rest) = sections.split_first_chunk::<2>()?;
     let section = rest.get(..usize::from(u16::from_be_bytes(*length)))?;
     let (key_id, rest) = section.split_first_chunk::<8>()?;
     let key_id = KeyId::new(u64::from_be_bytes(*key_id))?;
     let mut groups = rest.get(2..)?;
-    while let Some((&[kind, _, width, high, low], rest)) = groups.split_first_chunk::<GROUP_HEAD>() {
+    while let Some((&[kind, _, width, high, low], rest)) = groups.split_first_chunk::<GROUP_HEAD>()
+    {
         if kind == EXACT {
             return Some(IndexToken { key_id, token: *rest.first_chunk()? });
         }

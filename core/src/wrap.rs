@@ -131,12 +131,7 @@ fn check_value_of(
     authenticate(
         &mut mac,
         Label::CheckValue,
-        &[
-            account.as_bytes(),
-            purpose.name().as_bytes(),
-            &version.to_be_bytes(),
-            &id.to_be_bytes(),
-        ],
+        &[account.as_bytes(), purpose.name().as_bytes(), &version.to_be_bytes(), &id.to_be_bytes()],
     );
     mac.finalize().into_bytes().into()
 }

@@ -36,7 +36,9 @@ fn can_reason(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer, E
 fn reason(role: pg_sys::Oid, privilege: Privilege, account: &str, field: &str) -> Result<String> {
     match account::state(account)? {
         None => return Ok(format!("no: account \"{account}\" does not exist")),
-        Some(AccountState::Disabled) => return Ok(format!("no: account \"{account}\" is disabled")),
+        Some(AccountState::Disabled) => {
+            return Ok(format!("no: account \"{account}\" is disabled"));
+        }
         Some(AccountState::Active) => {}
     }
     if Field::find(By::Name(field))?.is_none() {

@@ -115,7 +115,8 @@ fn alter_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     require_role(ADMIN)?;
     let name = call.optional_text(0)?.unwrap_or_default();
     Field::require(By::Name(&name))?;
-    let checks: [fn(&str) -> Result<()>; 4] = [check_mask, check_hidden, check_padding, check_suite];
+    let checks: [fn(&str) -> Result<()>; 4] =
+        [check_mask, check_hidden, check_padding, check_suite];
     for (index, check) in checks.iter().enumerate() {
         if let Some(value) = call.optional_text(index + 1)? {
             check(&value)?;

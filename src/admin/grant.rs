@@ -32,7 +32,8 @@ impl Arguments {
         let role_name = required(call, 0, "role")?;
         let role = find_role(&role_name)?;
         let privileges = call.texts(1)?.unwrap_or_default();
-        if privileges.is_empty() || privileges.iter().any(|name| Privilege::from_name(name).is_none())
+        if privileges.is_empty()
+            || privileges.iter().any(|name| Privilege::from_name(name).is_none())
         {
             let known = Privilege::ALL.map(Privilege::name).join(", ");
             let hint = format!("They are a list of: {known}.");
@@ -70,12 +71,12 @@ fn check_field_pattern(pattern: &str) -> Result<()> {
         Some("") => Ok(()),
         Some(prefix) => {
             let name = prefix.strip_suffix('.').filter(|name| name.len() < FIELD_NAME_LENGTH - 1);
-            name.is_some_and(|name| check_field_name(name).is_ok())
-                .then_some(())
-                .ok_or_else(|| Error::InvalidArgument {
+            name.is_some_and(|name| check_field_name(name).is_ok()).then_some(()).ok_or_else(|| {
+                Error::InvalidArgument {
                     name: "field",
                     hint: "It is a field, a prefix as in lead.*, or '*' for all.".to_owned(),
-                })
+                }
+            })
         }
         None => Field::require(By::Name(pattern)).map(|_| ()),
     }

@@ -95,7 +95,8 @@ impl Field {
                 "ciphertext" => Hidden::Ciphertext,
                 _ => return Err(Error::Catalog("hidden form")),
             },
-            padding: Padding::from_name(&row.required_text(10)?).ok_or(Error::Catalog("padding"))?,
+            padding: Padding::from_name(&row.required_text(10)?)
+                .ok_or(Error::Catalog("padding"))?,
         })
     }
 }

@@ -74,8 +74,9 @@ impl Objects {
             let oid = unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema) };
             if oid == Oid::INVALID { Err(Error::NotInstalled) } else { Ok(oid) }
         };
-        let indexed =
-            |table, index| Ok::<_, Error>(Indexed { table: relation(table)?, index: relation(index)? });
+        let indexed = |table, index| {
+            Ok::<_, Error>(Indexed { table: relation(table)?, index: relation(index)? })
+        };
         let encrypted_text = type_oid(c"encrypted_text", schema);
         let encrypted_text_array = type_oid(c"_encrypted_text", schema);
         let function = |name, arguments: &[Oid]| function_oid(name, arguments, schema);

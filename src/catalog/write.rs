@@ -48,8 +48,7 @@ unsafe fn owner_of(table: Oid) -> Result<Oid> {
         if tuple.is_null() {
             return Err(Error::NotInstalled);
         }
-        let form: *const pg_sys::FormData_pg_class =
-            pg_sys::heap_tuple_get_struct(tuple);
+        let form: *const pg_sys::FormData_pg_class = pg_sys::heap_tuple_get_struct(tuple);
         let owner = (*form).relowner;
         pg_sys::ReleaseSysCache(tuple);
         Ok(owner)

@@ -56,8 +56,7 @@ unsafe extern "C-unwind" fn compute(
         let statistics = &mut *statistics;
         statistics.stats_valid = true;
         statistics.stanullfrac = (f64::from(sample.nulls) / f64::from(rows)) as f32;
-        statistics.stawidth =
-            if present > 0.0 { (sample.width / present) as i32 } else { 0 };
+        statistics.stawidth = if present > 0.0 { (sample.width / present) as i32 } else { 0 };
         statistics.stadistinct = sample.distinct(f64::from(rows), total) as f32;
     }
 }
@@ -76,9 +75,8 @@ impl Sample {
     /// `datum` is a value of an encrypted type.
     unsafe fn take(&mut self, datum: Datum) {
         // SAFETY: encrypted types are varlenas
-        let (prefix, size) = unsafe {
-            (varlena_prefix(datum, 512), pg_sys::toast_datum_size(datum))
-        };
+        let (prefix, size) =
+            unsafe { (varlena_prefix(datum, 512), pg_sys::toast_datum_size(datum)) };
         self.width += size as f64;
         let token = Header::read(prefix).ok().and_then(|(_, length)| {
             token::equality_token(prefix.get(FIXED_HEADER_LENGTH..length)?)

@@ -43,8 +43,8 @@ unsafe fn comparable<'a>(datum: Datum) -> Result<(FieldId, Comparable<'a>)> {
         bytes = unsafe { varlena_bytes(datum) };
     }
     let sections = bytes.get(FIXED_HEADER_LENGTH..length).unwrap_or_default();
-    let comparable = token::equality_token(sections)
-        .map_or(Comparable::Bytes(bytes), Comparable::Token);
+    let comparable =
+        token::equality_token(sections).map_or(Comparable::Bytes(bytes), Comparable::Token);
     Ok((header.field_id, comparable))
 }
 

@@ -5,9 +5,9 @@
 
 use fieldcrypt_core::envelope::{self, Envelope, FORMAT, MAGIC};
 use fieldcrypt_core::field::FieldId;
-use pgrx::pg_sys::{self, Datum};
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::{self, Datum};
 
 use crate::access::roles;
 use crate::call::{Answer, Call, NewVarlena};

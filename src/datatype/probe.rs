@@ -78,7 +78,9 @@ struct Last {
 fn cached(call: &Call, input: &[u8], make: impl FnOnce() -> Result<Vec<u8>>) -> Result<Datum> {
     let generation = invalidation::current();
     let user = backend::user();
-    let Some(last) = call.state::<Last>() else { return make().map(|probe| NewVarlena::of(&probe)) };
+    let Some(last) = call.state::<Last>() else {
+        return make().map(|probe| NewVarlena::of(&probe));
+    };
     let same_account =
         guc::with_account(|account| account.unwrap_or_default() == last.account.as_str());
     let same = last.generation == generation && last.user == user && last.input == input;
@@ -119,25 +121,22 @@ fn probe_array(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 fn probe_text_array(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let handle = call.int(1);
-    let probed = map_array(&call, pg_sys::TEXTOID, |bytes| {
-        of_text(&encoding::to_utf8(bytes)?, handle)
-    })?;
+    let probed =
+        map_array(&call, pg_sys::TEXTOID, |bytes| of_text(&encoding::to_utf8(bytes)?, handle))?;
     Ok(Answer::datum(probed))
 }
 
 /// The probes of an array's elements, NULLs kept. Cached as a whole.
-fn map_array(
-    call: &Call,
-    element: Oid,
-    make: impl Fn(&[u8]) -> Result<Vec<u8>>,
-) -> Result<Datum> {
+fn map_array(call: &Call, element: Oid, make: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<Datum> {
     let datum = call.datum(0);
     let input = call.bytes(0);
     cached(call, input, || {
         // SAFETY: the declaration says an array of that element type
-        let result = unsafe { transform_array(datum, element, |bytes| {
-            make(bytes).map(|probe| NewVarlena::of(&probe))
-        })? };
+        let result = unsafe {
+            transform_array(datum, element, |bytes| {
+                make(bytes).map(|probe| NewVarlena::of(&probe))
+            })?
+        };
         // SAFETY: an array is a varlena
         Ok(unsafe { varlena_bytes(result) }.to_vec())
     })

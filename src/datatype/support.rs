@@ -6,8 +6,8 @@
 //! put anywhere that EXPLAIN shows.
 
 use fieldcrypt_core::field::FieldId;
-use pgrx::pg_sys::{self, Datum, Node, NodeTag, Oid};
 use pgrx::pg_extern;
+use pgrx::pg_sys::{self, Datum, Node, NodeTag, Oid};
 
 use super::probe::transform_array;
 use crate::call::{Answer, Call, varlena_bytes};
@@ -83,9 +83,7 @@ pub unsafe fn probe_pair(
         match (field_handle(objects, left), field_handle(objects, right)) {
             (Some(a), Some(b)) if a == b => require_searchable(a).map(|()| None),
             (Some(a), Some(b)) => Err(Error::FieldsDiffer(describe_handle(a), describe_handle(b))),
-            (Some(handle), None) => {
-                Ok(probe(objects, right, handle)?.map(|right| (left, right)))
-            }
+            (Some(handle), None) => Ok(probe(objects, right, handle)?.map(|right| (left, right))),
             (None, Some(handle)) => Ok(probe(objects, left, handle)?.map(|left| (left, right))),
             (None, None) => Ok(None),
         }
@@ -132,7 +130,8 @@ pub unsafe fn probe(objects: &Objects, node: *mut Node, handle: i32) -> Result<O
     require_searchable(handle)?;
     // SAFETY: the caller's
     unsafe {
-        let probes = [objects.probe, objects.probe_text, objects.probe_array, objects.probe_text_array];
+        let probes =
+            [objects.probe, objects.probe_text, objects.probe_array, objects.probe_text_array];
         if (*node).type_ == NodeTag::T_FuncExpr
             && probes.contains(&(*node.cast::<pg_sys::FuncExpr>()).funcid)
         {
@@ -162,9 +161,7 @@ unsafe fn probe_of(objects: &Objects, node: *mut Node, handle: i32) -> *mut Node
             (objects.probe_text, objects.encrypted_text)
         };
         let modifier = Datum::from(handle);
-        let handle = pg_sys::makeConst(
-            pg_sys::INT4OID, -1, Oid::INVALID, 4, modifier, false, true,
-        );
+        let handle = pg_sys::makeConst(pg_sys::INT4OID, -1, Oid::INVALID, 4, modifier, false, true);
         let arguments = pg_sys::lappend(std::ptr::null_mut(), node.cast());
         let arguments = pg_sys::lappend(arguments, handle.cast());
         pg_sys::makeFuncExpr(

@@ -2,8 +2,8 @@
 //! needs no catalog row, so that CREATE TABLE works in a restore before any row is loaded.
 
 use fieldcrypt_core::field::{FieldId, check_field_name};
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_extern};
 
 use crate::call::{Answer, Call, cstring_elements};
@@ -18,7 +18,9 @@ fn encrypted_typmod_in(
     // SAFETY: the declaration says cstring[]
     let modifiers = unsafe { cstring_elements(call.datum(0)) };
     let [modifier] = modifiers.as_slice() else {
-        return Err(invalid("An encrypted type names one field: encrypted_text('lead.ssn').").into());
+        return Err(
+            invalid("An encrypted type names one field: encrypted_text('lead.ssn').").into()
+        );
     };
     let modifier = modifier.to_str().unwrap_or_default();
     // what encrypted_typmod_out prints for a field that the catalog does not know
@@ -51,7 +53,9 @@ fn warn_of_unknown(name: &str) -> Result<()> {
         .min();
     let hint = match nearest {
         Some((_, nearest)) => format!("Perhaps you meant \"{nearest}\"."),
-        None => "Create it before values are written: SELECT fieldcrypt.create_field(…).".to_owned(),
+        None => {
+            "Create it before values are written: SELECT fieldcrypt.create_field(…).".to_owned()
+        }
     };
     let code = PgSqlErrorCode::ERRCODE_WARNING;
     ErrorReport::new(code, format!("field \"{name}\" does not exist"), "fieldcrypt")

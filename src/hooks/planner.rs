@@ -41,9 +41,9 @@ unsafe extern "C-unwind" fn plan(
             Err(_) => query,
         };
         match PREVIOUS {
-            Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                previous(query, text, options, parameters)
-            }),
+            Some(previous) => {
+                pg_sys::ffi::pg_guard_ffi_boundary(|| previous(query, text, options, parameters))
+            }
             None => pg_sys::standard_planner(query, text, options, parameters),
         }
     }
@@ -140,10 +140,7 @@ unsafe extern "C-unwind" fn look(node: *mut Node, context: *mut std::ffi::c_void
 
 /// Rewrites what `look` found.
 #[pg_guard]
-unsafe extern "C-unwind" fn rewrite(
-    node: *mut Node,
-    context: *mut std::ffi::c_void,
-) -> *mut Node {
+unsafe extern "C-unwind" fn rewrite(node: *mut Node, context: *mut std::ffi::c_void) -> *mut Node {
     if node.is_null() {
         return node;
     }

@@ -155,8 +155,7 @@ pub fn to_open(id: KeyId, field_id: FieldId, suite: Suite) -> Result<Rc<OpenKey>
     }
     let field = if transit { None } else { Some(fields::require(By::Id(field_id))?) };
     let secret = unwrap_account_key(&stored)?;
-    let key =
-        FieldKey::derive(&secret, id, stored.purpose, &stored.account, suite, field_id);
+    let key = FieldKey::derive(&secret, id, stored.purpose, &stored.account, suite, field_id);
     let key = Rc::new(OpenKey {
         key: Locked::new(key),
         account: stored.account.into(),

@@ -58,9 +58,8 @@ fn give_back(place: NonNull<u8>, size: usize) {
 fn map() -> Option<NonNull<u8>> {
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: a new private mapping at an address that the kernel chooses
-    let chunk = unsafe {
-        mmap_anonymous(std::ptr::null_mut(), CHUNK, protection, MapFlags::PRIVATE).ok()?
-    };
+    let chunk =
+        unsafe { mmap_anonymous(std::ptr::null_mut(), CHUNK, protection, MapFlags::PRIVATE).ok()? };
     // SAFETY: the whole range was just mapped. Each call is an improvement only: without it the
     // memory is as any other
     unsafe {

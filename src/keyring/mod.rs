@@ -11,6 +11,6 @@ pub mod provider;
 mod unwrap;
 
 pub use cache::OpenKey;
-pub use unwrap::{current_root, load_in_postmaster, with_root};
 #[cfg(any(test, feature = "pg_test"))]
 pub use unwrap::wrapping_key;
+pub use unwrap::{current_root, load_in_postmaster, with_root};

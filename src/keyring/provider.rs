@@ -62,8 +62,11 @@ fn decode(text: &str, root: &str) -> Result<SecretKey> {
     let text = text.trim();
     let mut bytes = Zeroizing::new([0; KEY_LENGTH]);
     let decoded = match text.len() {
-        64 => base16ct::mixed::decode(text, bytes.as_mut_slice()).is_ok_and(|b| b.len() == KEY_LENGTH),
-        44 => base64ct::Base64::decode(text, bytes.as_mut_slice()).is_ok_and(|b| b.len() == KEY_LENGTH),
+        64 => {
+            base16ct::mixed::decode(text, bytes.as_mut_slice()).is_ok_and(|b| b.len() == KEY_LENGTH)
+        }
+        44 => base64ct::Base64::decode(text, bytes.as_mut_slice())
+            .is_ok_and(|b| b.len() == KEY_LENGTH),
         43 => base64ct::Base64Unpadded::decode(text, bytes.as_mut_slice())
             .is_ok_and(|b| b.len() == KEY_LENGTH),
         _ => {

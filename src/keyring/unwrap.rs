@@ -158,7 +158,6 @@ pub fn unwrap_account_key(stored: &StoredKey) -> Result<SecretKey> {
 }
 
 fn unwrap(wrapping_key: &SecretKey, stored: &StoredKey) -> Result<SecretKey> {
-    wrap::unwrap(wrapping_key, &stored.name(), &stored.wrapped, &stored.check_value).map_err(
-        |error| Error::Unwrap(stored.purpose.name(), stored.account.clone(), error),
-    )
+    wrap::unwrap(wrapping_key, &stored.name(), &stored.wrapped, &stored.check_value)
+        .map_err(|error| Error::Unwrap(stored.purpose.name(), stored.account.clone(), error))
 }
