@@ -1,0 +1,528 @@
+"""What bench/run measures, and how.
+
+Time is CPU time of the one backend that does the work, from /proc/PID/schedstat, per row. The
+measures of a group take turns, round after round, so that what disturbs the machine disturbs all of
+them; a figure is the median of its rounds, and a ratio is the median of the ratios within each
+round.
+"""
+
+import argparse
+import random
+import shutil
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg import pq, sql
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+from harness import Cluster, Database  # noqa: E402
+from report import write_documents, write_report  # noqa: E402
+
+SIZES = {"ssn": 11, "t100": 100, "t1k": 1024}
+GROUPS = ("decrypt", "encrypt", "insert", "lookup", "accounts")
+
+
+@dataclass(frozen=True)
+class Scale:
+    rows: int
+    long_rows: int  # of 1 KB, so that everything stays in memory
+    slow_rows: int  # for pgp_sym_*, which take 0.1 ms and more
+    table_rows: int  # of the table that is searched
+    lookups: int
+    accounts: int
+    rounds: int
+
+    def rows_of(self, size):
+        return self.long_rows if size == "t1k" else self.rows
+
+
+FULL = Scale(200_000, 50_000, 500, 1_000_000, 20_000, 10_000, 11)
+QUICK = Scale(20_000, 5_000, 50, 100_000, 5_000, 1_000, 5)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """`statement` does one thing with each of `rows` rows; `before` is not measured."""
+
+    name: str
+    statement: str
+    rows: int
+    before: str = ""
+
+
+class Results:
+    """The samples of each measure, in nanoseconds per row, round by round."""
+
+    def __init__(self):
+        self.samples = {}
+
+    def add(self, group, name, nanoseconds):
+        self.samples.setdefault((group, name), []).append(nanoseconds)
+
+    def __contains__(self, key):
+        return key in self.samples
+
+    def median(self, group, name):
+        return statistics.median(self.samples[group, name])
+
+    def ratio(self, over, under):
+        pairs = zip(self.samples[over], self.samples[under], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+    def run(self, group, backend, measures, rounds):
+        """Runs each measure once to warm up, and then `rounds` times in turn."""
+        for number in range(rounds + 1):
+            for measure in measures if number % 2 else reversed(measures):
+                if measure.before:
+                    backend.execute(measure.before)
+                nanoseconds = backend.time(lambda m=measure: backend.execute(m.statement))
+                if number:
+                    self.add(group, measure.name, nanoseconds / measure.rows)
+
+
+class Backend:
+    """A session as the role that was granted access, and the clock of its process."""
+
+    def __init__(self, database, account="acme", settings=()):
+        self.connection = database.connect(prepare_threshold=None)
+        self._clock = Path(f"/proc/{self.connection.info.backend_pid}/schedstat")
+        for setting in settings:
+            self.execute(f"SET {setting}")
+        self.execute("SET ROLE bench_app")
+        self.execute(f"SET fieldcrypt.account = '{account}'")
+
+    def execute(self, statement, parameters=None):
+        return self.connection.execute(statement, parameters)
+
+    def time(self, work):
+        """The CPU time that the backend spends on `work`, in nanoseconds."""
+        start = self._now()
+        work()
+        return self._now() - start
+
+    def _now(self):
+        return int(self._clock.read_text().split()[0])
+
+    def copy(self, table, data):
+        with self.connection.cursor().copy(f"COPY {table} FROM STDIN") as copy:
+            copy.write(data)
+
+    def pipeline(self, statement, parameters):
+        """Executes a prepared statement once for each parameter, with one sync at the end.
+
+        Returns the first row of each result.
+        """
+        connection = self.connection.pgconn
+        connection.enter_pipeline_mode()
+        for parameter in parameters:
+            connection.send_query_prepared(statement, [parameter])
+        connection.pipeline_sync()
+        rows = []
+        while (result := connection.get_result()) is None or (
+            result.status != pq.ExecStatus.PIPELINE_SYNC
+        ):
+            if result is not None:
+                if result.status != pq.ExecStatus.TUPLES_OK or result.ntuples != 1:
+                    raise RuntimeError(f"look-up: {result.ntuples} rows, {result.error_message}")
+                rows.append([result.get_value(0, i) for i in range(result.nfields)])
+        connection.exit_pipeline_mode()
+        return rows
+
+    def close(self):
+        self.connection.close()
+
+
+# The database
+
+PGCRYPTO_KEY = r"'\x" + "07" * 32 + "'::bytea"
+
+SCHEMA = """
+    CREATE EXTENSION fieldcrypt;
+    CREATE EXTENSION pgcrypto;
+    CREATE ROLE bench_app;
+    GRANT ALL ON SCHEMA public TO bench_app;
+    SELECT fieldcrypt.create_account('acme');
+    SELECT fieldcrypt.create_field('ssn', search => '{exact}', normalizer => 'digits');
+    SELECT fieldcrypt.create_field('ssn.gcm', search => '{exact}', normalizer => 'digits',
+                                   suite => 'aes-256-gcm');
+    SELECT fieldcrypt.create_field('text', search => '{exact}');
+    SELECT fieldcrypt.create_field('text.gcm', search => '{exact}', suite => 'aes-256-gcm');
+    SELECT fieldcrypt.create_field('hidden');
+    SELECT fieldcrypt.create_field('hidden.gcm', suite => 'aes-256-gcm');
+    SELECT fieldcrypt.grant_access('bench_app', '{encrypt,search,decrypt}', '*', '*');
+
+    CREATE SCHEMA ceiling;
+    GRANT USAGE ON SCHEMA ceiling TO bench_app;
+    CREATE FUNCTION ceiling.noop(text) RETURNS integer
+        AS '{ceiling}', 'noop_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+    CREATE FUNCTION ceiling.noop(fieldcrypt.encrypted_text) RETURNS integer
+        AS '{ceiling}', 'noop_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+    CREATE FUNCTION ceiling.open_gcm(bytea) RETURNS text
+        AS '{ceiling}', 'open_gcm_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+    CREATE FUNCTION ceiling.open_xaes(bytea) RETURNS text
+        AS '{ceiling}', 'open_xaes_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+    CREATE FUNCTION ceiling.seal_gcm(text) RETURNS bytea
+        AS '{ceiling}', 'seal_gcm_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE;
+    CREATE FUNCTION ceiling.seal_xaes(text) RETURNS bytea
+        AS '{ceiling}', 'seal_xaes_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE;
+"""
+
+# Of a number: 11 bytes like 123-45-6789, no two alike up to 10^9; and 100 and 1,024 bytes.
+VALUES = {
+    "ssn": "regexp_replace(lpad((i * 387420489 % 1000000000)::text, 9, '0'),"
+    " '(...)(..)(....)', '\\1-\\2-\\3')",
+    "t100": "left(repeat(md5(i::text), 4), 100)",
+    "t1k": "repeat(md5(i::text), 32)",
+}
+
+
+def field_of(size):
+    return "ssn" if size == "ssn" else "text"
+
+
+def prepare(cluster):
+    library = cluster.dir / "ceiling.so"
+    shutil.copy(ROOT / "target" / "release" / "libfieldcrypt_ceiling.so", library)
+    library.chmod(0o755)
+    database = Database(cluster, "bench")
+    database.execute(SCHEMA.replace("{ceiling}", str(library)))
+    return database
+
+
+def load(database, size, rows):
+    """One table of each representation of the same values: a scan reads only what it is about."""
+    field = field_of(size)
+    backend = Backend(database)
+    backend.execute(f"""
+        CREATE TABLE {size}_plain (v text);
+        CREATE TABLE {size}_xaes (v fieldcrypt.encrypted_text('{field}'));
+        CREATE TABLE {size}_gcm (v fieldcrypt.encrypted_text('{field}.gcm'));
+        CREATE TABLE {size}_bare_xaes (v bytea);
+        CREATE TABLE {size}_bare_gcm (v bytea);
+        CREATE TABLE {size}_pgcrypto (v bytea, iv bytea);
+        CREATE TABLE {size}_pgp (v bytea);
+        INSERT INTO {size}_plain SELECT {VALUES[size]} FROM generate_series(1::bigint, {rows}) i;
+        INSERT INTO {size}_xaes SELECT v FROM {size}_plain;
+        INSERT INTO {size}_gcm SELECT v FROM {size}_plain;
+        INSERT INTO {size}_bare_xaes SELECT ceiling.seal_xaes(v) FROM {size}_plain;
+        INSERT INTO {size}_bare_gcm SELECT ceiling.seal_gcm(v) FROM {size}_plain;
+        INSERT INTO {size}_pgcrypto
+            SELECT encrypt_iv(convert_to(v, 'UTF8'), {PGCRYPTO_KEY}, iv, 'aes-cbc'), iv
+            FROM (SELECT v, gen_random_bytes(16) AS iv FROM {size}_plain OFFSET 0) AS s;
+        INSERT INTO {size}_pgp SELECT pgp_sym_encrypt(v, 'secret') FROM {size}_plain LIMIT 500;
+    """)
+    for table in ("plain", "xaes", "gcm", "bare_xaes", "bare_gcm", "pgcrypto", "pgp"):
+        database.execute(f"VACUUM (FREEZE, ANALYZE) {size}_{table}")
+    for decrypted in (
+        f"SELECT fieldcrypt.decrypt(v) FROM {size}_xaes",
+        f"SELECT fieldcrypt.decrypt(v) FROM {size}_gcm",
+        f"SELECT ceiling.open_xaes(v) FROM {size}_bare_xaes",
+        f"SELECT ceiling.open_gcm(v) FROM {size}_bare_gcm",
+    ):
+        differing = backend.execute(
+            f"SELECT count(*) FROM ({decrypted} EXCEPT ALL SELECT v FROM {size}_plain) AS s"
+        )
+        assert differing.fetchone() == (0,), decrypted
+    backend.close()
+
+
+# The groups
+
+
+def decrypt(database, results, scale, size):
+    rows = scale.rows_of(size)
+    slow = min(rows, scale.slow_rows)
+
+    def scan(name, function, table):
+        return Measure(name, f"SELECT count({function}) FROM {size}_{table}", rows)
+
+    pgcrypto = f"decrypt_iv(v, {PGCRYPTO_KEY}, iv, 'aes-cbc')"
+    backend = Backend(database)
+    results.run(
+        f"decrypt {size}",
+        backend,
+        [
+            scan("scan of the plaintext", "v", "plain"),
+            scan("no-op, aes-256-gcm column", "ceiling.noop(v)", "gcm"),
+            scan("bare aes-256-gcm", "ceiling.open_gcm(v)", "bare_gcm"),
+            scan("decrypt(), aes-256-gcm", "fieldcrypt.decrypt(v)", "gcm"),
+            scan("no-op, default suite column", "ceiling.noop(v)", "xaes"),
+            scan("bare xaes-256-gcm", "ceiling.open_xaes(v)", "bare_xaes"),
+            scan("decrypt(), default suite", "fieldcrypt.decrypt(v)", "xaes"),
+            scan("reveal(), default suite", "fieldcrypt.reveal(v)", "xaes"),
+            scan("pgcrypto decrypt_iv", pgcrypto, "pgcrypto"),
+            scan("pgcrypto decrypt_iv to text", f"convert_from({pgcrypto}, 'UTF8')", "pgcrypto"),
+            Measure(
+                "pgcrypto pgp_sym_decrypt",
+                f"SELECT count(pgp_sym_decrypt(v, 'secret'))"
+                f" FROM (SELECT v FROM {size}_pgp LIMIT {slow}) AS s",
+                slow,
+            ),
+        ],
+        scale.rounds,
+    )
+    backend.close()
+
+
+def encrypt(database, results, scale, size):
+    rows = scale.rows_of(size)
+    slow = min(rows, scale.slow_rows)
+    field = field_of(size)
+    values = f"FROM {size}_plain"
+    with_iv = f"FROM (SELECT v, gen_random_bytes(16) AS iv FROM {size}_plain OFFSET 0) AS s"
+    pgcrypto = f"iv || encrypt_iv(convert_to(v, 'UTF8'), {PGCRYPTO_KEY}, iv, 'aes-cbc')"
+
+    def seal(name, field):
+        return Measure(name, f"SELECT count(fieldcrypt.encrypt(v, '{field}', 'acme')) {values}", rows)
+
+    backend = Backend(database)
+    results.run(
+        f"encrypt {size}",
+        backend,
+        [
+            Measure("no-op", f"SELECT count(ceiling.noop(v)) {values}", rows),
+            Measure("bare aes-256-gcm", f"SELECT count(ceiling.seal_gcm(v)) {values}", rows),
+            seal("encrypt(), aes-256-gcm", "hidden.gcm"),
+            seal("encrypt() with token, aes-256-gcm", f"{field}.gcm"),
+            Measure("bare xaes-256-gcm", f"SELECT count(ceiling.seal_xaes(v)) {values}", rows),
+            seal("encrypt(), default suite", "hidden"),
+            seal("encrypt() with token, default suite", field),
+            Measure(
+                "blind_index()", f"SELECT count(fieldcrypt.blind_index(v, '{field}')) {values}", rows
+            ),
+            Measure("pgcrypto encrypt_iv, random IV", f"SELECT count({pgcrypto}) {with_iv}", rows),
+            Measure(
+                "pgcrypto encrypt_iv, random IV, and hmac",
+                f"SELECT count({pgcrypto}), count(hmac(v, 'secret', 'sha256')) {with_iv}",
+                rows,
+            ),
+            Measure(
+                "pgcrypto pgp_sym_encrypt",
+                f"SELECT count(pgp_sym_encrypt(v, 'secret'))"
+                f" FROM (SELECT v FROM {size}_plain LIMIT {slow}) AS s",
+                slow,
+            ),
+        ],
+        scale.rounds,
+    )
+    backend.close()
+
+
+def insert(database, results, scale, size):
+    rows = scale.rows_of(size)
+    field = field_of(size)
+    backend = Backend(database)
+    backend.execute(f"""
+        CREATE TABLE {size}_into_plain (v text);
+        CREATE TABLE {size}_into_token (v fieldcrypt.encrypted_text('{field}'));
+        CREATE TABLE {size}_into_token_gcm (v fieldcrypt.encrypted_text('{field}.gcm'));
+        CREATE TABLE {size}_into_hidden (v fieldcrypt.encrypted_text('hidden'));
+        CREATE TABLE {size}_into_pgcrypto (v bytea, h bytea);
+    """)
+
+    def into(name, table, select=f"SELECT v FROM {size}_plain"):
+        table = f"{size}_into_{table}"
+        return Measure(name, f"INSERT INTO {table} {select}", rows, f"TRUNCATE {table}")
+
+    group = f"insert {size}"
+    results.run(
+        group,
+        backend,
+        [
+            into("plain text", "plain"),
+            into("typed column with token, default suite", "token"),
+            into("typed column with token, aes-256-gcm", "token_gcm"),
+            into("typed column without token, default suite", "hidden"),
+            into(
+                "pgcrypto encrypt_iv, random IV, and hmac",
+                "pgcrypto",
+                f"SELECT iv || encrypt_iv(convert_to(v, 'UTF8'), {PGCRYPTO_KEY}, iv, 'aes-cbc'),"
+                f" hmac(v, 'secret', 'sha256')"
+                f" FROM (SELECT v, gen_random_bytes(16) AS iv FROM {size}_plain OFFSET 0) AS s",
+            ),
+        ],
+        scale.rounds,
+    )
+    values = backend.execute(f"SELECT v FROM {size}_plain").fetchall()
+    data = "".join(f"{value}\n" for (value,) in values).encode()
+    copies = {
+        "COPY, plain text": f"{size}_into_plain",
+        "COPY, typed column with token, default suite": f"{size}_into_token",
+    }
+    for number in range(scale.rounds + 1):
+        for name, table in copies.items():
+            backend.execute(f"TRUNCATE {table}")
+            nanoseconds = backend.time(lambda t=table: backend.copy(t, data))
+            if number:
+                results.add(group, name, nanoseconds / rows)
+    backend.execute(f"""
+        DROP TABLE {size}_into_plain, {size}_into_token, {size}_into_token_gcm,
+                   {size}_into_hidden, {size}_into_pgcrypto
+    """)
+    backend.close()
+
+
+LOOKUPS = {
+    "plaintext, btree": "SELECT id FROM find_plain WHERE v = $1",
+    "encrypted, hash index": "SELECT id FROM find_hash WHERE v = $1",
+    "encrypted, btree": "SELECT id FROM find_btree WHERE v = $1",
+    "pgcrypto hmac, btree": "SELECT id FROM find_pgcrypto WHERE h = hmac($1, 'secret', 'sha256')",
+    "plaintext, btree, and the value": "SELECT id, v FROM find_plain WHERE v = $1",
+    "encrypted, hash index, and decrypt()": "SELECT id, fieldcrypt.decrypt(v) FROM find_hash"
+    " WHERE v = $1",
+    "encrypted, btree, and decrypt()": "SELECT id, fieldcrypt.decrypt(v) FROM find_btree"
+    " WHERE v = $1",
+    "pgcrypto hmac, btree, and decrypt_iv": "SELECT id, convert_from("
+    f"decrypt_iv(v, {PGCRYPTO_KEY}, iv, 'aes-cbc'), 'UTF8')"
+    " FROM find_pgcrypto WHERE h = hmac($1, 'secret', 'sha256')",
+}
+
+
+def lookup(database, results, scale):
+    backend = Backend(database)
+    backend.execute(f"""
+        CREATE TABLE find_plain (id bigint, v text);
+        CREATE TABLE find_hash (id bigint, v fieldcrypt.encrypted_text('ssn'));
+        CREATE TABLE find_btree (id bigint, v fieldcrypt.encrypted_text('ssn'));
+        CREATE TABLE find_pgcrypto (id bigint, h bytea, v bytea, iv bytea);
+        INSERT INTO find_plain
+            SELECT i, {VALUES["ssn"]} FROM generate_series(1::bigint, {scale.table_rows}) i;
+        INSERT INTO find_hash SELECT id, v FROM find_plain;
+        INSERT INTO find_btree SELECT id, v FROM find_hash;
+        INSERT INTO find_pgcrypto
+            SELECT id, hmac(v, 'secret', 'sha256'),
+                   encrypt_iv(convert_to(v, 'UTF8'), {PGCRYPTO_KEY}, iv, 'aes-cbc'), iv
+            FROM (SELECT id, v, gen_random_bytes(16) AS iv FROM find_plain OFFSET 0) AS s;
+        CREATE INDEX ON find_plain (v);
+        CREATE INDEX ON find_hash USING hash (v);
+        CREATE INDEX ON find_btree (v);
+        CREATE INDEX ON find_pgcrypto (h);
+    """)
+    for table in ("plain", "hash", "btree", "pgcrypto"):
+        database.execute(f"VACUUM (FREEZE, ANALYZE) find_{table}")
+    for number, statement in enumerate(LOOKUPS.values()):
+        backend.connection.pgconn.prepare(f"lookup{number}".encode(), statement.encode())
+
+    rows = backend.execute("SELECT id, v FROM find_plain").fetchall()
+    generator = random.Random(1)
+    for turn in range(scale.rounds + 1):
+        sample = generator.sample(rows, scale.lookups)
+        values = [value.encode() for _, value in sample]
+        for number, name in enumerate(LOOKUPS):
+            found = []
+
+            def look_up(statement=f"lookup{number}".encode(), values=values, found=found):
+                for start in range(0, len(values), 1000):
+                    found.extend(backend.pipeline(statement, values[start : start + 1000]))
+
+            start = time.perf_counter()
+            nanoseconds = backend.time(look_up)
+            seconds = time.perf_counter() - start
+            expected = [[str(i).encode(), v.encode()][: len(found[0])] for i, v in sample]
+            assert found == expected, name
+            if turn:
+                results.add("lookup", name, nanoseconds / scale.lookups)
+                results.add("lookup wall", name, seconds * 1e9 / scale.lookups)
+    plans = backend.execute("SELECT name, custom_plans FROM pg_prepared_statements").fetchall()
+    assert all(custom <= 5 for _, custom in plans), plans
+    backend.close()
+
+
+def accounts(database, results, scale):
+    """Values of many accounts in random order, against as many of one account."""
+    database.execute(f"""
+        SELECT count(fieldcrypt.create_account('account-' || i))
+        FROM generate_series(1, {scale.accounts}) i
+    """)
+    settings = ["fieldcrypt.key_cache_size = 25000"]
+    backend = Backend(database, settings=settings)
+    backend.execute(f"""
+        CREATE TABLE of_one (v fieldcrypt.encrypted_text('ssn'));
+        CREATE TABLE of_many (v fieldcrypt.encrypted_text('ssn'));
+        CREATE TABLE once_each (v fieldcrypt.encrypted_text('ssn'));
+        INSERT INTO of_one SELECT {VALUES["ssn"]} FROM generate_series(1::bigint, {scale.rows}) i;
+        INSERT INTO of_many
+            SELECT fieldcrypt.encrypt({VALUES["ssn"]}, 'ssn', 'account-' || account)
+            FROM (SELECT i, 1 + (hashint8(i)::bigint & 2147483647) % {scale.accounts} AS account
+                  FROM generate_series(1::bigint, {scale.rows}) i) AS s;
+        INSERT INTO once_each
+            SELECT fieldcrypt.encrypt('123-45-6789', 'ssn', 'account-' || i)
+            FROM generate_series(1, {scale.accounts}) i ORDER BY hashint4(i);
+    """)
+    for table in ("of_one", "of_many", "once_each"):
+        database.execute(f"VACUUM (FREEZE, ANALYZE) {table}")
+
+    def scan(name, table):
+        return Measure(name, f"SELECT count(fieldcrypt.decrypt(v)) FROM {table}", scale.rows)
+
+    measures = [scan("one account", "of_one"), scan("many accounts, warm", "of_many")]
+    results.run("accounts", backend, measures, scale.rounds)
+    backend.close()
+
+    touches = {
+        "first decrypt() of an account": "SELECT count(fieldcrypt.decrypt(v)) FROM once_each",
+        "first encrypt() with token of an account": "SELECT count(fieldcrypt.encrypt("
+        f"'123-45-6789', 'ssn', 'account-' || i)) FROM generate_series(1, {scale.accounts}) i",
+    }
+    for _ in range(scale.rounds):
+        for name, statement in touches.items():
+            backend = Backend(database, settings=settings)
+            # what is new in every session, whatever the account
+            backend.execute("SELECT fieldcrypt.decrypt(fieldcrypt.encrypt('1', 'ssn'))")
+            cold = backend.time(lambda b=backend, s=statement: b.execute(s))
+            warm = backend.time(lambda b=backend, s=statement: b.execute(s))
+            results.add("accounts", name, (cold - warm) / scale.accounts)
+            backend.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="bench/run")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", action="append", choices=GROUPS)
+    parser.add_argument("--installed", action="store_true")  # for bench/run itself
+    options = parser.parse_args()
+    scale = QUICK if options.quick else FULL
+    groups = options.only or GROUPS
+
+    results = Results()
+    # Only the CPU time of the backend counts, so nothing waits for the disk; no checkpoint and no
+    # vacuum comes in between.
+    settings = {
+        "shared_buffers": "1GB",
+        "max_parallel_workers_per_gather": 0,
+        "synchronize_seqscans": "off",
+        "autovacuum": "off",
+        "checkpoint_timeout": "1h",
+        "max_wal_size": "16GB",
+        "wal_level": "replica",
+    }
+    with Cluster(settings) as cluster:
+        database = prepare(cluster)
+        per_size = [group for group in (decrypt, encrypt, insert) if group.__name__ in groups]
+        for size in SIZES if per_size else ():
+            progress(f"loading {scale.rows_of(size):,} values of {SIZES[size]} bytes")
+            load(database, size, scale.rows_of(size))
+            for group in per_size:
+                progress(f"{group.__name__}, {SIZES[size]} bytes")
+                group(database, results, scale, size)
+        if "lookup" in groups:
+            progress(f"look-ups in {scale.table_rows:,} rows")
+            lookup(database, results, scale)
+        if "accounts" in groups:
+            progress(f"{scale.accounts:,} accounts")
+            accounts(database, results, scale)
+    write_report(results, sys.stdout)
+    if not options.quick and not options.only:
+        write_documents(results, ROOT / "docs")
+
+
+def progress(text):
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

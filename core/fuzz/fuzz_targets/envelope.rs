@@ -1,0 +1,16 @@
+//! What the parser takes for an envelope is whole: its parts are its bytes.
+#![no_main]
+
+use fieldcrypt_core::envelope::Envelope;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(envelope) = Envelope::parse(bytes) else {
+        return;
+    };
+    let _ = envelope.equality_token();
+    let mut header = vec![0; envelope.header_bytes().len()];
+    assert!(envelope.header().write(envelope.token_sections(), &mut header).is_some());
+    let parts = [&header, envelope.nonce(), envelope.ciphertext(), envelope.tag()];
+    assert_eq!(parts.concat(), bytes);
+});

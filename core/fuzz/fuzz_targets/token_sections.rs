@@ -1,0 +1,37 @@
+//! Token sections of every form, in an envelope that is otherwise well formed.
+#![no_main]
+
+use fieldcrypt_core::envelope::{Envelope, FIXED_HEADER_LENGTH, Flags, Header, PlaintextType};
+use fieldcrypt_core::error::FormatError;
+use fieldcrypt_core::field::FieldId;
+use fieldcrypt_core::key::KeyId;
+use fieldcrypt_core::suite::Suite;
+use fieldcrypt_core::token::equality_token;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|sections: &[u8]| {
+    // whatever they are, before any check
+    let found = equality_token(sections);
+    let Some(key_id) = KeyId::new(1) else { return };
+    let header = Header {
+        suite: Suite::Aes256Gcm,
+        plaintext_type: PlaintextType::Text,
+        flags: Flags::default(),
+        key_id,
+        field_id: FieldId(1),
+    };
+    let mut bytes = vec![0; FIXED_HEADER_LENGTH + sections.len() + 12 + 16];
+    if header.write(sections, &mut bytes).is_none() {
+        return;
+    }
+    match Envelope::parse(&bytes) {
+        Ok(envelope) => {
+            assert_eq!(envelope.token_sections(), sections);
+            assert_eq!(envelope.equality_token(), found);
+            if let Some(token) = found {
+                assert!(sections.windows(16).any(|window| window == token.token));
+            }
+        }
+        Err(error) => assert_eq!(error, FormatError::Tokens),
+    }
+});

@@ -1,0 +1,889 @@
+//! Makes `data/vectors.json` and `data/malformed.json`: fixed keys and nonces, the same bytes each
+//! time. `cargo run -p fieldcrypt-core --example make_vectors` writes the files.
+
+use aes::Aes256;
+use cbc::cipher::block_padding::NoPadding;
+use cbc::cipher::{BlockModeEncrypt, KeyIvInit};
+use fieldcrypt_core::envelope::{Envelope, to_text};
+use fieldcrypt_core::field::{ACCOUNT_LENGTH, DATABASE_ACCOUNT, FieldId, account_tag};
+use fieldcrypt_core::key::{KEY_LENGTH, KeyId, Purpose, SecretKey};
+use fieldcrypt_core::normalize::Normalizer;
+use fieldcrypt_core::padding::Padding;
+use fieldcrypt_core::seal::FieldKey;
+use fieldcrypt_core::suite::{Cipher, Suite};
+use fieldcrypt_core::token::{Scope, TokenKey, equality_section};
+use fieldcrypt_core::wrap::{KeyName, check_value, root_check_value};
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256, Sha512};
+
+use super::reference::{associated_data, field_key, lp};
+
+/// Bytes that look random and are the same each time.
+fn fixed(name: &str) -> [u8; KEY_LENGTH] {
+    Sha256::digest(format!("fieldcrypt test vectors: {name}")).into()
+}
+
+fn fixed_number(name: &str) -> u64 {
+    fixed(name)[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn secret(bytes: &[u8; KEY_LENGTH]) -> SecretKey {
+    SecretKey::from_bytes(&mut bytes.clone())
+}
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    base16ct::lower::encode_string(bytes.as_ref())
+}
+
+fn hex_id(number: u64) -> String {
+    hex(number.to_be_bytes())
+}
+
+/// A random id, or an account's index key id.
+fn key_id(name: &str, index_account: Option<&str>) -> KeyId {
+    let random = fixed_number(name);
+    let number = match index_account {
+        Some(account) => u64::from(account_tag(account)) << 32 | random >> 32,
+        None => random >> 1,
+    };
+    KeyId::new(number).unwrap()
+}
+
+/// One equality token, in a section of its own.
+#[derive(Clone)]
+struct Token {
+    account: String,
+    scope: Scope,
+    normalizer: Normalizer,
+}
+
+impl Token {
+    fn of(account: &str, scope: Scope, normalizer: Normalizer) -> Self {
+        Self { account: account.to_owned(), scope, normalizer }
+    }
+}
+
+/// One envelope of `vectors.json`.
+#[derive(Clone)]
+struct Case {
+    name: String,
+    account: String,
+    purpose: Purpose,
+    field: Option<String>,
+    suite: Suite,
+    padding: Padding,
+    plaintext: String,
+    tokens: Vec<Token>,
+    /// Groups of reserved kinds behind the last token.
+    groups: Vec<u8>,
+}
+
+impl Case {
+    fn plain(suite: Suite) -> Self {
+        Self {
+            name: suite.name().to_owned(),
+            account: "acme".to_owned(),
+            purpose: Purpose::Data,
+            field: Some("lead.ssn".to_owned()),
+            suite,
+            padding: Padding::None,
+            plaintext: "123-45-6789".to_owned(),
+            tokens: vec![],
+            groups: vec![],
+        }
+    }
+
+    fn named(&self, name: &str) -> Self {
+        Self { name: format!("{}, {name}", self.name), ..self.clone() }
+    }
+
+    fn to_json(&self) -> Value {
+        let field_id = self.field.as_deref().map_or(FieldId::NONE, FieldId::of);
+        let key = fixed(&format!("{} key of {}", self.purpose.name(), self.account));
+        let key_id = key_id(&format!("{} key id of {}", self.purpose.name(), self.account), None);
+        let mut sections = vec![];
+        let mut tokens = vec![];
+        for token in &self.tokens {
+            let (section, value) = self.token(token, field_id);
+            sections.extend(section);
+            tokens.push(value);
+        }
+        if !self.groups.is_empty() {
+            // the last section takes the groups in
+            let start = sections.len() - fieldcrypt_core::token::EQUALITY_SECTION_LENGTH;
+            sections[start + 1] += self.groups.len() as u8;
+            sections.extend(&self.groups);
+        }
+        let nonce = &fixed(&format!("nonce of {}", self.name))[..self.suite.nonce_length()];
+        let envelope = self.seal(&secret(&key), key_id, field_id, &sections, nonce);
+        let parsed = Envelope::parse(&envelope).unwrap();
+        let suite = self.suite;
+        let length = suite.key_length();
+        let derived =
+            field_key(&key, self.purpose.name(), suite.number(), length as u16, field_id.0);
+        json!({
+            "name": self.name,
+            "account": self.account,
+            "purpose": self.purpose.name(),
+            "key": hex(key),
+            "key_id": hex_id(key_id.number()),
+            "field": self.field,
+            "field_id": hex_id(field_id.0),
+            "suite": suite.number(),
+            "padding": self.padding.name(),
+            "padded_length": self.padding.padded_length(self.plaintext.len()),
+            "plaintext": self.plaintext,
+            "tokens": tokens,
+            "token_sections": hex(sections),
+            "header": hex(parsed.header_bytes()),
+            "associated_data": hex(associated_data(&self.account, parsed.header_bytes())),
+            "field_key": hex(&derived[..length]),
+            "nonce": hex(nonce),
+            "ciphertext": hex(parsed.ciphertext()),
+            "tag": hex(parsed.tag()),
+            "envelope": hex(&envelope),
+            "text": to_text(&envelope),
+        })
+    }
+
+    fn seal(
+        &self,
+        key: &SecretKey,
+        key_id: KeyId,
+        field_id: FieldId,
+        sections: &[u8],
+        nonce: &[u8],
+    ) -> Vec<u8> {
+        let field_key =
+            FieldKey::derive(key, key_id, self.purpose, &self.account, self.suite, field_id);
+        let plaintext = self.plaintext.as_bytes();
+        let length =
+            field_key.sealed_length(plaintext.len(), self.padding, sections.len()).unwrap();
+        let mut envelope = vec![0; length];
+        let fill = |buffer: &mut [u8]| {
+            buffer.copy_from_slice(nonce);
+            Ok(())
+        };
+        field_key.seal(plaintext, self.padding, sections, fill, &mut envelope).unwrap();
+        envelope
+    }
+
+    /// The section of a token, and what `vectors.json` says about it.
+    fn token(&self, token: &Token, field_id: FieldId) -> (Vec<u8>, Value) {
+        let index_key = fixed(&format!("index key of {}", token.account));
+        let id = key_id(&format!("index key id of {}", token.account), Some(&token.account));
+        let normalised = token.normalizer.apply(&self.plaintext).unwrap();
+        let made = TokenKey::derive(&secret(&index_key), id, field_id)
+            .equality(token.scope, normalised.as_bytes());
+        let value = json!({
+            "account": token.account,
+            "scope": token.scope as u8,
+            "normalizer": token.normalizer.number(),
+            "normalizer_version": token.normalizer.version(),
+            "index_key": hex(index_key),
+            "index_key_id": hex_id(id.number()),
+            "token_key": hex(&field_key(&index_key, "index", 1, 32, field_id.0)[..32]),
+            "normalised": normalised,
+            "token": hex(made.token),
+        });
+        (equality_section(&made, token.normalizer, token.scope).to_vec(), value)
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    for suite in Suite::ALL {
+        let plain = Case::plain(suite);
+        let token = Token::of("acme", Scope::Account, Normalizer::Digits);
+        for padding in Padding::ALL {
+            let name = format!("padding {}", padding.name());
+            let padded = Case { padding, ..plain.named(&name) };
+            cases.push(padded.clone());
+            cases.push(Case { tokens: vec![token.clone()], ..padded.named("token") });
+        }
+        for (length, padding) in [
+            (0_usize, Padding::None),
+            (0, Padding::To32),
+            (15, Padding::None),
+            (16, Padding::None),
+            (17, Padding::None),
+            (31, Padding::To32),
+            (32, Padding::To32),
+            (1000, Padding::None),
+        ] {
+            let plaintext = "0123456789".repeat(length.div_ceil(10))[..length].to_owned();
+            let name = format!("{length} bytes, padding {}", padding.name());
+            cases.push(Case { plaintext, padding, ..plain.named(&name) });
+        }
+        cases.push(Case {
+            plaintext: String::new(),
+            tokens: vec![token],
+            ..plain.named("token of the empty value")
+        });
+        let transit = Case {
+            account: DATABASE_ACCOUNT.to_owned(),
+            purpose: Purpose::Transit,
+            ..plain.named("in transit")
+        };
+        cases.push(transit.clone());
+        cases.push(Case { field: None, ..transit.named("without a field") });
+        cases.push(Case { field: None, padding: Padding::To64, ..transit.named("padded") });
+    }
+    let plain = Case::plain(Suite::Xaes256Gcm);
+    for (name, account) in [
+        ("account beyond ASCII", "Ünï 1 日本"),
+        ("account with a colon", "a:b"),
+        ("longest account", &"x".repeat(ACCOUNT_LENGTH)),
+    ] {
+        cases.push(Case { account: account.to_owned(), ..plain.named(name) });
+    }
+    for field in ["a", "lead.address.street_2", &"f".repeat(63)] {
+        cases
+            .push(Case { field: Some(field.to_owned()), ..plain.named(&format!("field {field}")) });
+    }
+    for (normalizer, plaintext) in [
+        (Normalizer::None, " Ann SMITH "),
+        (Normalizer::Casefold, "Straße ﬁle ΣΊΣΥΦΟΣ"),
+        (Normalizer::Email, "  Ann@Example.COM\n"),
+        (Normalizer::Phone, "0049 (30) 1234"),
+    ] {
+        let tokens = vec![Token::of("acme", Scope::Account, normalizer)];
+        let plaintext = plaintext.to_owned();
+        cases.push(Case { plaintext, tokens, ..plain.named(normalizer.name()) });
+    }
+    let token = Token::of("acme", Scope::Account, Normalizer::None);
+    let across = Token::of(DATABASE_ACCOUNT, Scope::Database, Normalizer::None);
+    cases.push(Case { tokens: vec![across.clone()], ..plain.named("token of the scope database") });
+    cases.push(Case { tokens: vec![token.clone(), across], ..plain.named("two sections") });
+    let groups = [group(3, 0, 4, 3), group(5, 1, 2, 5)].concat();
+    cases.push(Case { tokens: vec![token], groups, ..plain.named("groups of reserved kinds") });
+    cases
+}
+
+/// The contents of `data/vectors.json`.
+pub fn vectors() -> Value {
+    let envelopes: Vec<Value> = cases().iter().map(Case::to_json).collect();
+    let fields = ["a", "lead.ssn", "lead.address.street_2", &"f".repeat(63)].map(|name| {
+        let id = FieldId::of(name);
+        json!({ "name": name, "id": hex_id(id.0), "type_modifier": id.handle() })
+    });
+    let accounts = ["acme", "a:b", "Ünï 1 日本", DATABASE_ACCOUNT]
+        .map(|account| json!({ "account": account, "tag": account_tag(account) }));
+    let normalised: Vec<Value> = [
+        (Normalizer::None, " A b "),
+        (Normalizer::None, ""),
+        (Normalizer::Casefold, "Ann SMITH"),
+        (Normalizer::Casefold, "É"),
+        (Normalizer::Casefold, "ŉ ẞ Ǆ ĳ ℡"),
+        (Normalizer::Digits, "１２３ 45"),
+        (Normalizer::Digits, "٣ n/a"),
+        (Normalizer::Digits, ""),
+        (Normalizer::Email, "\u{3000}Ann@Example.COM\u{A0}\n"),
+        (Normalizer::Email, "   "),
+        (Normalizer::Phone, "+49 (30) 1234"),
+        (Normalizer::Phone, "００49 30 1234"),
+        (Normalizer::Phone, "030/1234"),
+        (Normalizer::Phone, "+"),
+        (Normalizer::Phone, "00"),
+    ]
+    .map(|(normalizer, text)| {
+        json!({
+            "normalizer": normalizer.number(),
+            "text": text,
+            "normalised": normalizer.apply(text),
+        })
+    })
+    .to_vec();
+    json!({
+        "description": "Envelopes of format 1 and what they are made of; see docs/envelope.md. \
+            Bytes and ids are hexadecimal, texts are UTF-8. The keys are for tests only.",
+        "envelopes": envelopes,
+        "field_ids": fields,
+        "account_tags": accounts,
+        "normalised": normalised,
+        "wrapped_keys": wrapped_keys(),
+        "root_keys": [
+            { "key": hex(fixed("root")), "check_value": hex(root_check_value(&secret(&fixed("root")))) },
+            { "key": hex([0; 32]), "check_value": hex(root_check_value(&secret(&[0; 32]))) },
+        ],
+    })
+}
+
+/// A wrapped key with the nonce given, which the crate itself does not allow.
+fn wrap(wrapping_key: &[u8; 32], associated_data: &[u8], nonce: &[u8], key: &[u8; 32]) -> Vec<u8> {
+    let mut buffer = [0; 64];
+    buffer[..32].copy_from_slice(wrapping_key);
+    let (mut body, mut tag) = (*key, [0; 16]);
+    Cipher::new(Suite::Aes256Gcm, &buffer)
+        .encrypt(nonce, associated_data, &mut body, 32, &mut tag)
+        .unwrap();
+    [&[1], nonce, &body, &tag].concat()
+}
+
+fn wrap_associated_data(name: &KeyName<'_>) -> Vec<u8> {
+    lp(&[
+        b"fieldcrypt/1/key-wrap",
+        &[1],
+        name.account.as_bytes(),
+        name.purpose.name().as_bytes(),
+        &name.version.to_be_bytes(),
+        &name.id.number().to_be_bytes(),
+    ])
+}
+
+fn wrapped_keys() -> Vec<Value> {
+    [
+        ("acme", Purpose::Wrapping, 1),
+        ("acme", Purpose::Data, 1),
+        ("acme", Purpose::Data, 2),
+        ("acme", Purpose::Data, u32::MAX),
+        ("acme", Purpose::Index, 1),
+        ("Ünï 1 日本", Purpose::Data, 1),
+        (DATABASE_ACCOUNT, Purpose::Wrapping, 1),
+        (DATABASE_ACCOUNT, Purpose::Transit, 1),
+        (DATABASE_ACCOUNT, Purpose::Index, 7),
+    ]
+    .map(|(account, purpose, version)| {
+        let label = format!("{} {version} of {account}", purpose.name());
+        let index_account = (purpose == Purpose::Index).then_some(account);
+        let id = key_id(&format!("id of {label}"), index_account);
+        let name = KeyName { account, purpose, version, id };
+        let wrapping_key = match purpose {
+            Purpose::Wrapping => fixed("root"),
+            _ => fixed(&format!("wrapping 1 of {account}")),
+        };
+        let key = fixed(&label);
+        let nonce = &fixed(&format!("nonce of {label}"))[..12];
+        let associated_data = wrap_associated_data(&name);
+        json!({
+            "account": account,
+            "purpose": purpose.name(),
+            "version": version,
+            "key_id": hex_id(id.number()),
+            "wrapping_key": hex(wrapping_key),
+            "key": hex(key),
+            "nonce": hex(nonce),
+            "associated_data": hex(&associated_data),
+            "wrapped": hex(wrap(&wrapping_key, &associated_data, nonce, &key)),
+            "check_value": hex(check_value(&secret(&key), &name)),
+        })
+    })
+    .to_vec()
+}
+
+/// A group with tokens that look random.
+fn group(kind: u8, scope: u8, width: u8, count: u16) -> Vec<u8> {
+    let mut group = vec![kind, scope, width];
+    group.extend(count.to_be_bytes());
+    let tokens = usize::from(width) * usize::from(count);
+    group.extend(fixed("group").iter().cycle().take(tokens));
+    group
+}
+
+/// A section with the length that it has.
+fn section(key_id: u64, normalizer: u8, version: u8, groups: &[u8]) -> Vec<u8> {
+    let mut section = (10 + groups.len() as u16).to_be_bytes().to_vec();
+    section.extend(key_id.to_be_bytes());
+    section.extend([normalizer, version]);
+    section.extend(groups);
+    section
+}
+
+/// Any envelope, well formed or not. The rest is as long as an envelope of `suite` with 32 bytes
+/// of ciphertext.
+#[derive(Clone)]
+struct Raw {
+    magic: u8,
+    format: u8,
+    suite: u8,
+    plaintext_type: u8,
+    flags: u8,
+    key_id: u64,
+    field_id: u64,
+    tokens: Vec<u8>,
+    tokens_length: Option<u16>,
+}
+
+impl Raw {
+    fn new() -> Self {
+        Self {
+            magic: 0xFC,
+            format: 1,
+            suite: 1,
+            plaintext_type: 1,
+            flags: 0,
+            key_id: fixed_number("malformed") >> 1,
+            field_id: FieldId::of("lead.ssn").0,
+            tokens: vec![],
+            tokens_length: None,
+        }
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let mut header = vec![self.magic, self.format, self.suite, self.plaintext_type, self.flags];
+        header.extend(self.key_id.to_be_bytes());
+        header.extend(self.field_id.to_be_bytes());
+        header.extend(self.tokens_length.unwrap_or(self.tokens.len() as u16).to_be_bytes());
+        header.extend(&self.tokens);
+        header
+    }
+
+    /// The envelope with `body` bytes behind the header.
+    fn with_body(&self, body: usize) -> Vec<u8> {
+        let mut envelope = self.header();
+        envelope.extend(fixed("body").iter().cycle().take(body));
+        envelope
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let suite = Suite::from_number(self.suite).unwrap_or(Suite::Xaes256Gcm);
+        self.with_body(suite.nonce_length() + 32 + suite.tag_length())
+    }
+}
+
+/// The contents of `data/malformed.json`.
+pub fn malformed() -> Value {
+    let mut cases = vec![];
+    let mut add = |name: String, bytes: Vec<u8>, error: &str| {
+        cases.push(json!({ "name": name, "hex": hex(bytes), "error": error }));
+    };
+    malformed_headers(&mut add);
+    malformed_tokens(&mut add);
+    for (name, text, error) in malformed_texts() {
+        cases.push(json!({ "name": name, "text": text, "error": error }));
+    }
+    json!({
+        "description": "What a reader refuses (docs/envelope.md section 9). `malformed` without a \
+            key: as bytes (`hex`) or in the text form (`text`). `not_authentic` is well formed but \
+            does not open under the key given. `wrapped_keys` do not unwrap. `error` is the \
+            reason's name in fieldcrypt_core::error.",
+        "malformed": cases,
+        "not_authentic": not_authentic(),
+        "wrapped_keys": malformed_wrapped_keys(),
+    })
+}
+
+fn malformed_headers(add: &mut impl FnMut(String, Vec<u8>, &str)) {
+    let good = Raw::new();
+    // length
+    let whole = good.bytes();
+    for length in 0..23 {
+        add(format!("{length} bytes"), whole[..length].to_vec(), "Length");
+    }
+    for suite in Suite::ALL {
+        let raw = Raw { suite: suite.number(), ..good.clone() };
+        let (nonce, tag) = (suite.nonce_length(), suite.tag_length());
+        for (name, body) in [
+            ("no nonce", 0),
+            ("part of a nonce", nonce - 1),
+            ("no tag", nonce),
+            ("part of a tag", nonce + tag - 1),
+        ] {
+            add(format!("{}: {name}", suite.name()), raw.with_body(body), "Length");
+        }
+    }
+    let cbc = Raw { suite: 3, ..good.clone() };
+    for ciphertext in [0, 1, 15, 17, 31, 33, 47] {
+        let name = format!("cbc: ciphertext of {ciphertext} bytes");
+        add(name, cbc.with_body(16 + ciphertext + 32), "Length");
+    }
+    // the fixed part of the header
+    for magic in [0x00, 0x66, 0x7C, 0xEC, 0xF8, 0xFB, 0xFD, 0xFF] {
+        add(format!("magic {magic:#04x}"), Raw { magic, ..good.clone() }.bytes(), "Magic");
+    }
+    add("text form as bytes".to_owned(), to_text(&whole).into_bytes(), "Magic");
+    for format in [0, 2, 3, 0x10, 0x7F, 0x81, 0xFF] {
+        add(format!("format {format}"), Raw { format, ..good.clone() }.bytes(), "Format");
+    }
+    for suite in [0, 4, 5, 0x10, 0x7F, 0x81, 0x82, 0x83, 0xFF] {
+        add(format!("suite {suite}"), Raw { suite, ..good.clone() }.bytes(), "Suite");
+    }
+    for plaintext_type in [0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0x7F, 0x81, 0xFF] {
+        let raw = Raw { plaintext_type, ..good.clone() };
+        add(format!("plaintext type {plaintext_type}"), raw.bytes(), "PlaintextType");
+    }
+    for flags in [0x02, 0x03, 0x06, 0x07, 0x08, 0x09, 0x10, 0x20, 0x40, 0x80, 0x85, 0xFF] {
+        add(format!("flags {flags:#04x}"), Raw { flags, ..good.clone() }.bytes(), "Flags");
+    }
+    for key_id in [0, 1 << 63, 1 << 63 | good.key_id, u64::MAX] {
+        let raw = Raw { key_id, ..good.clone() };
+        add(format!("key id {key_id:#018x}"), raw.bytes(), "KeyId");
+    }
+    let no_field = Raw { field_id: 0, ..good.clone() };
+    add("field id 0".to_owned(), no_field.bytes(), "FieldId");
+    let padded = Raw { flags: 0x01, ..no_field.clone() };
+    add("field id 0, padded".to_owned(), padded.bytes(), "FieldId");
+    let tokens = section(1, 0, 1, &group(1, 0, 16, 1));
+    let with_tokens = Raw { tokens: tokens.clone(), ..no_field };
+    add("field id 0, token section".to_owned(), with_tokens.bytes(), "FieldId");
+    for (name, raw) in [("field id 0", with_tokens), ("field id", Raw { tokens, ..good })] {
+        let name = format!("in transit, {name}, token section");
+        add(name, Raw { flags: 0x04, ..raw.clone() }.bytes(), "FieldId");
+    }
+}
+
+fn malformed_tokens(add: &mut impl FnMut(String, Vec<u8>, &str)) {
+    let good = Raw::new();
+    let exact = group(1, 0, 16, 1);
+    let plain = section(1, 0, 1, &exact);
+
+    // longer than the envelope: nothing can be said about the sections
+    for length in [81, 1000, 0xFFE9, 0xFFFF] {
+        let raw = Raw { tokens_length: Some(length), ..good.clone() };
+        add(format!("{length} bytes of token sections, 80 there"), raw.with_body(80), "Length");
+    }
+    let raw = Raw { tokens: plain.clone(), tokens_length: Some(0), ..good.clone() };
+    // what is there is too short for a nonce and a tag
+    add("token section not counted".to_owned(), raw.with_body(6), "Length");
+
+    let mut tokens = |name: &str, tokens: Vec<u8>| {
+        add(name.to_owned(), Raw { tokens, ..good.clone() }.bytes(), "Tokens");
+    };
+    // the length of a section
+    tokens("one byte of a section", vec![0]);
+    for length in 0..10 {
+        let mut short = plain[..2 + length].to_vec();
+        short[1] = length as u8;
+        tokens(&format!("section of {length} bytes"), short);
+    }
+    for (name, change) in [("one more", 1), ("one less", -1), ("256 more", 256)] {
+        let mut wrong = plain.clone();
+        let length = 31_i16 + change;
+        wrong[..2].copy_from_slice(&length.to_be_bytes());
+        tokens(&format!("section that says {name}"), wrong);
+    }
+    for (name, more) in [("a zero byte", &[0][..]), ("two zero bytes", &[0, 0]), ("0xFF", &[0xFF])]
+    {
+        tokens(&format!("{name} behind a section"), [&plain[..], more].concat());
+    }
+    // the head of a section
+    for key_id in [0, 1 << 63, u64::MAX] {
+        tokens(&format!("index key id {key_id:#018x}"), section(key_id, 0, 1, &exact));
+    }
+    for normalizer in [5, 6, 0x80, 0xFF] {
+        tokens(&format!("normalizer {normalizer}"), section(1, normalizer, 1, &exact));
+    }
+    for version in [0, 2, 0xFF] {
+        tokens(&format!("normalizer version {version}"), section(1, 0, version, &exact));
+    }
+    // groups
+    let mut groups = |name: &str, parts: &[&[u8]]| {
+        tokens(name, section(1, 0, 1, &parts.concat()));
+    };
+    for kind in [0, 7, 8, 0x81, 0xFF] {
+        groups(&format!("kind {kind}"), &[&group(kind, 0, 16, 1)]);
+    }
+    for scope in [2, 3, 0x80, 0xFF] {
+        groups(&format!("scope {scope}"), &[&group(1, scope, 16, 1)]);
+    }
+    for width in [0, 1, 8, 15, 17, 32, 255] {
+        groups(&format!("exact, width {width}"), &[&group(1, 0, width, 1)]);
+    }
+    for count in [0, 2, 3, 256] {
+        groups(&format!("exact, count {count}"), &[&group(1, 0, 16, count)]);
+    }
+    for kind in 2..=6 {
+        groups(&format!("kind {kind}, width 0"), &[&group(kind, 0, 0, 1)]);
+        groups(&format!("kind {kind}, count 0"), &[&group(kind, 0, 4, 0)]);
+        let cut = group(kind, 1, 4, 3);
+        groups(&format!("kind {kind}, a byte short"), &[&cut[..cut.len() - 1]]);
+    }
+    for length in 1..5 {
+        groups(&format!("{length} bytes of a group's head"), &[&exact[..length]]);
+        groups(&format!("{length} bytes of a second group's head"), &[&exact, &exact[..length]]);
+    }
+    groups("exact, no token", &[&exact[..5]]);
+    groups("exact, a byte short", &[&exact[..20]]);
+    groups("exact, a byte too many", &[&exact, &[0]]);
+    groups("kind 6, count 65535, one token", &[&[6, 0, 4, 0xFF, 0xFF], &[0; 4]]);
+    groups("a repeated pair", &[&exact, &exact]);
+    groups("a repeated pair of a reserved kind", &[&group(4, 1, 4, 2), &group(4, 1, 2, 4)]);
+    groups("scopes in descending order", &[&group(1, 1, 16, 1), &exact]);
+    groups("kinds in descending order", &[&group(3, 0, 4, 1), &group(2, 0, 4, 1)]);
+    groups("kinds out of order, scopes in order", &[&group(3, 0, 4, 1), &group(2, 1, 4, 1)]);
+    groups("third group out of order", &[&exact, &group(5, 0, 4, 1), &group(5, 0, 4, 1)]);
+    // a later section
+    let second = section(2, 9, 1, &exact);
+    tokens("second section malformed", [&plain[..], &second].concat());
+    tokens("first section malformed", [&second[..], &plain].concat());
+    tokens("second section cut", [&plain[..], &plain[..20]].concat());
+}
+
+fn malformed_texts() -> Vec<(String, String, &'static str)> {
+    let whole = Raw::new().bytes();
+    let text = to_text(&whole);
+    let encoded = text.strip_prefix("fc1:").unwrap();
+    let mut cases = vec![];
+    let mut add = |name: &str, text: String, error| cases.push((name.to_owned(), text, error));
+    for prefix in [
+        "",
+        "f",
+        "fc",
+        "fc1",
+        "fc:",
+        "fc1;",
+        "fc1 :",
+        " fc1:",
+        "\tfc1:",
+        "\nfc1:",
+        "FC1:",
+        "Fc1:",
+        "fc0:",
+        "fc01:",
+        "fc2:",
+        "fc10:",
+        "fc11:",
+        "fc1\0:",
+        "\u{FEFF}fc1:",
+        "ｆｃ１:",
+        "fc１:",
+        "\"fc1:",
+        "\\xfc",
+    ] {
+        add(&format!("prefix {prefix:?}"), format!("{prefix}{encoded}"), "NotAnEnvelope");
+    }
+    for (name, text) in [("empty text", ""), ("hexadecimal", "fc010101"), ("bytea", "\\xfc010101")]
+    {
+        add(name, text.to_owned(), "NotAnEnvelope");
+    }
+    add("prefix only", "fc1:".to_owned(), "Length");
+    add("prefix twice", format!("fc1:{text}"), "Base64");
+    add("half", text[..4 + encoded.len() / 8 * 4].to_owned(), "Length");
+    for character in
+        ["+", "/", "=", " ", "\n", "\r\n", "\t", "\0", ".", ":", "~", "é", "А", "\u{200B}"]
+    {
+        for (place, at) in [("in the first place", 0), ("in the middle", 40), ("at the end", 106)] {
+            let name = format!("{character:?} {place}");
+            add(&name, format!("fc1:{}{character}{}", &encoded[..at], &encoded[at..]), "Base64");
+        }
+    }
+    add("a character alone", "fc1:A".to_owned(), "Base64");
+    add("a character more than four times n", format!("{}A", to_text(&whole[..93])), "Base64");
+    // 3 n + 1 bytes leave four trailing bits, 3 n + 2 leave two
+    for (length, values) in [(91, 16), (92, 4)] {
+        let canonical = to_text(&whole[..length]);
+        let (start, last) = canonical.split_at(canonical.len() - 1);
+        let position = ALPHABET.find(last).unwrap();
+        for bits in 1..values {
+            let other = &ALPHABET[position + bits..=position + bits];
+            let name = format!("{length} bytes, trailing bits {bits}");
+            add(&name, format!("{start}{other}"), "Base64");
+        }
+        let padding = &"=="[..if values == 16 { 2 } else { 1 }];
+        add(
+            &format!("{length} bytes, padding {padding}"),
+            format!("{canonical}{padding}"),
+            "Base64",
+        );
+    }
+    let plus = [0xFC, 0x01, 0x01, 0xFB, 0xEF, 0xBE].iter().chain(&whole[6..]).copied();
+    let standard = to_text(&plus.collect::<Vec<_>>()).replace('-', "+").replace('_', "/");
+    add("base64 of the other alphabet", standard, "Base64");
+    add("a malformed envelope", to_text(&[&[0xFD], &whole[1..]].concat()), "Magic");
+    cases
+}
+
+/// base64url, RFC 4648 section 5.
+const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Envelopes that are well formed and do not open under the key given.
+fn not_authentic() -> Vec<Value> {
+    let mut cases = vec![];
+    let (account, field_id) = ("acme", FieldId::of("lead.ssn"));
+    let key = fixed("data key of acme");
+    let key_id = key_id("data key id of acme", None);
+    let mut add = |suite: Suite, name: &str, envelope: &[u8]| {
+        cases.push(json!({
+            "name": format!("{}: {name}", suite.name()),
+            "account": account,
+            "purpose": "data",
+            "key": hex(key),
+            "key_id": hex_id(key_id.number()),
+            "field": "lead.ssn",
+            "suite": suite.number(),
+            "hex": hex(envelope),
+            "error": "OpenError",
+        }));
+    };
+    for suite in Suite::ALL {
+        let case = Case { padding: Padding::To32, ..Case::plain(suite) };
+        let nonce = &fixed("nonce")[..suite.nonce_length()];
+        let good = case.seal(&secret(&key), key_id, field_id, &[], nonce);
+        let body = 23 + suite.nonce_length();
+        let tag = good.len() - suite.tag_length();
+        for (name, at) in [
+            ("key id changed", 12),
+            ("field id changed", 20),
+            ("nonce changed, first byte", 23),
+            ("nonce changed, last byte", body - 1),
+            ("ciphertext changed, first byte", body),
+            ("ciphertext changed, last byte", tag - 1),
+            ("tag changed, first byte", tag),
+            ("tag changed, in the middle", tag + suite.tag_length() / 2),
+            ("tag changed, last byte", good.len() - 1),
+        ] {
+            let mut changed = good.clone();
+            changed[at] ^= 1;
+            add(suite, name, &changed);
+        }
+        let mut changed = good.clone();
+        changed[4] = 0;
+        add(suite, "not padded any more", &changed);
+        changed[4] = 5;
+        add(suite, "in transit", &changed);
+        add(suite, "tag of zeros", &[&good[..tag], &vec![0; suite.tag_length()]].concat());
+        let longer = [&good[..tag], &[0; 16], &good[tag..]].concat();
+        add(suite, "ciphertext longer by 16 zero bytes", &longer);
+        add(suite, "ciphertext shorter by 16 bytes", &[&good[..tag - 16], &good[tag..]].concat());
+        let other = Case { account: "acme2".to_owned(), ..case.clone() };
+        let envelope = other.seal(&secret(&key), key_id, field_id, &[], nonce);
+        add(suite, "sealed for another account", &envelope);
+        let envelope = case.seal(&secret(&fixed("another")), key_id, field_id, &[], nonce);
+        add(suite, "sealed under another key", &envelope);
+        let transit = Case { purpose: Purpose::Transit, ..case.clone() };
+        let mut envelope = transit.seal(&secret(&key), key_id, field_id, &[], nonce);
+        add(suite, "sealed for transit", &envelope);
+        envelope[4] = 1;
+        add(suite, "sealed for transit, flag taken away", &envelope);
+        // authentic, and flagged as padded
+        let zeros = [0; 32];
+        let mut mark = zeros;
+        mark[8] = 0x80;
+        for (name, plaintext) in [
+            ("nothing", &[][..]),
+            ("zeros only", &zeros),
+            ("no mark", b"0123456789abcdef0123456789abcdef"),
+            ("another mark", &[&mark[..8], &[0x81], &zeros[..23]].concat()),
+            ("a byte behind the mark", &[&mark[..31], &[1]].concat()),
+            ("mark with another bit", &[&mark[..8], &[0x40], &zeros[..23]].concat()),
+        ] {
+            let envelope = forge(suite, &key, account, &good[..23], nonce, plaintext);
+            add(suite, &format!("padding of {name}"), &envelope);
+        }
+    }
+    // authentic, not padded before the suite's own padding
+    let nonce = &fixed("nonce")[..16];
+    let case = Case::plain(Suite::Aes256CbcHmacSha512);
+    let good = case.seal(&secret(&key), key_id, field_id, &[], nonce);
+    for (name, end) in [
+        ("0", &[0][..]),
+        ("17", &[17; 17]),
+        ("32", &[32; 32]),
+        ("255", &[255]),
+        ("2 once", &[1, 2]),
+        ("3, the first wrong", &[4, 3, 3]),
+        ("16, the first wrong", &[15, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16]),
+        ("0x80", &[0x80, 0, 0]),
+    ] {
+        let mut blocks = [b'x'; 32];
+        blocks[32 - end.len()..].copy_from_slice(end);
+        let envelope = forge_blocks(&key, account, &good[..23], nonce, &blocks);
+        add(Suite::Aes256CbcHmacSha512, &format!("pkcs #7 padding of {name}"), &envelope);
+    }
+    cases
+}
+
+/// An envelope whose tag verifies, with a plaintext that the crate would not write.
+fn forge(
+    suite: Suite,
+    key: &[u8; 32],
+    account: &str,
+    header: &[u8],
+    nonce: &[u8],
+    plaintext: &[u8],
+) -> Vec<u8> {
+    let key = derived(suite, key);
+    let mut body = plaintext.to_vec();
+    body.resize(suite.ciphertext_length(plaintext.len()), 0);
+    let mut tag = vec![0; suite.tag_length()];
+    let associated_data = associated_data(account, header);
+    Cipher::new(suite, &key)
+        .encrypt(nonce, &associated_data, &mut body, plaintext.len(), &mut tag)
+        .unwrap();
+    [header, nonce, &body, &tag].concat()
+}
+
+/// The same for suite 3, with blocks that need not end in padding.
+fn forge_blocks(
+    key: &[u8; 32],
+    account: &str,
+    header: &[u8],
+    nonce: &[u8],
+    blocks: &[u8; 32],
+) -> Vec<u8> {
+    let key = derived(Suite::Aes256CbcHmacSha512, key);
+    let mut body = *blocks;
+    cbc::Encryptor::<Aes256>::new_from_slices(&key[32..], nonce)
+        .unwrap()
+        .encrypt_padded::<NoPadding>(&mut body, 32)
+        .unwrap();
+    let associated_data = associated_data(account, header);
+    let mut mac = Hmac::<Sha512>::new_from_slice(&key[..32]).unwrap();
+    for part in [&associated_data, nonce, &body, &(associated_data.len() as u64 * 8).to_be_bytes()]
+    {
+        mac.update(part);
+    }
+    [header, nonce, &body, &mac.finalize().into_bytes()[..32]].concat()
+}
+
+fn derived(suite: Suite, key: &[u8; 32]) -> [u8; 64] {
+    let field_id = FieldId::of("lead.ssn");
+    field_key(key, "data", suite.number(), suite.key_length() as u16, field_id.0)
+}
+
+fn malformed_wrapped_keys() -> Vec<Value> {
+    let id = key_id("id of data 1 of acme", None);
+    let name = KeyName { account: "acme", purpose: Purpose::Data, version: 1, id };
+    let (wrapping_key, key) = (fixed("wrapping 1 of acme"), fixed("data 1 of acme"));
+    let nonce = &fixed("nonce of data 1 of acme")[..12];
+    let seal = |name: &KeyName<'_>| wrap(&wrapping_key, &wrap_associated_data(name), nonce, &key);
+    let good = seal(&name);
+    let good_check = check_value(&secret(&key), &name).to_vec();
+    let mut cases = vec![];
+    let mut add = |name: &str, wrapped: &[u8], check_value: &[u8], error| {
+        cases.push(json!({
+            "name": name,
+            "account": "acme",
+            "purpose": "data",
+            "version": 1,
+            "key_id": hex_id(id.number()),
+            "wrapping_key": hex(wrapping_key),
+            "wrapped": hex(wrapped),
+            "check_value": hex(check_value),
+            "error": error,
+        }));
+    };
+    for length in [0, 1, 60] {
+        add(&format!("{length} bytes"), &good[..length], &good_check, "Malformed");
+    }
+    add("62 bytes", &[&good[..], &[0]].concat(), &good_check, "Malformed");
+    for suite in [0, 2, 0x81] {
+        let other = [&[suite], &good[1..]].concat();
+        add(&format!("suite {suite}"), &other, &good_check, "Malformed");
+    }
+    for (name, at) in [("nonce", 1), ("ciphertext", 13), ("tag", 45), ("last byte", 60)] {
+        let mut changed = good.clone();
+        changed[at] ^= 0x80;
+        add(&format!("{name} changed"), &changed, &good_check, "Tag");
+    }
+    for (what, other) in [
+        ("account", KeyName { account: "acm", ..name }),
+        ("purpose", KeyName { purpose: Purpose::Index, ..name }),
+        ("version", KeyName { version: 2, ..name }),
+        ("id", KeyName { id: KeyId::new(1).unwrap(), ..name }),
+    ] {
+        add(&format!("of another {what}"), &seal(&other), &good_check, "Tag");
+        let check = check_value(&secret(&key), &other);
+        add(&format!("check value of another {what}"), &good, &check, "CheckValue");
+    }
+    let under_another = wrap(&fixed("another"), &wrap_associated_data(&name), nonce, &key);
+    add("under another key", &under_another, &good_check, "Tag");
+    let another = wrap(&wrapping_key, &wrap_associated_data(&name), nonce, &fixed("another"));
+    add("another key under the same name", &another, &good_check, "CheckValue");
+    add("check value empty", &good, &[], "CheckValue");
+    add("check value cut", &good, &good_check[..31], "CheckValue");
+    add("check value longer", &good, &[&good_check[..], &[0]].concat(), "CheckValue");
+    add("check value of zeros", &good, &[0; 32], "CheckValue");
+    cases
+}

@@ -1,0 +1,474 @@
+#!/usr/bin/env python3
+"""A second implementation of docs/envelope.md: checks data/vectors.json and data/malformed.json.
+
+It shares no code with fieldcrypt: hashes are Python's, AES is OpenSSL's. Needs the package
+`cryptography`. Prints what it checked; exits with 1 if anything differs.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import sys
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+DATA = Path(__file__).parent / "data"
+
+
+class Refused(Exception):
+    """The reason, by its name in malformed.json."""
+
+
+# framing
+
+
+def lp(*parts):
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def label(name):
+    return b"fieldcrypt/1/" + name.encode()
+
+
+def sha256(name, *parts):
+    return hashlib.sha256(lp(label(name), *parts)).digest()
+
+
+def hmac_sha256(key, message):
+    return hmac.new(key, message, hashlib.sha256).digest()
+
+
+# section 2: suites
+
+
+def aes_blocks(key, blocks):
+    encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+    return encryptor.update(blocks) + encryptor.finalize()
+
+
+def xaes(key, nonce):
+    """The AES-256-GCM key and nonce of C2SP XAES-256-GCM."""
+    doubled = int.from_bytes(aes_blocks(key, bytes(16)), "big") << 1
+    if doubled >> 128:
+        doubled = doubled & (1 << 128) - 1 ^ 0x87
+    derived = b""
+    for counter in (1, 2):
+        message = bytes([0, counter]) + b"X\0" + nonce[:12]
+        block = int.from_bytes(message, "big") ^ doubled
+        derived += aes_blocks(key, block.to_bytes(16, "big"))
+    return derived, nonce[12:]
+
+
+class Gcm:
+    nonce, tag, key, blocks = 12, 16, 32, False
+
+    @staticmethod
+    def inner(key, nonce):
+        return key, nonce
+
+    def seal(self, key, nonce, associated, plaintext):
+        key, nonce = self.inner(key, nonce)
+        return AESGCM(key).encrypt(nonce, plaintext, associated)
+
+    def open(self, key, nonce, associated, sealed):
+        key, nonce = self.inner(key, nonce)
+        try:
+            return AESGCM(key).decrypt(nonce, sealed, associated)
+        except InvalidTag:
+            raise Refused("OpenError") from None
+
+
+class Xaes(Gcm):
+    nonce = 24
+    inner = staticmethod(xaes)
+
+
+class CbcHs512:
+    nonce, tag, key, blocks = 16, 32, 64, True
+
+    def mac(self, key, nonce, associated, ciphertext):
+        message = associated + nonce + ciphertext + (len(associated) * 8).to_bytes(8, "big")
+        return hmac.new(key[:32], message, hashlib.sha512).digest()[:32]
+
+    def seal(self, key, nonce, associated, plaintext):
+        count = 16 - len(plaintext) % 16
+        encryptor = Cipher(algorithms.AES(key[32:]), modes.CBC(nonce)).encryptor()
+        ciphertext = encryptor.update(plaintext + bytes([count]) * count) + encryptor.finalize()
+        return ciphertext + self.mac(key, nonce, associated, ciphertext)
+
+    def open(self, key, nonce, associated, sealed):
+        ciphertext, tag = sealed[:-32], sealed[-32:]
+        if not hmac.compare_digest(tag, self.mac(key, nonce, associated, ciphertext)):
+            raise Refused("OpenError")
+        decryptor = Cipher(algorithms.AES(key[32:]), modes.CBC(nonce)).decryptor()
+        padded = decryptor.update(ciphertext) + decryptor.finalize()
+        count = padded[-1]
+        if not 1 <= count <= 16 or padded[-count:] != bytes([count]) * count:
+            raise Refused("OpenError")
+        return padded[:-count]
+
+
+SUITES = {1: Xaes(), 2: Gcm(), 3: CbcHs512()}
+
+
+# sections 1 and 3 to 6: what can be read without a key
+
+
+class Envelope:
+    def __init__(self, data):
+        if data[:1] not in (b"", b"\xfc"):
+            raise Refused("Magic")
+        if len(data) < 23:
+            raise Refused("Length")
+        if data[1] != 1:
+            raise Refused("Format")
+        if data[2] not in SUITES:
+            raise Refused("Suite")
+        if data[3] != 1:
+            raise Refused("PlaintextType")
+        if data[4] & ~0x05:
+            raise Refused("Flags")
+        self.suite_number, self.suite = data[2], SUITES[data[2]]
+        self.padded, self.transit = bool(data[4] & 1), bool(data[4] & 4)
+        self.key_id, self.field_id = data[5:13], data[13:21]
+        if not valid_key_id(self.key_id):
+            raise Refused("KeyId")
+        end = 23 + int.from_bytes(data[21:23], "big")
+        if self.field_id == bytes(8) and not self.transit or self.transit and end > 23:
+            raise Refused("FieldId")
+        if len(data) > 512 << 20 or end > 65536 or end > len(data):
+            raise Refused("Length")
+        self.header, self.sections = data[:end], data[23:end]
+        self.tokens = read_sections(self.sections)
+        body = len(data) - end - self.suite.nonce - self.suite.tag
+        if body < 0 or self.suite.blocks and (body == 0 or body % 16):
+            raise Refused("Length")
+        self.nonce = data[end : end + self.suite.nonce]
+        self.sealed = data[end + self.suite.nonce :]
+
+
+def valid_key_id(key_id):
+    return key_id != bytes(8) and key_id[0] < 0x80
+
+
+def read_sections(sections):
+    """For each section its key id, normalizer and groups: {(kind, scope): [token, ...]}."""
+    found = []
+    while sections:
+        length = int.from_bytes(sections[:2], "big")
+        section, sections = sections[2 : 2 + length], sections[2 + length :]
+        if length < 10 or len(section) < length:
+            raise Refused("Tokens")
+        key_id, normalizer, version, rest = section[:8], section[8], section[9], section[10:]
+        if not valid_key_id(key_id) or normalizer not in NORMALIZERS or version != 1:
+            raise Refused("Tokens")
+        groups, last = {}, (0, 0)
+        while rest:
+            if len(rest) < 5:
+                raise Refused("Tokens")
+            kind, scope, width, count = *rest[:3], int.from_bytes(rest[3:5], "big")
+            tokens, rest = rest[5 : 5 + width * count], rest[5 + width * count :]
+            if not 1 <= kind <= 6 or scope > 1 or width == 0 or count == 0 or (kind, scope) <= last:
+                raise Refused("Tokens")
+            if kind == 1 and (width, count) != (16, 1) or len(tokens) != width * count:
+                raise Refused("Tokens")
+            last = (kind, scope)
+            groups[last] = [tokens[at : at + width] for at in range(0, len(tokens), width)]
+        found.append((key_id, normalizer, groups))
+    return found
+
+
+def from_text(text):
+    if not text.startswith("fc1:"):
+        raise Refused("NotAnEnvelope")
+    encoded = text[4:]
+    if not re.fullmatch("[A-Za-z0-9_-]*", encoded, re.ASCII) or len(encoded) % 4 == 1:
+        raise Refused("Base64")
+    data = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    if to_text(data) != text:
+        raise Refused("Base64")
+    return data
+
+
+def to_text(data):
+    return "fc1:" + base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+# normalizers
+
+WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+
+
+def casefold(text):
+    """Unicode definition D146."""
+    once = unicodedata.normalize("NFKD", unicodedata.normalize("NFD", text).casefold())
+    return unicodedata.normalize("NFKD", once.casefold())
+
+
+def digits(text):
+    return "".join(re.findall("[0-9]", unicodedata.normalize("NFKC", text)))
+
+
+def phone(text):
+    number = digits(text)
+    if unicodedata.normalize("NFKC", text).lstrip(WHITE_SPACE).startswith("+"):
+        return "+" + number if number else ""
+    if number.startswith("00"):
+        return "+" + number[2:] if number[2:] else ""
+    return number
+
+
+NORMALIZERS = {
+    0: lambda text: text,
+    1: casefold,
+    2: digits,
+    3: lambda text: casefold(text).strip(WHITE_SPACE),
+    4: phone,
+}
+
+
+def normalise(normalizer, text):
+    """None if nothing is left of a text that is not empty."""
+    normalised = NORMALIZERS[normalizer](text)
+    return None if text and not normalised else normalised
+
+
+# sections 5 and 7: ids and keys
+
+
+def field_id(name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*", name) or len(name) > 63:
+        raise Refused("field name")
+    return sha256("field-id", name.encode())[:8]
+
+
+def account_tag(account):
+    return int.from_bytes(sha256("account-tag", account.encode())[:4], "big") >> 1
+
+
+def field_key(key, purpose, suite, length, field):
+    extracted = hmac_sha256(bytes(32), key)
+    info = lp(
+        label("field-key"), purpose.encode(), bytes([suite]), length.to_bytes(2, "big"), field
+    )
+    output = previous = b""
+    for counter in range(1, 3):
+        previous = hmac_sha256(extracted, previous + info + bytes([counter]))
+        output += previous
+    return output[:length]
+
+
+def token(token_key, kind, scope, value, width):
+    message = lp(label("token"), bytes([kind]), bytes([scope]), value)
+    return hmac_sha256(token_key, message)[:width]
+
+
+def key_name(account, purpose, version, key_id):
+    return account.encode(), purpose.encode(), version.to_bytes(4, "big"), key_id
+
+
+def wrap_associated(name):
+    return lp(label("key-wrap"), b"\x01", *name)
+
+
+def check_value(key, name):
+    return hmac_sha256(key, lp(label("check-value"), *name))
+
+
+def unwrap(wrapping_key, name, wrapped, check):
+    if len(wrapped) != 61 or wrapped[0] != 1:
+        raise Refused("Malformed")
+    try:
+        associated = wrap_associated(name)
+        key = AESGCM(wrapping_key).decrypt(wrapped[1:13], wrapped[13:], associated)
+    except InvalidTag:
+        raise Refused("Tag") from None
+    if not hmac.compare_digest(check_value(key, name), check):
+        raise Refused("CheckValue")
+    return key
+
+
+# section 8: sealing
+
+
+def associated_data(account, header):
+    return lp(label("associated-data"), account.encode(), header)
+
+
+def open_envelope(key, purpose, account, envelope):
+    if envelope.transit != (purpose == "transit"):
+        raise Refused("OpenError")
+    suite = envelope.suite
+    derived = field_key(key, purpose, envelope.suite_number, suite.key, envelope.field_id)
+    associated = associated_data(account, envelope.header)
+    plaintext = suite.open(derived, envelope.nonce, associated, envelope.sealed)
+    if envelope.padded:
+        plaintext, mark = plaintext.rstrip(b"\0")[:-1], plaintext.rstrip(b"\0")[-1:]
+        if mark != b"\x80":
+            raise Refused("OpenError")
+    return plaintext
+
+
+# the checks
+
+counts = Counter()
+failures = []
+
+
+def check(what, name, found, expected):
+    counts[what] += 1
+    if found != expected:
+        failures.append(f"{what}, {name}: {found!r} instead of {expected!r}")
+
+
+def unhex(case, *keys):
+    values = [bytes.fromhex(case[key]) for key in keys]
+    return values[0] if len(values) == 1 else values
+
+
+def refusal(function, *arguments):
+    try:
+        function(*arguments)
+    except Refused as reason:
+        return str(reason)
+    return None
+
+
+def check_envelope(case):
+    name = case["name"]
+    field = field_id(case["field"]) if case["field"] is not None else bytes(8)
+    account, suite_number, suite = case["account"], case["suite"], SUITES[case["suite"]]
+    key, key_id, nonce = unhex(case, "key", "key_id", "nonce")
+    plaintext = case["plaintext"].encode()
+    check("field id", name, field, unhex(case, "field_id"))
+
+    sections = b""
+    for item in case["tokens"]:
+        index_key, index_key_id = unhex(item, "index_key", "index_key_id")
+        token_key = field_key(index_key, "index", 1, 32, field)
+        check("token key", name, token_key, unhex(item, "token_key"))
+        tag = int.from_bytes(index_key_id[:4], "big")
+        check("account in the index key id", name, tag, account_tag(item["account"]))
+        value = normalise(item["normalizer"], case["plaintext"])
+        check("normalised value", name, value, item["normalised"])
+        made = token(token_key, 1, item["scope"], value.encode(), 16)
+        check("token", name, made, unhex(item, "token"))
+        rest = index_key_id + bytes([item["normalizer"], item["normalizer_version"]])
+        rest += bytes([1, item["scope"], 16, 0, 1]) + made
+        sections += len(rest).to_bytes(2, "big") + rest
+    given = unhex(case, "token_sections")
+    if given != sections:
+        # groups of reserved kinds, whose tokens are not specified yet
+        kinds = [kind for _, _, groups in read_sections(given) for kind, _ in groups]
+        check("reserved kinds", name, kinds, [1, 3, 5])
+        sections = given
+
+    transit = case["purpose"] == "transit"
+    padded = plaintext
+    if case["padding"] != "none":
+        padded += b"\x80"
+        padded += bytes(-len(padded) % int(case["padding"]))
+    check("padded length", name, len(padded), case["padded_length"])
+    flags = (case["padding"] != "none") | transit << 2
+    header = bytes([0xFC, 1, suite_number, 1, flags]) + key_id + field
+    header += len(sections).to_bytes(2, "big") + sections
+    check("header", name, header, unhex(case, "header"))
+    derived = field_key(key, case["purpose"], suite_number, suite.key, field)
+    check("field key", name, derived, unhex(case, "field_key"))
+    associated = associated_data(account, header)
+    check("associated data", name, associated, unhex(case, "associated_data"))
+    sealed = suite.seal(derived, nonce, associated, padded)
+    check("ciphertext", name, sealed[: -suite.tag], unhex(case, "ciphertext"))
+    check("tag", name, sealed[-suite.tag :], unhex(case, "tag"))
+    envelope = header + nonce + sealed
+    check("envelope", name, envelope, unhex(case, "envelope"))
+    check("text form", name, to_text(envelope), case["text"])
+    opened = open_envelope(key, case["purpose"], account, Envelope(from_text(case["text"])))
+    check("opened envelope", name, opened, plaintext)
+
+
+def check_vectors():
+    vectors = json.loads((DATA / "vectors.json").read_text(encoding="utf-8"))
+    for case in vectors["envelopes"]:
+        check_envelope(case)
+    for case in vectors["field_ids"]:
+        found = field_id(case["name"])
+        check("field id", case["name"], found, unhex(case, "id"))
+        modifier = int.from_bytes(found[:4], "big") >> 1
+        check("type modifier", case["name"], modifier, case["type_modifier"])
+    for case in vectors["account_tags"]:
+        check("account tag", case["account"], account_tag(case["account"]), case["tag"])
+    for case in vectors["normalised"]:
+        found = normalise(case["normalizer"], case["text"])
+        check("normalised form", case["text"], found, case["normalised"])
+    for case in vectors["wrapped_keys"]:
+        name = key_name(case["account"], case["purpose"], case["version"], unhex(case, "key_id"))
+        wrapping_key, key, nonce = unhex(case, "wrapping_key", "key", "nonce")
+        associated = wrap_associated(name)
+        check("wrap associated data", name, associated, unhex(case, "associated_data"))
+        wrapped = b"\x01" + nonce + AESGCM(wrapping_key).encrypt(nonce, key, associated)
+        check("wrapped key", name, wrapped, unhex(case, "wrapped"))
+        check("check value", name, check_value(key, name), unhex(case, "check_value"))
+        unwrapped = unwrap(wrapping_key, name, wrapped, check_value(key, name))
+        check("unwrapped key", name, unwrapped, key)
+    for case in vectors["root_keys"]:
+        found = check_value(unhex(case, "key"), key_name("", "root", 0, bytes(8)))
+        check("root check value", case["key"], found, unhex(case, "check_value"))
+
+
+def check_malformed():
+    malformed = json.loads((DATA / "malformed.json").read_text(encoding="utf-8"))
+    for case in malformed["malformed"]:
+        if "hex" in case:
+            found = refusal(Envelope, unhex(case, "hex"))
+            check("malformed envelope", case["name"], found, case["error"])
+        else:
+            found = refusal(lambda text: Envelope(from_text(text)), case["text"])
+            check("malformed text form", case["name"], found, case["error"])
+    for case in malformed["not_authentic"]:
+        key, envelope = unhex(case, "key"), Envelope(unhex(case, "hex"))
+        found = refusal(open_envelope, key, case["purpose"], case["account"], envelope)
+        check("envelope that is not authentic", case["name"], found, case["error"])
+    for case in malformed["wrapped_keys"]:
+        name = key_name(case["account"], case["purpose"], case["version"], unhex(case, "key_id"))
+        wrapping_key, wrapped, recorded = unhex(case, "wrapping_key", "wrapped", "check_value")
+        found = refusal(unwrap, wrapping_key, name, wrapped, recorded)
+        check("malformed wrapped key", case["name"], found, case["error"])
+
+
+def check_self():
+    """This implementation itself, against the suites' own sources."""
+    cases = json.loads((DATA / "xaes_256_gcm.json").read_text(encoding="utf-8"))["tests"]
+    for case in cases:
+        sealed = Xaes().seal(*unhex(case, "K", "N", "aad", "plaintext"))
+        check("C2SP XAES-256-GCM", case["K"], sealed, unhex(case, "ciphertext"))
+    file = DATA / "rfc7518_b3_a256cbc_hs512.json"
+    for case in json.loads(file.read_text(encoding="utf-8"))["tests"]:
+        sealed = CbcHs512().seal(*unhex(case, "K", "IV", "A", "P"))
+        check("RFC 7518 A256CBC-HS512", "B.3", sealed, unhex(case, "E") + unhex(case, "T"))
+
+
+def main():
+    check_self()
+    check_vectors()
+    check_malformed()
+    for what, count in counts.items():
+        print(f"{what}: {count}")
+    print(f"{counts.total()} checks, {len(failures)} failures")
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
