@@ -1,3 +1,15 @@
+-- A schema of that name that somebody else prepared could hold traps for this script.
+DO $$
+BEGIN
+    IF NOT (SELECT r.rolsuper FROM pg_catalog.pg_namespace AS n
+                JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) n.nspowner
+            WHERE n.nspname OPERATOR(pg_catalog.=) 'fieldcrypt'::pg_catalog.name) THEN
+        RAISE EXCEPTION 'schema "fieldcrypt" does not belong to a superuser'
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Drop it first.';
+    END IF;
+END
+$$;
+
 -- The extension's administrative roles. Roles belong to the cluster, so another database may have
 -- made them already, and DROP EXTENSION leaves them.
 DO $$

@@ -1,7 +1,6 @@
 //! The settings. A setting selects; it never grants (`access` does).
 
 use std::ffi::{CStr, CString};
-use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
@@ -93,9 +92,9 @@ pub fn key_cache_size() -> usize {
     usize::try_from(KEY_CACHE_SIZE.get()).unwrap_or(16)
 }
 
-/// See `fieldcrypt.key_lifetime`.
-pub fn key_lifetime() -> Duration {
-    Duration::from_secs(u64::try_from(KEY_LIFETIME.get()).unwrap_or(1))
+/// See `fieldcrypt.key_lifetime`; in microseconds.
+pub fn key_lifetime() -> i64 {
+    i64::from(KEY_LIFETIME.get()) * 1_000_000
 }
 
 /// See `fieldcrypt.accept_envelopes`.

@@ -102,13 +102,16 @@ impl Suite {
 }
 
 /// A suite with a key set up. Wiped when dropped.
+///
+/// All of it lies in one place, so that its owner can keep it in locked memory.
+#[allow(clippy::large_enum_variant)]
 pub enum Cipher {
     /// See [`Suite::Xaes256Gcm`].
     Xaes256Gcm(Xaes256Gcm),
     /// See [`Suite::Aes256Gcm`].
     Aes256Gcm(Aes256Gcm),
     /// See [`Suite::Aes256CbcHmacSha512`].
-    Aes256CbcHmacSha512(Box<CbcHmacSha512>),
+    Aes256CbcHmacSha512(CbcHmacSha512),
 }
 
 impl fmt::Debug for Cipher {
@@ -125,7 +128,7 @@ impl Cipher {
             Suite::Xaes256Gcm => Self::Xaes256Gcm(Xaes256Gcm::new(first.into())),
             Suite::Aes256Gcm => Self::Aes256Gcm(Aes256Gcm::new(first.into())),
             Suite::Aes256CbcHmacSha512 => {
-                Self::Aes256CbcHmacSha512(Box::new(CbcHmacSha512::new(first, second)))
+                Self::Aes256CbcHmacSha512(CbcHmacSha512::new(first, second))
             }
         }
     }

@@ -34,7 +34,10 @@ pub fn init() {
 /// generation of the catalog: caches of an older one are void.
 pub fn current() -> u64 {
     let statement = backend::statement_start();
-    if STATEMENT.swap(statement, Ordering::Relaxed) != statement {
+    // loads and stores only: PostgreSQL's processes have one thread, and this is asked for each
+    // value
+    if STATEMENT.load(Ordering::Relaxed) != statement {
+        STATEMENT.store(statement, Ordering::Relaxed);
         // SAFETY: we are inside a transaction, in a function that PostgreSQL called
         unsafe { pg_sys::AcceptInvalidationMessages() };
     }
@@ -43,7 +46,8 @@ pub fn current() -> u64 {
 
 /// The generation of the catalog as far as this session has heard.
 pub fn generation() -> u64 {
-    if ROLES_CHANGED.swap(false, Ordering::Relaxed) {
+    if ROLES_CHANGED.load(Ordering::Relaxed) {
+        ROLES_CHANGED.store(false, Ordering::Relaxed);
         GENERATION.fetch_add(1, Ordering::Relaxed);
     }
     GENERATION.load(Ordering::Relaxed)

@@ -19,20 +19,32 @@ pub fn run(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
     changed.map_err(|_| Error::Catalog("statement failed"))
 }
 
-/// Runs `work` as the owner of `table`, with the search path pinned.
+/// Runs `work` as the owner of `table`, with a search path that only superusers can write to:
+/// constructs such as NULLIF look for their operator there.
 fn as_owner_of<T>(table: Oid, work: impl FnOnce() -> T) -> Result<T> {
     let mut user = Oid::INVALID;
     let mut context = 0;
     // SAFETY: both out-parameters are valid
     unsafe { pg_sys::GetUserIdAndSecContext(&mut user, &mut context) };
-    let restore = RestoreUser { user, context };
-    // SAFETY: the owner is a role that exists; `restore` puts the user back also when unwinding,
-    // and (sub)transaction abort does where an error is caught above
-    unsafe {
+    // SAFETY: the owner is a role that exists, and the setting's text is valid; `restore` puts
+    // both back also when unwinding
+    let restore = unsafe {
         let owner = owner_of(table)?;
+        let restore = Restore { user, context, settings: pg_sys::NewGUCNestLevel() };
+        pg_sys::set_config_option(
+            c"search_path".as_ptr(),
+            c"pg_catalog, pg_temp".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
         let local = pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
         pg_sys::SetUserIdAndSecContext(owner, context | local);
-    }
+        restore
+    };
     let result = work();
     drop(restore);
     Ok(result)
@@ -55,14 +67,22 @@ unsafe fn owner_of(table: Oid) -> Result<Oid> {
     }
 }
 
-struct RestoreUser {
+/// What has to be as it was.
+struct Restore {
     user: Oid,
     context: i32,
+    settings: i32,
 }
 
-impl Drop for RestoreUser {
+impl Drop for Restore {
     fn drop(&mut self) {
-        // SAFETY: the values are what GetUserIdAndSecContext returned; it sets two variables
-        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) };
+        // SAFETY: the values are what the functions of the same family returned. While an error
+        // unwinds, (sub)transaction abort puts the settings back
+        unsafe {
+            if !std::thread::panicking() {
+                pg_sys::AtEOXact_GUC(true, self.settings);
+            }
+            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        }
     }
 }

@@ -43,9 +43,8 @@ unsafe fn simplify(call: *mut pg_sys::FuncExpr) -> Result<Option<*mut Node>> {
         let function = (*call).funcid;
         let (left, right) = arguments((*call).args);
         if function == objects.probe_text || function == objects.probe_text_array {
-            return seal_constant(&objects, left).map(|sealed| {
-                sealed.map(|sealed| probe_of(&objects, sealed, constant_int(right)))
-            });
+            return seal_constant(&objects, left)
+                .map(|sealed| sealed.map(|sealed| probe_of(&objects, sealed, right)));
         }
         for (negated, operators) in [
             (false, [objects.equal, objects.equal_text, objects.text_equal]),
@@ -138,15 +137,15 @@ pub unsafe fn probe(objects: &Objects, node: *mut Node, handle: i32) -> Result<O
             return Ok(None);
         }
         let sealed = seal_constant(objects, node)?;
-        Ok(Some(probe_of(objects, sealed.unwrap_or(node), handle)))
+        Ok(Some(probe_of(objects, sealed.unwrap_or(node), constant_int(handle))))
     }
 }
 
 /// A call of the probe that fits the type of `node`.
 ///
 /// # Safety
-/// As for [`probe`].
-unsafe fn probe_of(objects: &Objects, node: *mut Node, handle: i32) -> *mut Node {
+/// As for [`probe`]; `handle` is a valid expression of type int4.
+unsafe fn probe_of(objects: &Objects, node: *mut Node, handle: *mut Node) -> *mut Node {
     // SAFETY: the caller's; the list holds two valid expressions
     unsafe {
         let mut typmod = -1;
@@ -160,8 +159,6 @@ unsafe fn probe_of(objects: &Objects, node: *mut Node, handle: i32) -> *mut Node
         } else {
             (objects.probe_text, objects.encrypted_text)
         };
-        let modifier = Datum::from(handle);
-        let handle = pg_sys::makeConst(pg_sys::INT4OID, -1, Oid::INVALID, 4, modifier, false, true);
         let arguments = pg_sys::lappend(std::ptr::null_mut(), node.cast());
         let arguments = pg_sys::lappend(arguments, handle.cast());
         pg_sys::makeFuncExpr(
@@ -176,13 +173,11 @@ unsafe fn probe_of(objects: &Objects, node: *mut Node, handle: i32) -> *mut Node
     }
 }
 
-/// The value of a constant integer.
-///
-/// # Safety
-/// `node` is a valid constant of type int4.
-unsafe fn constant_int(node: *mut Node) -> i32 {
-    // SAFETY: the caller's
-    unsafe { (*node.cast::<pg_sys::Const>()).constvalue.value() as i32 }
+/// A constant integer.
+fn constant_int(value: i32) -> *mut Node {
+    let value = Datum::from(value);
+    // SAFETY: makes a constant of the type's length, passed by value
+    unsafe { pg_sys::makeConst(pg_sys::INT4OID, -1, Oid::INVALID, 4, value, false, true).cast() }
 }
 
 /// A constant text, or array of texts, as a constant sealed for transit.

@@ -186,9 +186,14 @@ unsafe fn replace(
             // a list of constants becomes one, which can be sealed
             right = pg_sys::eval_const_expressions(std::ptr::null_mut(), right);
         }
-        let Some((left, right)) = support::probe_pair(objects, left, right)? else {
+        let Some((probed, right)) = support::probe_pair(objects, left, right)? else {
             return Ok(node);
         };
+        if (*node).type_ == NodeTag::T_NullIfExpr && probed != left {
+            // NULLIF returns its first argument, and a probe is no value
+            return Err(Error::FieldUnset);
+        }
+        let left = probed;
         if is_array && let Some(alternatives) = as_or(objects, node, left, right)? {
             return Ok(alternatives);
         }

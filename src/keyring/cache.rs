@@ -96,29 +96,37 @@ thread_local! {
 /// The cache, empty if the catalog has changed. `work` must not reach into the cache again.
 fn with_cache<T>(work: impl FnOnce(&mut Cache) -> T) -> T {
     let generation = invalidation::current();
-    let capacity = NonZeroUsize::new(guc::key_cache_size()).unwrap_or(NonZeroUsize::MIN);
     CACHE.with_borrow_mut(|slot| {
-        let cache = slot.get_or_insert_with(|| Cache {
-            generation,
-            keys: LruCache::new(capacity),
-            newest: LruCache::new(capacity),
-            owners: LruCache::new(capacity),
-            transit: None,
-        });
+        let cache = slot.get_or_insert_with(|| Cache::new(generation));
         if cache.generation != generation {
-            cache.generation = generation;
-            cache.keys.clear();
-            cache.newest.clear();
-            cache.owners.clear();
-            cache.transit = None;
-        }
-        if cache.keys.cap() != capacity {
-            cache.keys.resize(capacity);
-            cache.newest.resize(capacity);
-            cache.owners.resize(capacity);
+            *cache = Cache::new(generation);
         }
         work(cache)
     })
+}
+
+impl Cache {
+    fn new(generation: u64) -> Self {
+        // bounded by the first `add`: a bounded one would allocate all of its table at once
+        Self {
+            generation,
+            keys: LruCache::unbounded(),
+            newest: LruCache::unbounded(),
+            owners: LruCache::unbounded(),
+            transit: None,
+        }
+    }
+
+    /// Adds a key, within the bound that the setting has now.
+    fn add(&mut self, place: Place, entry: Entry) {
+        let capacity = NonZeroUsize::new(guc::key_cache_size()).unwrap_or(NonZeroUsize::MIN);
+        if self.keys.cap() != capacity {
+            self.keys.resize(capacity);
+            self.newest.resize(capacity);
+            self.owners.resize(capacity);
+        }
+        self.keys.put(place, entry);
+    }
 }
 
 #[cfg(any(test, feature = "pg_test"))]
@@ -128,8 +136,7 @@ pub fn occupancy() -> (usize, usize) {
 }
 
 fn is_fresh(loaded: i64) -> bool {
-    let lifetime = i64::try_from(guc::key_lifetime().as_micros()).unwrap_or(i64::MAX);
-    backend::statement_start().saturating_sub(loaded) < lifetime
+    backend::statement_start().saturating_sub(loaded) < guc::key_lifetime()
 }
 
 /// The key that sealed a value, to open it.
@@ -163,7 +170,7 @@ pub fn to_open(id: KeyId, field_id: FieldId, suite: Suite) -> Result<Rc<OpenKey>
         loaded: backend::statement_start(),
         privileges: Cell::new((Oid::INVALID, Privileges::default())),
     });
-    with_cache(|cache| cache.keys.put(place, Entry::Field(Rc::clone(&key))));
+    with_cache(|cache| cache.add(place, Entry::Field(Rc::clone(&key))));
     Ok(key)
 }
 
@@ -189,7 +196,7 @@ pub fn to_tokenize(account: &str, field: &Field) -> Result<Rc<TokenHandle>> {
         key: Locked::new(TokenKey::derive(&secret, id, field.id)),
         loaded: backend::statement_start(),
     });
-    with_cache(|cache| cache.keys.put(place, Entry::Token(Rc::clone(&key))));
+    with_cache(|cache| cache.add(place, Entry::Token(Rc::clone(&key))));
     Ok(key)
 }
 

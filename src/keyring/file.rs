@@ -60,7 +60,7 @@ impl KeyringFile {
     fn parse(text: &str) -> Result<Self> {
         // the parser's own message quotes the file
         let document: Document = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             keyring(
                 format!("the keyring file is invalid at line {line}"),
                 "A root key is [root.NAME] with provider, path or variable, and state.",

@@ -3,15 +3,18 @@
 //! Invariant: a value is dropped, which wipes it, before its place is used again. Locking is best
 //! effort: where the limit (`ulimit -l`) is reached, the rest stays unlocked.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap_anonymous};
 
-/// How much is mapped at a time, in bytes; a multiple of the page size.
-const CHUNK: usize = 1 << 18;
+use crate::backend;
+
+/// How much is mapped at a time, in bytes; a multiple of the page size. Small, so that a low limit
+/// on locked memory still covers the first keys.
+pub const CHUNK: usize = 1 << 15;
 
 /// The free places for values of one size.
 struct Free {
@@ -21,11 +24,13 @@ struct Free {
 
 thread_local! {
     static FREE: RefCell<Vec<Free>> = const { RefCell::new(Vec::new()) };
+    static PROCESS: Cell<u32> = const { Cell::new(0) };
     static CHUNKS: RefCell<Vec<NonNull<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Takes a place of `size` bytes, aligned to 64.
 fn take(size: usize) -> Option<NonNull<u8>> {
+    lock_after_fork();
     let size = size.next_multiple_of(64);
     FREE.with_borrow_mut(|all| {
         let index = all.iter().position(|free| free.size == size).unwrap_or_else(|| {
@@ -71,8 +76,11 @@ fn map() -> Option<NonNull<u8>> {
     Some(chunk)
 }
 
-/// Locks again what was mapped before a fork: locks are not inherited.
+/// Locks again what was mapped before a fork, once per process: locks are not inherited.
 pub fn lock_after_fork() {
+    if PROCESS.replace(backend::process()) == backend::process() {
+        return;
+    }
     CHUNKS.with_borrow(|chunks| {
         for chunk in chunks {
             // SAFETY: the chunk was mapped with this size and is never unmapped; best effort

@@ -11,7 +11,6 @@ use pgrx::pg_sys;
 use super::file::KeyringFile;
 use super::locked::{Locked, lock_after_fork};
 use super::provider::keyring;
-use crate::backend;
 use crate::catalog::invalidation;
 use crate::catalog::key::{StoredKey, root_check_value};
 use crate::error::{Error, Result};
@@ -19,8 +18,6 @@ use crate::guc;
 
 /// The root keys, read once and again after each reload of the configuration.
 struct Keyring {
-    /// The process that used them last.
-    process: u32,
     /// When the configuration was last loaded before they were read.
     configured: pg_sys::TimestampTz,
     path: String,
@@ -60,7 +57,6 @@ impl Keyring {
             }
         }
         Ok(Self {
-            process: backend::process(),
             configured: configuration_loaded(),
             path,
             roots,
@@ -97,23 +93,20 @@ impl Keyring {
 
 /// Uses the keyring, which is read first if need be.
 fn with_keyring<T>(work: impl FnOnce(&mut Keyring) -> Result<T>) -> Result<T> {
+    lock_after_fork();
     KEYRING.with_borrow_mut(|slot| {
         let loaded = slot.take_if(|keyring| {
             // read again after a reload, or where the path was changed
             keyring.configured == configuration_loaded()
                 && Some(&keyring.path) == guc::keyring_file().as_ref()
         });
-        let mut keyring = match loaded {
+        let keyring = match loaded {
             Some(keyring) => keyring,
             None => {
                 *slot = None;
                 Keyring::read()?
             }
         };
-        if keyring.process != backend::process() {
-            keyring.process = backend::process();
-            lock_after_fork();
-        }
         work(slot.insert(keyring))
     })
 }
