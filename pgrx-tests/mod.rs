@@ -25,7 +25,7 @@ mod tests {
 
     use crate::admin::account::add_key;
     use crate::catalog::key::{KeyState, StoredKey};
-    use crate::keyring::{cache, file, locked, provider};
+    use crate::keyring::{cache, file, locked, provider, usage};
 
     fn text(sql: &str) -> String {
         Spi::get_one::<String>(sql).unwrap().unwrap_or_default()
@@ -129,6 +129,48 @@ mod tests {
         assert_eq!(sqlstate(self_join), "0A000");
         Spi::run("RESET ROLE").unwrap();
         assert_eq!(sqlstate("CREATE INDEX ON t (x)"), "0A000");
+    }
+
+    #[pg_test]
+    fn threat_a3_a_gcm_key_seals_no_more_than_it_may() {
+        set_up();
+        let field = "SELECT field_id FROM fieldcrypt.field WHERE name = 't.x'";
+        let key =
+            "SELECT key_id FROM fieldcrypt.account_key WHERE account = 'acme' AND purpose = 'data'";
+        Spi::run("RESET ROLE; SELECT fieldcrypt.alter_field('t.x', suite => 'aes-256-gcm')")
+            .unwrap();
+        let use_up = |sealed: i64| {
+            Spi::run("RESET ROLE; DELETE FROM fieldcrypt.key_use").unwrap();
+            let insert =
+                format!("INSERT INTO fieldcrypt.key_use SELECT ({key}), ({field}), {sealed}");
+            Spi::run(&insert).unwrap();
+            // the count is read when a key is set up
+            Spi::run("SELECT fieldcrypt.enable_account('acme'); SET LOCAL ROLE tester").unwrap();
+            sqlstate("INSERT INTO t VALUES (1, 'v')")
+        };
+        assert_eq!(use_up(usage::LIMIT - 1), "");
+        assert_eq!(use_up(usage::LIMIT), "54000");
+        // what is sealed stays readable, and the other suite goes on
+        assert_eq!(text("SELECT fieldcrypt.decrypt(x) FROM t"), "v");
+        Spi::run("RESET ROLE; SELECT fieldcrypt.alter_field('t.x', suite => 'xaes-256-gcm'); SET LOCAL ROLE tester")
+            .unwrap();
+        assert_eq!(sqlstate("INSERT INTO t VALUES (2, 'v')"), "");
+    }
+
+    #[pg_test]
+    fn threat_a3_one_value_in_65536_is_counted() {
+        set_up();
+        let sampled = (0..=u16::MAX).filter(|n| usage::is_sampled(n.to_be_bytes())).count();
+        assert_eq!(sampled, 1);
+        Spi::run("RESET ROLE; SELECT fieldcrypt.alter_field('t.x', suite => 'aes-256-gcm')")
+            .unwrap();
+        Spi::run("SET LOCAL ROLE tester").unwrap();
+        Spi::run("INSERT INTO t SELECT i, 'v' FROM generate_series(1, 1000000) AS i").unwrap();
+        Spi::run("RESET ROLE").unwrap();
+        let counted = Spi::get_one::<i64>("SELECT sum(sealed)::bigint FROM fieldcrypt.key_use");
+        // 15.3 samples are expected; fewer than 2 come about in 4 of a million runs
+        let counted = counted.unwrap().unwrap_or(0);
+        assert!((2 << 16..=50 << 16).contains(&counted), "{counted}");
     }
 
     #[pg_test]

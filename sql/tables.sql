@@ -114,6 +114,20 @@ COMMENT ON COLUMN fieldcrypt.access_grant.privileges IS 'encrypt, search, mask, 
 COMMENT ON COLUMN fieldcrypt.access_grant.granted_at IS 'when it was last changed';
 COMMENT ON COLUMN fieldcrypt.access_grant.granted_by IS 'session user who last changed it';
 
+CREATE TABLE fieldcrypt.key_use (
+    key_id bigint NOT NULL,
+    field_id bigint NOT NULL,
+    sealed bigint NOT NULL CHECK (sealed OPERATOR(pg_catalog.>) 0),
+    at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+CREATE INDEX key_use_by_key ON fieldcrypt.key_use (key_id, field_id);
+COMMENT ON TABLE fieldcrypt.key_use IS
+    'sampled count of the values that keys have sealed under aes-256-gcm, which allows 2^32 per key and field';
+COMMENT ON COLUMN fieldcrypt.key_use.key_id IS 'data key';
+COMMENT ON COLUMN fieldcrypt.key_use.field_id IS 'id of the field';
+COMMENT ON COLUMN fieldcrypt.key_use.sealed IS 'number of values that the row stands for';
+COMMENT ON COLUMN fieldcrypt.key_use.at IS 'when it was counted';
+
 DO $$
 DECLARE
     member text;
@@ -139,5 +153,6 @@ SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.root_key', '');
 SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.account', '');
 SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.account_key', '');
 SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.field', '');
+SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.key_use', '');
 SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.access_grant',
     'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid OPERATOR(pg_catalog.=) role)');

@@ -53,6 +53,8 @@ pub enum Error {
     Format(#[from] FormatError),
     #[error("comparison of values of different index keys of one account")]
     IndexKeysDiffer,
+    #[error("key {id} has sealed as many values as it may", id = .0.number())]
+    KeyExhausted(KeyId),
     #[error("key {id} does not exist", id = .0.number())]
     KeyMissing(KeyId),
     #[error("key {id} is {state}", id = .0.number(), state = .1)]
@@ -124,7 +126,9 @@ impl Error {
             Self::Format(_) => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
             Self::Keyring(..) | Self::WrongRoot(_) => Code::ERRCODE_CONFIG_FILE_ERROR,
             Self::Open(_) | Self::Unwrap(..) => Code::ERRCODE_DATA_CORRUPTED,
-            Self::Seal(SealError::TooLong) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::KeyExhausted(_) | Self::Seal(SealError::TooLong) => {
+                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED
+            }
             Self::Seal(_) | Self::Catalog(_) => Code::ERRCODE_INTERNAL_ERROR,
             Self::NotInstalled => Code::ERRCODE_UNDEFINED_OBJECT,
         }
@@ -165,6 +169,9 @@ impl Error {
             Self::IndexKeysDiffer => {
                 "Re-encrypt the older values under the account's current \
                  index key."
+            }
+            Self::KeyExhausted(_) => {
+                "SELECT fieldcrypt.alter_field(…, suite => 'xaes-256-gcm') has no such limit."
             }
             Self::KeyMissing(_) => {
                 "The value comes from another database, or its key rows were \

@@ -12,6 +12,7 @@ use fieldcrypt_core::field::FieldId;
 use fieldcrypt_core::mask::HIDDEN;
 use fieldcrypt_core::padding::Padding;
 use fieldcrypt_core::random::NoncePool;
+use fieldcrypt_core::suite::Suite;
 use fieldcrypt_core::token::{self, IndexToken, Scope};
 use pgrx::pg_sys::Datum;
 use zeroize::Zeroizing;
@@ -23,8 +24,7 @@ use crate::catalog::field::{Field, Hidden, describe, describe_handle};
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::guc;
-use crate::keyring::OpenKey;
-use crate::keyring::cache;
+use crate::keyring::{OpenKey, cache, usage};
 
 thread_local! {
     static NONCES: RefCell<NoncePool> = RefCell::default();
@@ -38,10 +38,24 @@ fn nonce(buffer: &mut [u8]) -> std::result::Result<(), SealError> {
 pub fn seal(text: &str, field: &Field, account: &str) -> Result<Datum> {
     let key = cache::to_seal(account, field)?;
     key.require(Privilege::Encrypt)?;
+    if field.suite == Suite::Aes256Gcm {
+        count(&key, field)?;
+    }
     let section = if field.exact { token_of(text, field, account)? } else { None };
     let section =
         section.map(|token| token::equality_section(&token, field.normalizer, Scope::Account));
     write(&key, text, field.padding, section.as_ref().map_or(&[], <[u8; _]>::as_slice))
+}
+
+/// Counts the values under a key whose nonces could repeat.
+#[cold]
+fn count(key: &OpenKey, field: &Field) -> Result<()> {
+    if key.exhausted {
+        return Err(Error::KeyExhausted(key.key.key_id()));
+    }
+    let mut random = [0; 2];
+    nonce(&mut random)?;
+    if usage::is_sampled(random) { usage::record(key.key.key_id(), field.id) } else { Ok(()) }
 }
 
 /// Seals a text for transit: for a field whose account is still open, or for no field yet.

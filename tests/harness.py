@@ -94,6 +94,7 @@ class Cluster:
             "fsync": "off",
             "jit": "off",
             "wal_level": "logical",
+            "max_prepared_transactions": 4,
             "shared_preload_libraries": "fieldcrypt",
             "fieldcrypt.keyring_file": str(self.keyring),
             **(settings or {}),
@@ -113,6 +114,7 @@ class Cluster:
         self.data_dir = self.dir / "data"
         self.keys_dir = self.dir / "keys"
         self.log_file = self.dir / "log"
+        self.env = {}  # environment variables of the server, on top of the usual ones
         self.port = 5432  # names the socket, in a folder that no other server uses
         self._server = None
         atexit.register(self.remove)
@@ -140,7 +142,7 @@ class Cluster:
         with self.log_file.open("ab") as log:
             self._server = subprocess.Popen(
                 [self.bin / "postgres", "-D", self.data_dir],
-                **self._process_options(),
+                **self._process_options(self.env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -234,11 +236,10 @@ class Cluster:
         Returns the CompletedProcess with its output as text. Files that the program writes belong
         into `dir`. `options` are those of subprocess.run; check=False permits failure.
         """
-        options = {"check": True, "capture_output": True, "text": True, **options}
+        defaults = {"check": True, "capture_output": True, "text": True}
+        options = {**defaults, **self._process_options(env), **options}
         try:
-            return subprocess.run(
-                [self.bin / program, *map(str, arguments)], **self._process_options(env), **options
-            )
+            return subprocess.run([self.bin / program, *map(str, arguments)], **options)
         except subprocess.CalledProcessError as error:
             error.add_note(f"{error.stdout}{error.stderr}")
             raise

@@ -47,7 +47,7 @@ impl Label {
 /// The length of a part as it stands before it: 4 bytes, big-endian.
 ///
 /// No part can be longer: a value has at most 512 MiB ([`crate::envelope::MAXIMUM_LENGTH`]).
-fn length_prefix(part: &[u8]) -> [u8; 4] {
+pub(crate) fn length_prefix(part: &[u8]) -> [u8; 4] {
     u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes()
 }
 

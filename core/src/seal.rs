@@ -9,10 +9,14 @@ use crate::envelope::{
 };
 use crate::error::{OpenError, SealError};
 use crate::field::FieldId;
-use crate::framing::{Label, append, frame};
+use crate::framing::{Label, append, frame, length_prefix};
 use crate::key::{KeyId, Purpose, SecretKey, field_cipher};
 use crate::padding::{Padding, pad, unpadded_length};
 use crate::suite::{Cipher, Suite};
+
+/// Associated data up to this many bytes needs no allocation: a header with one token section and
+/// an account of about 100 bytes.
+const ASSOCIATED_DATA_ON_STACK: usize = 256;
 
 /// A field's key of one account, set up for one suite. Wiped when dropped.
 pub struct FieldKey {
@@ -55,6 +59,11 @@ impl FieldKey {
     /// The suite it is set up for.
     pub const fn suite(&self) -> Suite {
         self.cipher.suite()
+    }
+
+    /// The id of the key that it was derived from.
+    pub const fn key_id(&self) -> KeyId {
+        self.key_id
     }
 
     /// The field it belongs to.
@@ -127,8 +136,9 @@ impl FieldKey {
         if padding != Padding::None {
             pad(&mut body[..padded], plaintext.len());
         }
-        let associated = self.associated_data(header);
-        let sealed = self.cipher.encrypt(nonce_bytes, &associated, body, padded, tag);
+        let sealed = self.with_associated_data(header, |associated| {
+            self.cipher.encrypt(nonce_bytes, associated, body, padded, tag)
+        });
         sealed.ok_or_else(|| {
             body.zeroize();
             SealError::TooLong
@@ -160,8 +170,9 @@ impl FieldKey {
             return Err(OpenError);
         }
         out.copy_from_slice(ciphertext);
-        let associated = self.associated_data(envelope.header_bytes());
-        let length = self.cipher.decrypt(envelope.nonce(), &associated, out, envelope.tag())?;
+        let length = self.with_associated_data(envelope.header_bytes(), |associated| {
+            self.cipher.decrypt(envelope.nonce(), associated, out, envelope.tag())
+        })?;
         if header.flags.contains(Flags::PADDED) {
             unpadded_length(&out[..length])
         } else {
@@ -169,10 +180,23 @@ impl FieldKey {
         }
     }
 
-    fn associated_data(&self, header: &[u8]) -> Vec<u8> {
-        let mut data = Vec::with_capacity(self.associated.len() + 4 + header.len());
-        data.extend_from_slice(&self.associated);
-        append(&mut data, &[header]);
-        data
+    /// Hands the associated data of a header to `work`: from the stack, if it fits there.
+    fn with_associated_data<T>(&self, header: &[u8], work: impl FnOnce(&[u8]) -> T) -> T {
+        let prefix = self.associated.len();
+        let length = prefix + 4 + header.len();
+        let mut buffer = [0; ASSOCIATED_DATA_ON_STACK];
+        match buffer.get_mut(..length) {
+            Some(data) => {
+                data[..prefix].copy_from_slice(&self.associated);
+                data[prefix..prefix + 4].copy_from_slice(&length_prefix(header));
+                data[prefix + 4..].copy_from_slice(header);
+                work(data)
+            }
+            None => {
+                let mut data = self.associated.clone();
+                append(&mut data, &[header]);
+                work(&data)
+            }
+        }
     }
 }

@@ -18,6 +18,7 @@ use pgrx::pg_sys::Oid;
 
 use super::locked::Locked;
 use super::unwrap::unwrap_account_key;
+use super::usage;
 use crate::access::{Privilege, Privileges, rights};
 use crate::backend;
 use crate::catalog::field::{By, Field};
@@ -32,6 +33,8 @@ pub struct OpenKey {
     pub account: Rc<str>,
     /// `None` for the transit key, which has no policy.
     pub field: Option<Rc<Field>>,
+    /// Whether it has sealed as many values as its suite allows.
+    pub exhausted: bool,
     loaded: i64,
     privileges: Cell<(Oid, Privileges)>,
 }
@@ -167,6 +170,7 @@ pub fn to_open(id: KeyId, field_id: FieldId, suite: Suite) -> Result<Rc<OpenKey>
         key: Locked::new(key),
         account: stored.account.into(),
         field,
+        exhausted: suite == Suite::Aes256Gcm && usage::is_exhausted(id, field_id)?,
         loaded: backend::statement_start(),
         privileges: Cell::new((Oid::INVALID, Privileges::default())),
     });

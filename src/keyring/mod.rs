@@ -9,6 +9,7 @@ pub mod file;
 pub mod locked;
 pub mod provider;
 mod unwrap;
+pub mod usage;
 
 pub use cache::OpenKey;
 #[cfg(any(test, feature = "pg_test"))]

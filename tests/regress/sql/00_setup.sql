@@ -14,6 +14,7 @@ CREATE ROLE regress_masked;
 CREATE ROLE regress_writer;
 CREATE ROLE regress_nobody;
 GRANT ALL ON SCHEMA public TO PUBLIC;
+GRANT CREATE ON DATABASE regress TO PUBLIC;
 
 SET ROLE regress_key_admin;
 SELECT fieldcrypt.create_account('acme');
@@ -84,5 +85,22 @@ BEGIN
         RETURN format('same: %s%s', split_part(got, ':', 1), by_index);
     END IF;
     RETURN format('DIFFERENT: got %s, expected %s%s', got, expected, by_index);
+END
+$$;
+
+-- Whether a statement is refused, and how; what it did is undone.
+CREATE FUNCTION test.refused(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    message text;
+    hint text;
+BEGIN
+    EXECUTE statement;
+    RAISE EXCEPTION 'no' USING ERRCODE = 'ZZ000';
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+    IF SQLSTATE = 'ZZ000' THEN
+        RETURN 'accepted';
+    END IF;
+    RETURN format('refused: %s %s%s', SQLSTATE, message, ' | ' || NULLIF(hint, ''));
 END
 $$;

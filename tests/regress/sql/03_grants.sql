@@ -42,9 +42,14 @@ SELECT fieldcrypt.grant_access('regress_user', '{search}', account => 'acme', fi
 SELECT fieldcrypt.grant_access('regress_user', '{search}', account => 'ac*', field => 'lead.a');
 SELECT fieldcrypt.grant_access('regress_user', '{search}', account => 'acme', field => '');
 SELECT count(*) FROM fieldcrypt.access WHERE role = 'regress_user'::regrole;
+RESET ROLE;
+DELETE FROM fieldcrypt.access_grant WHERE role = 'regress_user'::regrole;
+SET ROLE regress_grantor;
 -- The reserved account is not granted.
 SELECT fieldcrypt.grant_access('regress_user', '{decrypt}', account => '*database*', field => '*');
 SELECT fieldcrypt.grant_access('regress_user', '{decrypt}', account => '*row*', field => '*');
+
+SELECT count(*) FROM fieldcrypt.access WHERE role = 'regress_user'::regrole;
 
 -- What a pattern covers.
 SELECT fieldcrypt.grant_access('regress_user', '{search}', account => 'acme', field => 'lead.*');
@@ -162,6 +167,8 @@ SELECT fieldcrypt.grant_access('regress_grantor2', '{decrypt}', account => '*', 
 SELECT fieldcrypt.grant_access('regress_team', '{decrypt}', account => '*', field => '*');
 RESET ROLE;
 RESET SESSION AUTHORIZATION;
+SELECT role, privileges FROM fieldcrypt.access WHERE role::text IN ('regress_grantor2', 'regress_team');
+DELETE FROM fieldcrypt.access_grant WHERE role::text IN ('regress_grantor2', 'regress_team');
 -- A superuser is no exception.
 SELECT fieldcrypt.grant_access('postgres', '{decrypt}', account => '*', field => '*');
 -- Revoking from oneself is allowed.

@@ -1,0 +1,280 @@
+"""The tables, the targets, and the plot."""
+
+import platform
+import subprocess
+from dataclasses import dataclass
+
+from plot import Bar, Panel, draw
+
+SIZES = {"ssn": "11 bytes", "t100": "100 bytes", "t1k": "1 KB"}
+
+BEGIN = "<!-- bench/run writes from here -->"
+END = "<!-- to here -->"
+
+
+@dataclass(frozen=True)
+class Target:
+    """`over` takes at most (or, for a peer, at least) `limit` times as long as `under`."""
+
+    work: str
+    over: tuple[str, str]
+    under: tuple[str, str]
+    limit: float
+    at_least: bool = False
+
+    def met(self, results):
+        ratio = results.ratio(self.over, self.under)
+        return ratio >= self.limit if self.at_least else ratio <= self.limit
+
+
+def _targets():
+    def decrypt(name, size="ssn"):
+        return f"decrypt {size}", name
+
+    gcm, default = decrypt("decrypt(), aes-256-gcm"), decrypt("decrypt(), default suite")
+    pgcrypto = decrypt("pgcrypto decrypt_iv")
+    yield Target(
+        "`decrypt()`, aes-256-gcm, over a no-op call",
+        gcm,
+        decrypt("no-op, aes-256-gcm column"),
+        4.5,
+    )
+    yield Target("pgcrypto `decrypt_iv` over that", pgcrypto, gcm, 3.2, at_least=True)
+    yield Target(
+        "`decrypt()`, default suite, over a no-op call",
+        default,
+        decrypt("no-op, default suite column"),
+        6,
+    )
+    yield Target("pgcrypto `decrypt_iv` over that", pgcrypto, default, 2.4, at_least=True)
+    sealed = ("encrypt ssn", "encrypt() with token, default suite")
+    yield Target(
+        "`encrypt()` with token, default suite, over a no-op call",
+        sealed,
+        ("encrypt ssn", "no-op"),
+        8,
+    )
+    yield Target(
+        "pgcrypto `encrypt_iv`, random IV, and `hmac` over that",
+        ("encrypt ssn", "pgcrypto encrypt_iv, random IV, and hmac"),
+        sealed,
+        5,
+        at_least=True,
+    )
+    yield Target(
+        "INSERT into a typed column with token over plain text",
+        ("insert ssn", "typed column with token, default suite"),
+        ("insert ssn", "plain text"),
+        3.5,
+    )
+    yield Target(
+        "look-up by hash index over plaintext by btree",
+        ("lookup", "encrypted, hash index"),
+        ("lookup", "plaintext, btree"),
+        1.15,
+    )
+    yield Target(
+        "the same with `decrypt()` of what it found",
+        ("lookup", "encrypted, hash index, and decrypt()"),
+        ("lookup", "plaintext, btree, and the value"),
+        1.25,
+    )
+    yield Target(
+        "scan over 10,000 accounts, warm, over one account",
+        ("accounts", "many accounts, warm"),
+        ("accounts", "one account"),
+        1.3,
+    )
+    yield Target(
+        "`decrypt()` of 1 KB, default suite, over the bare cipher",
+        decrypt("decrypt(), default suite", "t1k"),
+        decrypt("bare xaes-256-gcm", "t1k"),
+        1.25,
+    )
+
+
+TARGETS = list(_targets())
+FIRST_TOUCH = ("accounts", "first decrypt() of an account")
+FIRST_TOUCH_LIMIT = 15_000  # ns
+
+
+def _targets_table(results):
+    yield "| Work | Measured | Target | |"
+    yield "|---|---:|---:|---|"
+    for target in TARGETS:
+        if target.over in results and target.under in results:
+            ratio = results.ratio(target.over, target.under)
+            sign = "≥" if target.at_least else "≤"
+            met = "met" if target.met(results) else "**not met**"
+            yield f"| {target.work} | {ratio:.2f} × | {sign} {target.limit:g} × | {met} |"
+    if FIRST_TOUCH in results:
+        time = results.median(*FIRST_TOUCH)
+        met = "met" if time <= FIRST_TOUCH_LIMIT else "**not met**"
+        limit = FIRST_TOUCH_LIMIT / 1000
+        yield f"| first touch of an account | {time / 1000:.1f} µs | ≤ {limit:g} µs | {met} |"
+    yield ""
+
+
+def _size_table(results, group, title, baseline):
+    """One row per measure; per size the time, and the ratio to the baseline."""
+    names = [name for g, name in results.samples if g == f"{group} ssn"]
+    if not names:
+        return
+    sizes = [size for size in SIZES if (f"{group} {size}", names[0]) in results]
+    yield f"### {title}"
+    yield ""
+    heads = (f" {SIZES[size]}, ns | × {baseline} |" for size in sizes)
+    yield "| |" + "".join(heads)
+    yield "|---|" + "---:|---:|" * len(sizes)
+    for name in names:
+        row = f"| {name} |"
+        for size in sizes:
+            key = (f"{group} {size}", name)
+            row += f" {results.median(*key):,.0f} |"
+            row += f" {_ratio(results.ratio(key, (key[0], _baseline(group, name))))} |"
+        yield row
+    yield ""
+
+
+def _baseline(group, name):
+    if group == "decrypt":
+        return "no-op, aes-256-gcm column" if "gcm" in name and "xaes" not in name else (
+            "no-op, default suite column"
+        )
+    return {"encrypt": "no-op", "insert": "plain text"}[group]
+
+
+def _lookup_table(results):
+    names = [name for group, name in results.samples if group == "lookup"]
+    if not names:
+        return
+    yield "### Equality look-ups in 1,000,000 rows"
+    yield ""
+    yield "| | CPU of the backend, µs | × plaintext | Elapsed, µs | × plaintext |"
+    yield "|---|---:|---:|---:|---:|"
+    for name in names:
+        decrypts = "decrypt" in name or "value" in name
+        baseline = "plaintext, btree, and the value" if decrypts else "plaintext, btree"
+        row = f"| {name} |"
+        for group in ("lookup", "lookup wall"):
+            row += f" {results.median(group, name) / 1000:.2f} |"
+            row += f" {results.ratio((group, name), (group, baseline)):.2f} |"
+        yield row
+    yield ""
+
+
+def _accounts_table(results):
+    names = [name for group, name in results.samples if group == "accounts"]
+    if not names:
+        return
+    yield "### Many accounts"
+    yield ""
+    yield "| | ns |"
+    yield "|---|---:|"
+    for name in names:
+        yield f"| {name} | {results.median('accounts', name):,.0f} |"
+    yield ""
+
+
+def _tables(results):
+    yield from _targets_table(results)
+    yield from _size_table(results, "decrypt", "Decrypting: scan of a column", "no-op")
+    yield from _size_table(results, "encrypt", "Encrypting", "no-op")
+    yield from _size_table(results, "insert", "INSERT … SELECT and COPY", "plain")
+    yield from _lookup_table(results)
+    yield from _accounts_table(results)
+
+
+def _ratio(ratio):
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2f}"
+
+
+def write_report(results, file):
+    for line in _tables(results):
+        print(line, file=file)
+
+
+def _machine():
+    cpu = next(
+        line.split(":")[1].strip()
+        for line in open("/proc/cpuinfo")
+        if line.startswith("model name")
+    )
+    cores = subprocess.check_output(["nproc"], text=True).strip()
+    return f"{cpu}, {cores} cores, Linux {platform.release()}"
+
+
+def write_documents(results, folder):
+    page = folder / "performance.md"
+    text = page.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    lines = "\n".join(_tables(results))
+    page.write_text(f"{before}{BEGIN}\nMeasured on {_machine()}.\n\n{lines}\n{END}{after}")
+    (folder / "performance.svg").write_text(draw(_panels(results)))
+
+
+def _panels(results):
+    def panel(title, group, baseline, bars):
+        return Panel(
+            title,
+            [
+                Bar(label, results.ratio((group, name), (group, baseline)), ours)
+                for label, name, ours in bars
+            ],
+        )
+
+    yield panel(
+        "Decrypting 11 bytes, × a function call that does nothing",
+        "decrypt ssn",
+        "no-op, default suite column",
+        [
+            ("fieldcrypt, aes-256-gcm", "decrypt(), aes-256-gcm", True),
+            ("fieldcrypt, default", "decrypt(), default suite", True),
+            ("pgcrypto decrypt_iv", "pgcrypto decrypt_iv", False),
+            ("pgcrypto pgp_sym_decrypt", "pgcrypto pgp_sym_decrypt", False),
+        ],
+    )
+    yield panel(
+        "Encrypting 11 bytes with search token, × a function call that does nothing",
+        "encrypt ssn",
+        "no-op",
+        [
+            ("fieldcrypt, aes-256-gcm", "encrypt() with token, aes-256-gcm", True),
+            ("fieldcrypt, default", "encrypt() with token, default suite", True),
+            (
+                "pgcrypto encrypt_iv, hmac",
+                "pgcrypto encrypt_iv, random IV, and hmac",
+                False,
+            ),
+            ("pgcrypto pgp_sym_encrypt", "pgcrypto pgp_sym_encrypt", False),
+        ],
+    )
+    yield panel(
+        "INSERT … SELECT of 11 bytes with search token, × plain text",
+        "insert ssn",
+        "plain text",
+        [
+            ("fieldcrypt, aes-256-gcm", "typed column with token, aes-256-gcm", True),
+            ("fieldcrypt, default", "typed column with token, default suite", True),
+            (
+                "pgcrypto encrypt_iv, hmac",
+                "pgcrypto encrypt_iv, random IV, and hmac",
+                False,
+            ),
+        ],
+    )
+    yield panel(
+        "Look-up in 1,000,000 rows and decrypting what is found, × plaintext",
+        "lookup",
+        "plaintext, btree, and the value",
+        [
+            ("fieldcrypt, hash index", "encrypted, hash index, and decrypt()", True),
+            ("fieldcrypt, btree", "encrypted, btree, and decrypt()", True),
+            (
+                "pgcrypto hmac, decrypt_iv",
+                "pgcrypto hmac, btree, and decrypt_iv",
+                False,
+            ),
+        ],
+    )
