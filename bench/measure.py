@@ -12,15 +12,18 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from psycopg import pq, sql
+from psycopg import pq
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from harness import Cluster, Database  # noqa: E402
-from report import write_documents, write_report  # noqa: E402
+
+from profiler import shares_of, shares_table  # noqa: E402
+from report import tables, write_between, write_documents  # noqa: E402
 
 SIZES = {"ssn": 11, "t100": 100, "t1k": 1024}
 GROUPS = ("decrypt", "encrypt", "insert", "lookup", "accounts")
@@ -51,7 +54,7 @@ class Measure:
     name: str
     statement: str
     rows: int
-    before: str = ""
+    before: Callable[[], None] = lambda: None
 
 
 class Results:
@@ -77,8 +80,7 @@ class Results:
         """Runs each measure once to warm up, and then `rounds` times in turn."""
         for number in range(rounds + 1):
             for measure in measures if number % 2 else reversed(measures):
-                if measure.before:
-                    backend.execute(measure.before)
+                measure.before()
                 nanoseconds = backend.time(lambda m=measure: backend.execute(m.statement))
                 if number:
                     self.add(group, measure.name, nanoseconds / measure.rows)
@@ -276,8 +278,11 @@ def encrypt(database, results, scale, size):
     with_iv = f"FROM (SELECT v, gen_random_bytes(16) AS iv FROM {size}_plain OFFSET 0) AS s"
     pgcrypto = f"iv || encrypt_iv(convert_to(v, 'UTF8'), {PGCRYPTO_KEY}, iv, 'aes-cbc')"
 
+    blind_index = f"fieldcrypt.blind_index(v, '{field}')"
+
     def seal(name, field):
-        return Measure(name, f"SELECT count(fieldcrypt.encrypt(v, '{field}', 'acme')) {values}", rows)
+        statement = f"SELECT count(fieldcrypt.encrypt(v, '{field}', 'acme')) {values}"
+        return Measure(name, statement, rows)
 
     backend = Backend(database)
     results.run(
@@ -291,9 +296,7 @@ def encrypt(database, results, scale, size):
             Measure("bare xaes-256-gcm", f"SELECT count(ceiling.seal_xaes(v)) {values}", rows),
             seal("encrypt(), default suite", "hidden"),
             seal("encrypt() with token, default suite", field),
-            Measure(
-                "blind_index()", f"SELECT count(fieldcrypt.blind_index(v, '{field}')) {values}", rows
-            ),
+            Measure("blind_index()", f"SELECT count({blind_index}) {values}", rows),
             Measure("pgcrypto encrypt_iv, random IV", f"SELECT count({pgcrypto}) {with_iv}", rows),
             Measure(
                 "pgcrypto encrypt_iv, random IV, and hmac",
@@ -316,6 +319,12 @@ def insert(database, results, scale, size):
     rows = scale.rows_of(size)
     field = field_of(size)
     backend = Backend(database)
+
+    def empty(table):
+        # Also writes out what is dirty and recycles the WAL, which the backend would do otherwise.
+        backend.execute(f"TRUNCATE {table}")
+        database.execute("CHECKPOINT")
+
     backend.execute(f"""
         CREATE TABLE {size}_into_plain (v text);
         CREATE TABLE {size}_into_token (v fieldcrypt.encrypted_text('{field}'));
@@ -326,7 +335,8 @@ def insert(database, results, scale, size):
 
     def into(name, table, select=f"SELECT v FROM {size}_plain"):
         table = f"{size}_into_{table}"
-        return Measure(name, f"INSERT INTO {table} {select}", rows, f"TRUNCATE {table}")
+        statement = f"INSERT INTO {table} {select}"
+        return Measure(name, statement, rows, before=lambda: empty(table))
 
     group = f"insert {size}"
     results.run(
@@ -355,7 +365,7 @@ def insert(database, results, scale, size):
     }
     for number in range(scale.rounds + 1):
         for name, table in copies.items():
-            backend.execute(f"TRUNCATE {table}")
+            empty(table)
             nanoseconds = backend.time(lambda t=table: backend.copy(t, data))
             if number:
                 results.add(group, name, nanoseconds / rows)
@@ -366,19 +376,40 @@ def insert(database, results, scale, size):
     backend.close()
 
 
+TEXT = 25  # the type's OID
+
+# Statement, and the type that the client declares the parameter to be: 0 leaves it to the server,
+# which takes it for the column's type.
 LOOKUPS = {
-    "plaintext, btree": "SELECT id FROM find_plain WHERE v = $1",
-    "encrypted, hash index": "SELECT id FROM find_hash WHERE v = $1",
-    "encrypted, btree": "SELECT id FROM find_btree WHERE v = $1",
-    "pgcrypto hmac, btree": "SELECT id FROM find_pgcrypto WHERE h = hmac($1, 'secret', 'sha256')",
-    "plaintext, btree, and the value": "SELECT id, v FROM find_plain WHERE v = $1",
-    "encrypted, hash index, and decrypt()": "SELECT id, fieldcrypt.decrypt(v) FROM find_hash"
-    " WHERE v = $1",
-    "encrypted, btree, and decrypt()": "SELECT id, fieldcrypt.decrypt(v) FROM find_btree"
-    " WHERE v = $1",
-    "pgcrypto hmac, btree, and decrypt_iv": "SELECT id, convert_from("
-    f"decrypt_iv(v, {PGCRYPTO_KEY}, iv, 'aes-cbc'), 'UTF8')"
-    " FROM find_pgcrypto WHERE h = hmac($1, 'secret', 'sha256')",
+    "plaintext, btree": ("SELECT id FROM find_plain WHERE v = $1", 0),
+    "encrypted, hash index": ("SELECT id FROM find_hash WHERE v = $1", 0),
+    "encrypted, hash index, parameter of type text": (
+        "SELECT id FROM find_hash WHERE v = $1",
+        TEXT,
+    ),
+    "encrypted, btree": ("SELECT id FROM find_btree WHERE v = $1", 0),
+    "pgcrypto hmac, btree": (
+        "SELECT id FROM find_pgcrypto WHERE h = hmac($1, 'secret', 'sha256')",
+        0,
+    ),
+    "plaintext, btree, and the value": ("SELECT id, v FROM find_plain WHERE v = $1", 0),
+    "encrypted, hash index, and decrypt()": (
+        "SELECT id, fieldcrypt.decrypt(v) FROM find_hash WHERE v = $1",
+        0,
+    ),
+    "encrypted, hash index, parameter of type text, and decrypt()": (
+        "SELECT id, fieldcrypt.decrypt(v) FROM find_hash WHERE v = $1",
+        TEXT,
+    ),
+    "encrypted, btree, and decrypt()": (
+        "SELECT id, fieldcrypt.decrypt(v) FROM find_btree WHERE v = $1",
+        0,
+    ),
+    "pgcrypto hmac, btree, and decrypt_iv": (
+        f"SELECT id, convert_from(decrypt_iv(v, {PGCRYPTO_KEY}, iv, 'aes-cbc'), 'UTF8')"
+        " FROM find_pgcrypto WHERE h = hmac($1, 'secret', 'sha256')",
+        0,
+    ),
 }
 
 
@@ -404,8 +435,9 @@ def lookup(database, results, scale):
     """)
     for table in ("plain", "hash", "btree", "pgcrypto"):
         database.execute(f"VACUUM (FREEZE, ANALYZE) find_{table}")
-    for number, statement in enumerate(LOOKUPS.values()):
-        backend.connection.pgconn.prepare(f"lookup{number}".encode(), statement.encode())
+    pgconn = backend.connection.pgconn
+    for number, (statement, oid) in enumerate(LOOKUPS.values()):
+        pgconn.prepare(f"lookup{number}".encode(), statement.encode(), [oid])
 
     rows = backend.execute("SELECT id, v FROM find_plain").fetchall()
     generator = random.Random(1)
@@ -414,8 +446,9 @@ def lookup(database, results, scale):
         values = [value.encode() for _, value in sample]
         for number, name in enumerate(LOOKUPS):
             found = []
+            statement = f"lookup{number}".encode()
 
-            def look_up(statement=f"lookup{number}".encode(), values=values, found=found):
+            def look_up(statement=statement, values=values, found=found):
                 for start in range(0, len(values), 1000):
                     found.extend(backend.pipeline(statement, values[start : start + 1000]))
 
@@ -479,11 +512,38 @@ def accounts(database, results, scale):
             backend.close()
 
 
+def profile(database, scale):
+    """Where the time goes, by the functions that are on the processor; needs perf."""
+    load(database, "ssn", scale.rows)
+    backend = Backend(database)
+    backend.execute("CREATE TABLE into_token (v fieldcrypt.encrypted_text('ssn'))")
+
+    def insert():
+        backend.execute("TRUNCATE into_token")
+        backend.execute("INSERT INTO into_token SELECT v FROM ssn_plain")
+
+    works = {
+        "decrypt(), aes-256-gcm": "SELECT count(fieldcrypt.decrypt(v)) FROM ssn_gcm",
+        "decrypt(), default suite": "SELECT count(fieldcrypt.decrypt(v)) FROM ssn_xaes",
+        "encrypt() with token": "SELECT count(fieldcrypt.encrypt(v, 'ssn')) FROM ssn_plain",
+        "INSERT, with token": insert,
+    }
+    shares = {}
+    for name, work in works.items():
+        progress(f"profile of {name}")
+        run = work if callable(work) else lambda w=work: backend.execute(w)
+        shares[name] = shares_of(backend.connection.info.backend_pid, run)
+    print(shares_table(shares))
+    if scale is FULL:
+        write_between(ROOT / "docs" / "performance.md", "profile", shares_table(shares))
+
+
 def main():
     parser = argparse.ArgumentParser(prog="bench/run")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", action="append", choices=GROUPS)
     parser.add_argument("--installed", action="store_true")  # for bench/run itself
+    parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     scale = QUICK if options.quick else FULL
     groups = options.only or GROUPS
@@ -497,11 +557,15 @@ def main():
         "synchronize_seqscans": "off",
         "autovacuum": "off",
         "checkpoint_timeout": "1h",
+        "min_wal_size": "2GB",
         "max_wal_size": "16GB",
         "wal_level": "replica",
     }
     with Cluster(settings) as cluster:
         database = prepare(cluster)
+        if options.profile:
+            profile(database, scale)
+            return
         per_size = [group for group in (decrypt, encrypt, insert) if group.__name__ in groups]
         for size in SIZES if per_size else ():
             progress(f"loading {scale.rows_of(size):,} values of {SIZES[size]} bytes")
@@ -515,7 +579,7 @@ def main():
         if "accounts" in groups:
             progress(f"{scale.accounts:,} accounts")
             accounts(database, results, scale)
-    write_report(results, sys.stdout)
+    print(tables(results))
     if not options.quick and not options.only:
         write_documents(results, ROOT / "docs")
 

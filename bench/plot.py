@@ -53,9 +53,10 @@ def draw(panels):
         body.append(f'<line class="unit" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{y - 4}"/>')
         y += 26
     body = "\n".join(body)
+    label = "fieldcrypt and pgcrypto, as ratios"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y - 20}" role="img"'
-        f' aria-label="fieldcrypt and pgcrypto, as ratios">\n<style>{STYLE}</style>\n{body}\n</svg>\n'
+        f' aria-label="{label}">\n<style>{STYLE}</style>\n{body}\n</svg>\n'
     )
 
 

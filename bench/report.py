@@ -8,9 +8,6 @@ from plot import Bar, Panel, draw
 
 SIZES = {"ssn": "11 bytes", "t100": "100 bytes", "t1k": "1 KB"}
 
-BEGIN = "<!-- bench/run writes from here -->"
-END = "<!-- to here -->"
-
 
 @dataclass(frozen=True)
 class Target:
@@ -138,8 +135,10 @@ def _size_table(results, group, title, baseline):
 
 def _baseline(group, name):
     if group == "decrypt":
-        return "no-op, aes-256-gcm column" if "gcm" in name and "xaes" not in name else (
-            "no-op, default suite column"
+        return (
+            "no-op, aes-256-gcm column"
+            if "gcm" in name and "xaes" not in name
+            else ("no-op, default suite column")
         )
     return {"encrypt": "no-op", "insert": "plain text"}[group]
 
@@ -148,7 +147,7 @@ def _lookup_table(results):
     names = [name for group, name in results.samples if group == "lookup"]
     if not names:
         return
-    yield "### Equality look-ups in 1,000,000 rows"
+    yield "### Equality look-ups"
     yield ""
     yield "| | CPU of the backend, µs | × plaintext | Elapsed, µs | × plaintext |"
     yield "|---|---:|---:|---:|---:|"
@@ -176,6 +175,10 @@ def _accounts_table(results):
     yield ""
 
 
+def tables(results):
+    return "\n".join(_tables(results))
+
+
 def _tables(results):
     yield from _targets_table(results)
     yield from _size_table(results, "decrypt", "Decrypting: scan of a column", "no-op")
@@ -189,11 +192,6 @@ def _ratio(ratio):
     return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2f}"
 
 
-def write_report(results, file):
-    for line in _tables(results):
-        print(line, file=file)
-
-
 def _machine():
     cpu = next(
         line.split(":")[1].strip()
@@ -204,13 +202,17 @@ def _machine():
     return f"{cpu}, {cores} cores, Linux {platform.release()}"
 
 
+def write_between(page, name, text):
+    """Replaces what stands between a page's two markers of that name."""
+    begin, end = f"<!-- {name}: written by bench/run -->", f"<!-- end of {name} -->"
+    before, rest = page.read_text().split(begin)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}")
+
+
 def write_documents(results, folder):
-    page = folder / "performance.md"
-    text = page.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    lines = "\n".join(_tables(results))
-    page.write_text(f"{before}{BEGIN}\nMeasured on {_machine()}.\n\n{lines}\n{END}{after}")
+    text = f"Measured on {_machine()}.\n\n{tables(results)}"
+    write_between(folder / "performance.md", "tables", text)
     (folder / "performance.svg").write_text(draw(_panels(results)))
 
 

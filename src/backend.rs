@@ -7,6 +7,12 @@ unsafe extern "C" {
     fn GetUserId() -> pg_sys::Oid;
     fn GetCurrentStatementStartTimestamp() -> pg_sys::TimestampTz;
     fn GetDatabaseEncoding() -> std::ffi::c_int;
+    fn MemoryContextAllocExtended(
+        context: pg_sys::MemoryContext,
+        size: usize,
+        flags: std::ffi::c_int,
+    ) -> *mut std::ffi::c_void;
+    fn pg_strong_random(buffer: *mut std::ffi::c_void, length: usize) -> bool;
     fn hash_bytes(bytes: *const u8, length: std::ffi::c_int) -> u32;
     fn hash_bytes_extended(bytes: *const u8, length: std::ffi::c_int, seed: u64) -> u64;
 }
@@ -45,4 +51,31 @@ pub fn hash(bytes: &[u8]) -> u32 {
 pub fn hash_extended(bytes: &[u8], seed: u64) -> u64 {
     // SAFETY: the pointer and the length are those of a live slice of at most 1 GB
     unsafe { hash_bytes_extended(bytes.as_ptr(), bytes.len() as std::ffi::c_int, seed) }
+}
+
+/// PostgreSQL's MaxAllocSize: what an ordinary allocation may have, in bytes.
+const MAXIMUM_ALLOCATION: usize = 0x3fff_ffff;
+
+/// Memory in the current memory context. Raises an error if there is none, or for more than 1 GB.
+pub fn allocate(size: usize) -> *mut std::ffi::c_void {
+    let flags = pg_sys::MCXT_ALLOC_NO_OOM as std::ffi::c_int;
+    let usual = size <= MAXIMUM_ALLOCATION;
+    // SAFETY: the current memory context is always valid. With these flags and a size within the
+    // limit PostgreSQL's function raises no error, but returns null
+    let memory = match usual {
+        true => unsafe { MemoryContextAllocExtended(pg_sys::CurrentMemoryContext, size, flags) },
+        false => std::ptr::null_mut(),
+    };
+    if memory.is_null() {
+        // SAFETY: guarded; it raises the error that fits
+        return unsafe { pg_sys::palloc(size) };
+    }
+    memory
+}
+
+/// Fills a buffer with PostgreSQL's cryptographic random generator; false if that fails. Where
+/// PostgreSQL is built with OpenSSL this is much cheaper than a system call.
+pub fn strong_random(buffer: &mut [u8]) -> bool {
+    // SAFETY: writes that many bytes; raises no error
+    unsafe { pg_strong_random(buffer.as_mut_ptr().cast(), buffer.len()) }
 }

@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::pg_sys::{self, Datum};
 
+use crate::backend;
 use crate::encoding;
 use crate::error::Result;
 
@@ -80,15 +81,21 @@ impl Call {
         self.datum(index).cast_mut_ptr()
     }
 
-    /// What this place in the plan keeps from call to call; dropped with the plan. `None` where
-    /// the function is called without a plan.
-    pub fn state<T: Default>(&self) -> Option<&mut T> {
-        // SAFETY: fn_extra belongs to this function at this place: it is null or what was put
-        // there below, of the same T, since each function keeps one type of state. It lives in
-        // fn_mcxt, whose reset drops it and clears nothing that is still reachable.
+    /// What this place in the plan keeps from call to call, from the second call on; dropped with
+    /// the plan. `None` at the first call, and where the function is called without a plan.
+    pub fn state_from_second_call<T: Default>(&self) -> Option<&mut T> {
+        let called = std::ptr::NonNull::<T>::dangling().as_ptr();
+        // SAFETY: fn_extra belongs to this function at this place: it is null, a mark that is no
+        // address of a T, or what was put there below, of the same T, since each function keeps
+        // one type of state. It lives in fn_mcxt, whose reset drops it.
         unsafe {
             let flinfo = (*self.0).flinfo.as_mut()?;
-            if flinfo.fn_extra.is_null() {
+            let extra = flinfo.fn_extra.cast::<T>();
+            if extra.is_null() {
+                flinfo.fn_extra = called.cast();
+                return None;
+            }
+            if extra == called {
                 flinfo.fn_extra = pgrx::PgMemoryContexts::For(flinfo.fn_mcxt)
                     .leak_and_drop_on_delete(T::default())
                     .cast();
@@ -201,9 +208,7 @@ pub struct NewVarlena {
 impl NewVarlena {
     /// Room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
-        let size = capacity + pg_sys::VARHDRSZ;
-        // SAFETY: palloc returns that much memory or raises an error
-        let pointer = unsafe { pg_sys::palloc(size) }.cast();
+        let pointer = backend::allocate(capacity + pg_sys::VARHDRSZ).cast();
         Self { pointer, capacity }
     }
 

@@ -12,7 +12,6 @@ use pgrx::pg_sys::{self, Datum, NodeTag};
 use crate::access::Privilege;
 use crate::call::{Answer, varlena_bytes};
 use crate::catalog::field::By;
-use crate::catalog::fields;
 use crate::catalog::objects::Objects;
 use crate::datatype::input::accepts_envelopes;
 use crate::encoding;
@@ -120,18 +119,16 @@ fn settle(bytes: &[u8], account: &str, on_mismatch: OnMismatch) -> Result<Option
     let envelope = Envelope::parse(bytes)?;
     let header = envelope.header();
     if envelope.in_transit() {
-        let field = fields::require(By::Id(header.field_id))?;
         let text = value::open_in_transit(&envelope)?;
-        return value::seal(&text, &field, account).map(Some);
+        return value::seal(text.as_str()?, By::Id(header.field_id), account).map(Some);
     }
     match cache::account_of(header.key_id)? {
         Some(owner) if *owner == *account => Ok(None),
         Some(_) if on_mismatch == OnMismatch::Rebind => {
             let key = cache::to_open(header.key_id, header.field_id, header.suite)?;
             key.require(Privilege::Decrypt)?;
-            let field = fields::require(By::Id(header.field_id))?;
             let text = value::open_text(&key, &envelope)?;
-            value::seal(&text, &field, account).map(Some)
+            value::seal(text.as_str()?, By::Id(header.field_id), account).map(Some)
         }
         Some(_) => Err(Error::AccountMismatch),
         // a restore may bring the values before the keys

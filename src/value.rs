@@ -13,17 +13,19 @@ use fieldcrypt_core::mask::HIDDEN;
 use fieldcrypt_core::padding::Padding;
 use fieldcrypt_core::random::NoncePool;
 use fieldcrypt_core::suite::Suite;
-use fieldcrypt_core::token::{self, IndexToken, Scope};
+use fieldcrypt_core::token::{self, Scope};
 use pgrx::pg_sys::Datum;
 use zeroize::Zeroizing;
 
-use crate::access::{Privilege, Privileges, rights};
+use crate::access::{Privilege, Privileges};
 use crate::backend;
 use crate::call::NewVarlena;
-use crate::catalog::field::{Field, Hidden, describe, describe_handle};
+use crate::catalog::field::{By, Field, Hidden, describe, describe_handle};
+use crate::catalog::fields;
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::keyring::sealer::Sealer;
 use crate::keyring::{OpenKey, cache, usage};
 
 thread_local! {
@@ -31,20 +33,23 @@ thread_local! {
 }
 
 fn nonce(buffer: &mut [u8]) -> std::result::Result<(), SealError> {
-    NONCES.with_borrow_mut(|pool| pool.take(backend::process(), buffer))
+    let fill = |bytes: &mut [u8]| {
+        if backend::strong_random(bytes) { Ok(()) } else { Err(SealError::Random) }
+    };
+    NONCES.with_borrow_mut(|pool| pool.take(backend::process(), fill, buffer))
 }
 
-/// Seals a text as a value of a field of an account.
-pub fn seal(text: &str, field: &Field, account: &str) -> Result<Datum> {
-    let key = cache::to_seal(account, field)?;
-    key.require(Privilege::Encrypt)?;
+/// Seals a text as a value of a field of an account, for whoever may encrypt.
+pub fn seal(text: &str, field: By<'_>, account: &str) -> Result<Datum> {
+    let sealer = Sealer::to_encrypt(field, account)?;
+    let field = sealer.field();
     if field.suite == Suite::Aes256Gcm {
-        count(&key, field)?;
+        count(&sealer.key, field)?;
     }
-    let section = if field.exact { token_of(text, field, account)? } else { None };
-    let section =
-        section.map(|token| token::equality_section(&token, field.normalizer, Scope::Account));
-    write(&key, text, field.padding, section.as_ref().map_or(&[], <[u8; _]>::as_slice))
+    let section = sealer
+        .token(text)
+        .map(|token| token::equality_section(&token, field.normalizer, Scope::Account));
+    write(&sealer.key, text, field.padding, section.as_ref().map_or(&[], <[u8; _]>::as_slice))
 }
 
 /// Counts the values under a key whose nonces could repeat.
@@ -70,41 +75,30 @@ fn write(key: &OpenKey, text: &str, padding: Padding, tokens: &[u8]) -> Result<D
     Ok(varlena.finish(length))
 }
 
-/// The session's account; `*row*` is none.
+/// The session's account; `*row*` is none. `work` must not change the setting.
 pub fn session_account<T>(work: impl FnOnce(&str) -> Result<T>) -> Result<T> {
-    // copied, since work may run SQL, which may change the setting
-    let account = guc::with_account(|account| account.map(str::to_owned));
-    match account {
-        Some(account) if account != guc::ACCOUNT_OF_ROW => work(&account),
+    guc::with_account(|account| match account {
+        Some(account) if account != guc::ACCOUNT_OF_ROW => work(account),
         _ => Err(Error::AccountUnset),
-    }
-}
-
-/// Makes the equality token of a text, for whoever may search.
-pub fn search_token(text: &str, field: &Field, account: &str) -> Result<IndexToken> {
-    if !field.exact {
-        return Err(Error::CannotSearch {
-            field: field.name.clone(),
-            reason: "The field was created without search => '{exact}'.",
-        });
-    }
-    rights::require(Privilege::Search, account, &field.name)?;
-    token_of(text, field, account)?.ok_or_else(|| Error::CannotSearch {
-        field: field.name.clone(),
-        reason: "Nothing of the value is left by the field's normalizer, so no token was made of \
-                 such values.",
     })
 }
 
-fn token_of(text: &str, field: &Field, account: &str) -> Result<Option<IndexToken>> {
-    let Some(normalised) = field.normalizer.apply(text) else { return Ok(None) };
-    let key = cache::to_tokenize(account, field)?;
-    Ok(Some(key.key.equality(Scope::Account, normalised.as_bytes())))
+/// A plain text in memory of our own, wiped when dropped.
+pub struct PlainText {
+    bytes: Zeroizing<Vec<u8>>,
+    length: usize,
+}
+
+impl PlainText {
+    /// The text.
+    pub fn as_str(&self) -> Result<&str> {
+        Ok(std::str::from_utf8(&self.bytes[..self.length]).map_err(|_| OpenError)?)
+    }
 }
 
 /// Opens a value in transit. No right is asked: its text came from this database's own users as
 /// input, and goes nowhere but into a field, or into a token.
-pub fn open_in_transit(envelope: &Envelope<'_>) -> Result<Zeroizing<String>> {
+pub fn open_in_transit(envelope: &Envelope<'_>) -> Result<PlainText> {
     if !envelope.in_transit() {
         return Err(Error::Open(OpenError));
     }
@@ -112,11 +106,10 @@ pub fn open_in_transit(envelope: &Envelope<'_>) -> Result<Zeroizing<String>> {
 }
 
 /// The plain text of a value. The caller has checked the right to it.
-pub fn open_text(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Zeroizing<String>> {
+pub fn open_text(key: &OpenKey, envelope: &Envelope<'_>) -> Result<PlainText> {
     let mut bytes = Zeroizing::new(vec![0; envelope.ciphertext().len()]);
     let length = key.key.open(envelope, &mut bytes)?;
-    let text = std::str::from_utf8(&bytes[..length]).map_err(|_| OpenError)?;
-    Ok(Zeroizing::new(text.to_owned()))
+    Ok(PlainText { bytes, length })
 }
 
 /// The plain text of a value, for whoever may decrypt; otherwise an error.
@@ -146,7 +139,7 @@ pub fn reveal(bytes: &[u8]) -> Result<Option<Datum>> {
     match field.and_then(|field| field.mask) {
         Some(mask) if privileges.contains(Privilege::Mask) => {
             let text = open_text(&key, &envelope)?;
-            Ok(mask.apply(&text).map(|masked| encoding::from_utf8(&masked)))
+            Ok(mask.apply(text.as_str()?).map(|masked| encoding::from_utf8(&masked)))
         }
         _ => Ok(Some(hidden(bytes, field))),
     }
@@ -188,7 +181,7 @@ pub fn assign(bytes: &[u8], handle: i32) -> Result<Option<Datum>> {
     let field_id = envelope.header().field_id;
     if field_id.is_none() {
         let text = open_in_transit(&envelope)?;
-        return assign_text(&text, handle).map(Some);
+        return assign_text(text.as_str()?, handle).map(Some);
     }
     if field_id.handle() == handle {
         return Ok(None);
@@ -198,10 +191,9 @@ pub fn assign(bytes: &[u8], handle: i32) -> Result<Option<Datum>> {
 
 /// Seals a text for a column: under the session's account, or left to the row's trigger.
 pub fn assign_text(text: &str, handle: i32) -> Result<Datum> {
-    let field = crate::catalog::fields::require(crate::catalog::field::By::Handle(handle))?;
-    let of_row = guc::with_account(|account| account == Some(guc::ACCOUNT_OF_ROW));
-    if of_row {
-        return seal_in_transit(text, field.id);
+    let field = By::Handle(handle);
+    if guc::with_account(|account| account == Some(guc::ACCOUNT_OF_ROW)) {
+        return seal_in_transit(text, fields::require(field)?.id);
     }
-    session_account(|account| seal(text, &field, account))
+    session_account(|account| seal(text, field, account))
 }

@@ -5,6 +5,7 @@
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroize;
 
 /// HMAC-SHA-256 (RFC 2104, FIPS 180-4).
 pub type HmacSha256 = Hmac<Sha256>;
@@ -73,10 +74,24 @@ pub fn sha256(label: Label, parts: &[&[u8]]) -> [u8; 32] {
     Sha256::digest(frame(label, parts)).into()
 }
 
-/// Feeds the label and `parts`, each behind its length, to `mac`.
+/// Feeds the label and `parts`, each behind its length, to `mac`. Short input goes in at once:
+/// that costs less than many pieces.
 pub fn authenticate(mac: &mut HmacSha256, label: Label, parts: &[&[u8]]) {
+    let mut buffer = [0; 128];
+    let mut used = 0;
     for part in std::iter::once(&label.as_bytes()).chain(parts) {
-        mac.update(&length_prefix(part));
-        mac.update(part);
+        let end = used + 4 + part.len();
+        if let Some(place) = buffer.get_mut(used..end) {
+            place[..4].copy_from_slice(&length_prefix(part));
+            place[4..].copy_from_slice(part);
+            used = end;
+        } else {
+            mac.update(&buffer[..used]);
+            used = 0;
+            mac.update(&length_prefix(part));
+            mac.update(part);
+        }
     }
+    mac.update(&buffer[..used]);
+    buffer.zeroize();
 }

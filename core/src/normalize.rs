@@ -111,7 +111,9 @@ fn trim(text: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 fn digits(text: &str) -> String {
-    text.chars().filter(char::is_ascii_digit).collect()
+    let mut digits = String::with_capacity(text.len());
+    digits.extend(text.bytes().filter(u8::is_ascii_digit).map(char::from));
+    digits
 }
 
 fn phone(text: &str) -> String {

@@ -1,4 +1,4 @@
-//! Random bytes, from the operating system only.
+//! Random bytes, from the operating system, or from a generator that its host vouches for.
 //!
 //! Invariant: no two processes share a buffered byte. A buffer belongs to the process that filled
 //! it; after a fork the child throws it away.
@@ -16,7 +16,7 @@ pub fn fill(buffer: &mut [u8]) -> Result<(), SealError> {
 /// How many bytes one system call fetches.
 const POOL: usize = 4096;
 
-/// Random bytes for nonces, fetched 4,096 at a time: a system call per nonce costs more than the
+/// Random bytes for nonces, fetched 4,096 at a time: to fetch each alone costs more than the
 /// encryption of a short value.
 #[derive(Debug)]
 pub struct NoncePool {
@@ -33,11 +33,17 @@ impl Default for NoncePool {
 
 impl NoncePool {
     /// Fills `nonce` with bytes that no other call, in this process or another, has been given.
-    /// `process` is the id of the calling process.
+    /// `process` is the id of the calling process; `fill` is [`fill`], or a generator as good that
+    /// does not survive a fork.
     ///
     /// # Errors
-    /// [`SealError::Random`] if the operating system gives no random bytes.
-    pub fn take(&mut self, process: u32, nonce: &mut [u8]) -> Result<(), SealError> {
+    /// Those of `fill`.
+    pub fn take(
+        &mut self,
+        process: u32,
+        fill: impl Fn(&mut [u8]) -> Result<(), SealError>,
+        nonce: &mut [u8],
+    ) -> Result<(), SealError> {
         if process != self.process || self.used + nonce.len() > POOL {
             self.used = POOL;
             if nonce.len() > POOL {
@@ -66,7 +72,7 @@ mod tests {
         let mut seen = HashSet::new();
         for _ in 0..10_000 {
             let mut nonce = [0; 24];
-            assert_eq!(pool.take(1, &mut nonce), Ok(()));
+            assert_eq!(pool.take(1, fill, &mut nonce), Ok(()));
             assert!(seen.insert(nonce));
         }
     }
@@ -75,13 +81,13 @@ mod tests {
     fn a_forked_process_gets_bytes_of_its_own() {
         let mut parent = NoncePool::default();
         let mut first = [0; 24];
-        assert_eq!(parent.take(1, &mut first), Ok(()));
+        assert_eq!(parent.take(1, fill, &mut first), Ok(()));
         // what a fork does: the same memory in another process
         let mut child =
             NoncePool { bytes: parent.bytes.clone(), used: parent.used, process: parent.process };
         let (mut a, mut b) = ([0; 24], [0; 24]);
-        assert_eq!(parent.take(1, &mut a), Ok(()));
-        assert_eq!(child.take(2, &mut b), Ok(()));
+        assert_eq!(parent.take(1, fill, &mut a), Ok(()));
+        assert_eq!(child.take(2, fill, &mut b), Ok(()));
         assert_ne!(a, b);
     }
 }

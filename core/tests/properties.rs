@@ -289,6 +289,31 @@ fn every_bit_of_the_associated_data_counts() {
     assert_eq!(flips, 3 * 8 * (4 + 28 + 4 + 4 + 4 + 23 + 33));
 }
 
+/// However long it is: short associated data is put together elsewhere than long.
+#[test]
+fn associated_data_of_every_length_is_the_specified() {
+    for suite in Suite::ALL {
+        let field_id = FieldId::of("lead.ssn");
+        let length = suite.key_length() as u16;
+        let key = reference::field_key(&KEY, "data", suite.number(), length, field_id.0);
+        let cipher = Cipher::new(suite, &key);
+        for length in 0..=300 {
+            let account = "x".repeat(length);
+            let key = derive(KEY, 77, &account, suite, field_id);
+            for sections in [sections(0), sections(1), sections(7)] {
+                let sealed = seal(&key, b"value", Padding::None, &sections);
+                assert_eq!(open(&key, &sealed).as_deref(), Some(&b"value"[..]), "{length}");
+                let envelope = Envelope::parse(&sealed).unwrap();
+                let associated_data = reference::associated_data(&account, envelope.header_bytes());
+                let mut buffer = envelope.ciphertext().to_vec();
+                let (nonce, tag) = (envelope.nonce(), envelope.tag());
+                let opened = cipher.decrypt(nonce, &associated_data, &mut buffer, tag);
+                assert_eq!((opened, &buffer[..5]), (Ok(5), &b"value"[..]), "{suite:?} {length}");
+            }
+        }
+    }
+}
+
 #[test]
 fn every_bit_of_the_key_and_account_counts() {
     let account = "acme-0123456789:ABCDEF";

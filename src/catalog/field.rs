@@ -70,6 +70,26 @@ impl Field {
         Self::find(by)?.ok_or_else(|| Error::FieldMissing(by.to_string()))
     }
 
+    /// Whether it is the field that is looked for.
+    pub fn is(&self, by: By<'_>) -> bool {
+        match by {
+            By::Handle(handle) => self.id.handle() == handle,
+            By::Id(id) => self.id == id,
+            By::Name(name) => self.name == name,
+        }
+    }
+
+    /// Fails unless values of the field carry equality tokens.
+    pub fn require_searchable(&self) -> Result<()> {
+        if self.exact {
+            return Ok(());
+        }
+        Err(Error::CannotSearch {
+            field: self.name.clone(),
+            reason: "The field was created without search => '{exact}'.",
+        })
+    }
+
     /// The names of all fields.
     pub fn names() -> Result<Vec<String>> {
         let mut names = Vec::new();

@@ -7,9 +7,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 
 use crate::call::{Answer, Call, NewVarlena};
 use crate::catalog::field::{By, Field};
-use crate::catalog::fields;
 use crate::catalog::key::StoredKey;
 use crate::error::Result;
+use crate::keyring::sealer::Tokenizer;
 use crate::value;
 
 type Answered = std::result::Result<Answer, ErrorReport>;
@@ -29,9 +29,8 @@ fn encrypt(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     if call.is_null(0) || call.is_null(1) {
         return Ok(Answer::NULL);
     }
-    let field = fields::require(By::Name(&call.text(1)?))?;
-    let text = call.text(0)?;
-    let sealed = with_account(&call, 2, |account| value::seal(&text, &field, account))?;
+    let (text, field) = (call.text(0)?, call.text(1)?);
+    let sealed = with_account(&call, 2, |account| value::seal(&text, By::Name(&field), account))?;
     Ok(Answer::datum(sealed))
 }
 
@@ -54,9 +53,10 @@ fn blind_index(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     if call.is_null(0) || call.is_null(1) {
         return Ok(Answer::NULL);
     }
-    let field = fields::require(By::Name(&call.text(1)?))?;
-    let text = call.text(0)?;
-    let token = with_account(&call, 2, |account| value::search_token(&text, &field, account))?;
+    let (text, field) = (call.text(0)?, call.text(1)?);
+    let token = with_account(&call, 2, |account| {
+        Tokenizer::to_search(By::Name(&field), account)?.token(&text)
+    })?;
     Ok(Answer::datum(NewVarlena::of(&token.token)))
 }
 

@@ -4,7 +4,9 @@
 //! A probe's result is a header with a token and nothing behind it: comparable, but no value that
 //! could be stored or opened.
 
-use fieldcrypt_core::envelope::{Envelope, Flags, Header, PlaintextType, is_reserved_text};
+use fieldcrypt_core::envelope::{
+    Envelope, FIXED_HEADER_LENGTH, Flags, Header, PlaintextType, is_reserved_text,
+};
 use fieldcrypt_core::suite::Suite;
 use fieldcrypt_core::token::{self, EQUALITY_SECTION_LENGTH, Scope};
 use pgrx::pg_extern;
@@ -19,48 +21,48 @@ use crate::catalog::{fields, invalidation};
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::keyring::sealer::Tokenizer;
 use crate::value;
 
 type Answered = std::result::Result<Answer, ErrorReport>;
 
-const LENGTH: usize = fieldcrypt_core::envelope::FIXED_HEADER_LENGTH + EQUALITY_SECTION_LENGTH;
+const LENGTH: usize = FIXED_HEADER_LENGTH + EQUALITY_SECTION_LENGTH;
 
 /// A value of the field with that handle, for comparison.
-fn of_value(bytes: &[u8], handle: i32) -> Result<Vec<u8>> {
-    // a probe of a probe, or an envelope
+fn of_value(bytes: &[u8], handle: i32) -> Result<Datum> {
+    // a value, or a probe
     let (header, _) = Header::read(bytes)?;
-    let field = fields::require(By::Handle(handle))?;
-    if !field.exact {
-        // the reason is the same for every value of the field
-        return value::search_token("", &field, "").map(|_| Vec::new());
-    }
     if header.field_id.handle() != handle && !header.field_id.is_none() {
         return Err(Error::FieldsDiffer(describe_handle(handle), describe(header.field_id)));
     }
     if !header.flags.contains(Flags::TRANSIT) {
-        return Ok(bytes.to_vec());
+        fields::require(By::Handle(handle))?.require_searchable()?;
+        return Ok(NewVarlena::of(bytes));
     }
     let text = value::open_in_transit(&Envelope::parse(bytes)?)?;
-    of_text(&text, handle)
+    of_text(text.as_str()?, handle)
 }
 
-fn of_text(text: &str, handle: i32) -> Result<Vec<u8>> {
+fn of_text(text: &str, handle: i32) -> Result<Datum> {
     if is_reserved_text(text.as_bytes()) {
         return Err(Error::EnvelopeRefused);
     }
-    let field = fields::require(By::Handle(handle))?;
-    let token = value::session_account(|account| value::search_token(text, &field, account))?;
-    let section = token::equality_section(&token, field.normalizer, Scope::Account);
-    let header = Header {
-        suite: Suite::Xaes256Gcm,
-        plaintext_type: PlaintextType::Text,
-        flags: Flags::default(),
-        key_id: token.key_id,
-        field_id: field.id,
-    };
-    let mut probe = vec![0; LENGTH];
-    header.write(&section, &mut probe).ok_or(Error::Catalog("probe"))?;
-    Ok(probe)
+    value::session_account(|account| {
+        let tokenizer = Tokenizer::to_search(By::Handle(handle), account)?;
+        let field = tokenizer.field();
+        let token = tokenizer.token(text)?;
+        let section = token::equality_section(&token, field.normalizer, Scope::Account);
+        let header = Header {
+            suite: Suite::Xaes256Gcm,
+            plaintext_type: PlaintextType::Text,
+            flags: Flags::default(),
+            key_id: token.key_id,
+            field_id: field.id,
+        };
+        let mut probe = NewVarlena::with_capacity(LENGTH);
+        header.write(&section, probe.bytes_mut()).ok_or(Error::Catalog("probe"))?;
+        Ok(probe.finish(LENGTH))
+    })
 }
 
 /// What the probe at this place in the plan made last, and of what.
@@ -74,25 +76,26 @@ struct Last {
 }
 
 /// Makes the probe of an argument, or takes the last one if nothing has changed: a filter calls it
-/// for every row.
-fn cached(call: &Call, input: &[u8], make: impl FnOnce() -> Result<Vec<u8>>) -> Result<Datum> {
+/// for every row. An index scan calls it once, so nothing is kept before the second call.
+fn cached(call: &Call, input: &[u8], make: impl FnOnce() -> Result<Datum>) -> Result<Datum> {
+    let Some(last) = call.state_from_second_call::<Last>() else { return make() };
     let generation = invalidation::current();
     let user = backend::user();
-    let Some(last) = call.state::<Last>() else {
-        return make().map(|probe| NewVarlena::of(&probe));
-    };
     let same_account =
         guc::with_account(|account| account.unwrap_or_default() == last.account.as_str());
     let same = last.generation == generation && last.user == user && last.input == input;
-    if !(same && same_account && !last.output.is_empty()) {
-        last.output.clear();
-        last.output = make()?;
-        last.input = input.to_vec();
-        last.account = guc::with_account(|account| account.unwrap_or_default().to_owned());
-        last.user = user;
-        last.generation = generation;
+    if same && same_account && !last.output.is_empty() {
+        return Ok(NewVarlena::of(&last.output));
     }
-    Ok(NewVarlena::of(&last.output))
+    last.output.clear();
+    let made = make()?;
+    // SAFETY: a probe, and an array of probes, is a varlena that was just made
+    last.output = unsafe { varlena_bytes(made) }.to_vec();
+    last.input = input.to_vec();
+    last.account = guc::with_account(|account| account.unwrap_or_default().to_owned());
+    last.user = user;
+    last.generation = generation;
+    Ok(made)
 }
 
 #[pg_extern(sql = false)]
@@ -127,19 +130,9 @@ fn probe_text_array(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 }
 
 /// The probes of an array's elements, NULLs kept. Cached as a whole.
-fn map_array(call: &Call, element: Oid, make: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<Datum> {
-    let datum = call.datum(0);
-    let input = call.bytes(0);
-    cached(call, input, || {
-        // SAFETY: the declaration says an array of that element type
-        let result = unsafe {
-            transform_array(datum, element, |bytes| {
-                make(bytes).map(|probe| NewVarlena::of(&probe))
-            })?
-        };
-        // SAFETY: an array is a varlena
-        Ok(unsafe { varlena_bytes(result) }.to_vec())
-    })
+fn map_array(call: &Call, element: Oid, make: impl Fn(&[u8]) -> Result<Datum>) -> Result<Datum> {
+    // SAFETY: the declaration says an array of that element type
+    cached(call, call.bytes(0), || unsafe { transform_array(call.datum(0), element, make) })
 }
 
 /// An array of encrypted values made of another array's elements, NULLs kept.

@@ -92,8 +92,8 @@ pub unsafe fn probe_pair(
 /// Fails where a field is known not to have tokens: comparing such values finds nothing.
 fn require_searchable(handle: i32) -> Result<()> {
     match fields::find(By::Handle(handle))? {
-        Some(field) if !field.exact => value::search_token("", &field, "").map(|_| ()),
-        _ => Ok(()),
+        Some(field) => field.require_searchable(),
+        None => Ok(()),
     }
 }
 

@@ -11,7 +11,6 @@ use crate::catalog::objects::{Objects, Operator};
 use crate::compat;
 use crate::datatype::support;
 use crate::error::{Error, OrRaise, Result};
-use crate::value;
 
 static mut PREVIOUS: pg_sys::planner_hook_type = None;
 
@@ -328,9 +327,8 @@ unsafe fn check_groups(objects: &Objects, clauses: *mut List, targets: *mut List
             let Some(node) = encrypted_target(objects, clause, targets) else { continue };
             if let Some(handle) = support::field_handle(objects, node)
                 && let Some(field) = fields::find(By::Handle(handle))?
-                && !field.exact
             {
-                return value::search_token("", &field, "").map(|_| ());
+                field.require_searchable()?;
             }
         }
         Ok(())

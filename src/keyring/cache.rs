@@ -69,6 +69,24 @@ pub struct TokenHandle {
     loaded: i64,
 }
 
+impl OpenKey {
+    /// Whether its lifetime has not passed.
+    pub fn is_fresh(&self) -> bool {
+        is_fresh(self.loaded)
+    }
+}
+
+impl TokenHandle {
+    /// Whether its lifetime has not passed.
+    pub fn is_fresh(&self) -> bool {
+        is_fresh(self.loaded)
+    }
+}
+
+fn is_fresh(loaded: i64) -> bool {
+    backend::statement_start().saturating_sub(loaded) < guc::key_lifetime()
+}
+
 #[derive(Clone)]
 enum Entry {
     Field(Rc<OpenKey>),
@@ -79,6 +97,7 @@ enum Entry {
 type Place = (KeyId, FieldId, u8);
 
 /// The keys with which an account encrypts now.
+#[derive(Clone, Copy)]
 struct Newest {
     data: KeyId,
     index: KeyId,
@@ -87,7 +106,9 @@ struct Newest {
 struct Cache {
     generation: u64,
     keys: LruCache<Place, Entry>,
-    newest: LruCache<String, Rc<Newest>>,
+    /// The key that was used last, which most often is the next as well.
+    last: Option<(Place, Rc<OpenKey>)>,
+    newest: LruCache<String, Newest>,
     owners: LruCache<KeyId, Rc<str>>,
     transit: Option<KeyId>,
 }
@@ -96,59 +117,80 @@ thread_local! {
     static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
 }
 
-/// The cache, empty if the catalog has changed. `work` must not reach into the cache again.
-fn with_cache<T>(work: impl FnOnce(&mut Cache) -> T) -> T {
-    let generation = invalidation::current();
-    CACHE.with_borrow_mut(|slot| {
-        let cache = slot.get_or_insert_with(|| Cache::new(generation));
-        if cache.generation != generation {
-            *cache = Cache::new(generation);
-        }
-        work(cache)
-    })
-}
-
 impl Cache {
     fn new(generation: u64) -> Self {
-        // bounded by the first `add`: a bounded one would allocate all of its table at once
+        // bounded by the first `put`: bounded ones would allocate all of their tables at once
         Self {
             generation,
             keys: LruCache::unbounded(),
+            last: None,
             newest: LruCache::unbounded(),
             owners: LruCache::unbounded(),
             transit: None,
         }
     }
 
-    /// Adds a key, within the bound that the setting has now.
-    fn add(&mut self, place: Place, entry: Entry) {
+    fn open_key(&mut self, place: &Place) -> Option<Rc<OpenKey>> {
+        if let Some((last, key)) = &self.last
+            && last == place
+        {
+            return Some(Rc::clone(key));
+        }
+        match self.keys.get(place) {
+            Some(Entry::Field(key)) => {
+                let key = Rc::clone(key);
+                self.last = Some((*place, Rc::clone(&key)));
+                Some(key)
+            }
+            _ => None,
+        }
+    }
+
+    /// Makes the bounds those that the setting has now.
+    fn bound(&mut self) {
         let capacity = NonZeroUsize::new(guc::key_cache_size()).unwrap_or(NonZeroUsize::MIN);
         if self.keys.cap() != capacity {
             self.keys.resize(capacity);
             self.newest.resize(capacity);
             self.owners.resize(capacity);
         }
-        self.keys.put(place, entry);
     }
+}
+
+/// The cache and the generation of the catalog that it belongs to; empty if the catalog has
+/// changed. `work` must not reach into the cache again.
+fn look_up<T>(work: impl FnOnce(&mut Cache) -> T) -> (u64, T) {
+    let generation = invalidation::current();
+    CACHE.with_borrow_mut(|slot| {
+        let cache = slot.get_or_insert_with(|| Cache::new(generation));
+        if cache.generation != generation {
+            *cache = Cache::new(generation);
+        }
+        (generation, work(cache))
+    })
+}
+
+/// Keeps what was read from the catalog in a generation, unless it has changed meanwhile.
+fn keep(generation: u64, work: impl FnOnce(&mut Cache)) {
+    let (_, ()) = look_up(|cache| {
+        if cache.generation == generation {
+            cache.bound();
+            work(cache);
+        }
+    });
 }
 
 #[cfg(any(test, feature = "pg_test"))]
 /// How many keys are set up, and of how many at most.
 pub fn occupancy() -> (usize, usize) {
-    with_cache(|cache| (cache.keys.len(), cache.keys.cap().get()))
-}
-
-fn is_fresh(loaded: i64) -> bool {
-    backend::statement_start().saturating_sub(loaded) < guc::key_lifetime()
+    look_up(|cache| (cache.keys.len(), cache.keys.cap().get())).1
 }
 
 /// The key that sealed a value, to open it.
 pub fn to_open(id: KeyId, field_id: FieldId, suite: Suite) -> Result<Rc<OpenKey>> {
     let place = (id, field_id, suite.number());
-    let cached = with_cache(|cache| cache.keys.get(&place).cloned());
-    if let Some(Entry::Field(key)) = cached
-        && is_fresh(key.loaded)
-    {
+    let (generation, cached) = look_up(|cache| cache.open_key(&place));
+    if let Some(key) = cached.filter(|key| key.is_fresh()) {
         return Ok(key);
     }
     let stored = StoredKey::find(id)?.ok_or(Error::KeyMissing(id))?;
@@ -174,23 +216,25 @@ pub fn to_open(id: KeyId, field_id: FieldId, suite: Suite) -> Result<Rc<OpenKey>
         loaded: backend::statement_start(),
         privileges: Cell::new((Oid::INVALID, Privileges::default())),
     });
-    with_cache(|cache| cache.add(place, Entry::Field(Rc::clone(&key))));
+    keep(generation, |cache| {
+        cache.keys.put(place, Entry::Field(Rc::clone(&key)));
+        cache.last = Some((place, Rc::clone(&key)));
+    });
     Ok(key)
 }
 
 /// The key with which an account seals new values of a field.
 pub fn to_seal(account: &str, field: &Field) -> Result<Rc<OpenKey>> {
-    let newest = newest(account)?;
-    to_open(newest.data, field.id, field.suite)
+    to_open(newest(account)?.data, field.id, field.suite)
 }
 
 /// The key with which an account makes tokens of a field.
 pub fn to_tokenize(account: &str, field: &Field) -> Result<Rc<TokenHandle>> {
     let id = newest(account)?.index;
     let place = (id, field.id, 0);
-    let cached = with_cache(|cache| cache.keys.get(&place).cloned());
+    let (generation, cached) = look_up(|cache| cache.keys.get(&place).cloned());
     if let Some(Entry::Token(key)) = cached
-        && is_fresh(key.loaded)
+        && key.is_fresh()
     {
         return Ok(key);
     }
@@ -200,27 +244,29 @@ pub fn to_tokenize(account: &str, field: &Field) -> Result<Rc<TokenHandle>> {
         key: Locked::new(TokenKey::derive(&secret, id, field.id)),
         loaded: backend::statement_start(),
     });
-    with_cache(|cache| cache.add(place, Entry::Token(Rc::clone(&key))));
+    keep(generation, |cache| {
+        cache.keys.put(place, Entry::Token(Rc::clone(&key)));
+    });
     Ok(key)
 }
 
 /// The key of values in transit, of a field or of none yet.
 pub fn transit(field_id: FieldId) -> Result<Rc<OpenKey>> {
-    let cached = with_cache(|cache| cache.transit);
+    let (generation, cached) = look_up(|cache| cache.transit);
     let id = match cached {
         Some(id) => id,
         None => {
             let stored = StoredKey::newest(DATABASE_ACCOUNT, Purpose::Transit)?;
             let id = stored.ok_or(Error::NoTransitKey)?.id;
-            with_cache(|cache| cache.transit = Some(id));
+            keep(generation, |cache| cache.transit = Some(id));
             id
         }
     };
     to_open(id, field_id, Suite::Xaes256Gcm)
 }
 
-fn newest(account: &str) -> Result<Rc<Newest>> {
-    let cached = with_cache(|cache| cache.newest.get(account).cloned());
+fn newest(account: &str) -> Result<Newest> {
+    let (generation, cached) = look_up(|cache| cache.newest.get(account).copied());
     if let Some(newest) = cached {
         return Ok(newest);
     }
@@ -230,19 +276,23 @@ fn newest(account: &str) -> Result<Rc<Newest>> {
             .map(|stored| stored.id)
             .ok_or(Error::NoActiveKey(purpose.name(), account.to_owned()))
     };
-    let newest = Rc::new(Newest { data: id(Purpose::Data)?, index: id(Purpose::Index)? });
-    with_cache(|cache| cache.newest.put(account.to_owned(), Rc::clone(&newest)));
+    let newest = Newest { data: id(Purpose::Data)?, index: id(Purpose::Index)? };
+    keep(generation, |cache| {
+        cache.newest.put(account.to_owned(), newest);
+    });
     Ok(newest)
 }
 
 /// The account that a key belongs to; `None` if the key is not in this database. Asks no root key.
 pub fn account_of(id: KeyId) -> Result<Option<Rc<str>>> {
-    let cached = with_cache(|cache| cache.owners.get(&id).cloned());
+    let (generation, cached) = look_up(|cache| cache.owners.get(&id).cloned());
     if cached.is_some() {
         return Ok(cached);
     }
     let Some(stored) = StoredKey::find(id)? else { return Ok(None) };
     let owner = Rc::<str>::from(stored.account);
-    with_cache(|cache| cache.owners.put(id, Rc::clone(&owner)));
+    keep(generation, |cache| {
+        cache.owners.put(id, Rc::clone(&owner));
+    });
     Ok(Some(owner))
 }

@@ -8,6 +8,7 @@ pub mod cache;
 pub mod file;
 pub mod locked;
 pub mod provider;
+pub mod sealer;
 mod unwrap;
 pub mod usage;
 

@@ -85,7 +85,8 @@ SCHEMA = """
         ssn fieldcrypt.encrypted_text('lead.ssn'), EXCLUDE USING hash (ssn WITH =));
     CREATE TABLE held (account_id text, ssn fieldcrypt.encrypted_text('lead.ssn'));
     SELECT fieldcrypt.protect_table('held', 'account_id');
-    CREATE DOMAIN short AS fieldcrypt.encrypted_text('lead.ssn') CHECK (octet_length(VALUE::text) < 9);
+    CREATE DOMAIN short AS fieldcrypt.encrypted_text('lead.ssn')
+        CHECK (octet_length(VALUE::text) < 9);
     CREATE TABLE shorts (ssn short);
     CREATE TABLE plain (value text);
     GRANT ALL ON ALL TABLES IN SCHEMA public TO app;

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 from expect import refused, values_found
-from harness import VERSION, Cluster, Database, account_database, write_keyring
+from harness import Cluster, Database, account_database, write_keyring
 
 CANARY = "canary-7d1c0b"  # in every plain value that the dumped database holds
 

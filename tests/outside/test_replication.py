@@ -188,8 +188,10 @@ def test_logical_replication(db, subscriber, binary):
             subscriber.execute("ALTER SUBSCRIPTION s DISABLE")
             subscriber.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
             subscriber.execute("DROP SUBSCRIPTION s")
-            wait_until(db, f"SELECT NOT active FROM pg_replication_slots"
-                           f" WHERE slot_name = 'slot_{db.name}'")
+            wait_until(
+                db,
+                f"SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'slot_{db.name}'",
+            )
             db.execute(f"SELECT pg_drop_replication_slot('slot_{db.name}')")
 
 
@@ -197,8 +199,9 @@ def caught_up(db, subscriber):
     target = db.value("SELECT pg_current_wal_insert_lsn()")
     # A subscription reports the last commit that it has applied.
     wait_until(
-        db, f"SELECT confirmed_flush_lsn >= '{target}' FROM pg_replication_slots"
-            f" WHERE slot_name = 'slot_{db.name}'"
+        db,
+        f"SELECT confirmed_flush_lsn >= '{target}' FROM pg_replication_slots"
+        f" WHERE slot_name = 'slot_{db.name}'",
     )
 
 
@@ -235,8 +238,10 @@ def test_logical_replication_applied_as_the_table_owner(db, subscriber):
             subscriber.execute("ALTER SUBSCRIPTION s DISABLE")
             subscriber.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
             subscriber.execute("DROP SUBSCRIPTION s")
-            wait_until(db, f"SELECT NOT active FROM pg_replication_slots"
-                           f" WHERE slot_name = 'slot_{db.name}'")
+            wait_until(
+                db,
+                f"SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'slot_{db.name}'",
+            )
             db.execute(f"SELECT pg_drop_replication_slot('slot_{db.name}')")
 
 

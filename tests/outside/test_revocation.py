@@ -364,11 +364,15 @@ def test_threat_d9_the_first_accounts_of_a_database(cluster, first):
             # Literals use the transit key.
             one.execute("SELECT fieldcrypt.create_field('note')")
             one.execute("SELECT fieldcrypt.grant_access('app', '{encrypt,decrypt}', 'y', 'note')")
-            one.execute("CREATE TABLE t (n fieldcrypt.encrypted_text('note')); GRANT ALL ON t TO app")
+            one.execute(
+                "CREATE TABLE t (n fieldcrypt.encrypted_text('note')); GRANT ALL ON t TO app"
+            )
             for connection in one, other:
                 connection.execute("SET fieldcrypt.account = 'y'; SET ROLE app")
                 connection.execute("INSERT INTO t VALUES ('a')")
-                assert connection.execute("SELECT fieldcrypt.decrypt(n) FROM t").fetchone() == ("a",)
+                assert connection.execute("SELECT fieldcrypt.decrypt(n) FROM t").fetchone() == (
+                    "a",
+                )
     finally:
         cluster.drop_database(name)
 

@@ -354,12 +354,23 @@ def test_values_of_every_shape(leads, app):
     leads.execute("CREATE TABLE note (id int, body fieldcrypt.encrypted_text('note'))")
     leads.execute("GRANT ALL ON note TO app")
     shapes = [
-        *("x", " ", "O'Hara", "line\nbreak\ttab\\", "Grüße, 世界 🙂", "\u0001\u007f", "NULL", "\\N"),
+        *(
+            "x",
+            " ",
+            "O'Hara",
+            "line\nbreak\ttab\\",
+            "Grüße, 世界 🙂",
+            "\u0001\u007f",
+            "NULL",
+            "\\N",
+        ),
         *("fc", "fc1", "fc1 :", "FC1:", "fc0:", "fcx:", "x" * 10_000, "🙂" * 1_000_000),
     ]
     for number, shape in enumerate(shapes):
         app.execute("INSERT INTO note VALUES (%s, %s)", [number, shape])
-        found = app.execute("SELECT id, fieldcrypt.decrypt(body) FROM note WHERE body = %s", [shape])
+        found = app.execute(
+            "SELECT id, fieldcrypt.decrypt(body) FROM note WHERE body = %s", [shape]
+        )
         assert found.fetchall() == [(number, shape)]
     app.execute("INSERT INTO note VALUES (-1, '')")
     query = "SELECT fieldcrypt.decrypt(body) FROM note WHERE id = -1"
@@ -376,7 +387,9 @@ def test_an_account_that_changes_between_executions(leads, session):
     app.execute("SET plan_cache_mode = force_generic_plan")
     for account in "acme", "globex", "acme":
         app.execute("SELECT set_config('fieldcrypt.account', %s, false)", [account])
-        app.execute("INSERT INTO lead (account_id, ssn) VALUES (%s, %s)", [account, SSN], prepare=True)
+        app.execute(
+            "INSERT INTO lead (account_id, ssn) VALUES (%s, %s)", [account, SSN], prepare=True
+        )
         rows = app.execute(
             "SELECT account_id, fieldcrypt.account_of(ssn) FROM lead WHERE ssn = %s",
             [SSN],
@@ -400,7 +413,8 @@ def test_rows_settle_the_account(leads, session):
     copy(app, "", f"acme\t{SSN}\nglobex\t{SSN}\n", columns="account_id, ssn")
     app.execute("INSERT INTO lead (account_id, ssn) VALUES ('globex', %s)", ["111-11-1111"])
     rows = app.execute(
-        "SELECT account_id, fieldcrypt.account_of(ssn), fieldcrypt.decrypt(ssn) FROM lead ORDER BY id"
+        "SELECT account_id, fieldcrypt.account_of(ssn), fieldcrypt.decrypt(ssn) FROM lead"
+        " ORDER BY id"
     )
     assert rows.fetchall() == [
         ("acme", "acme", SSN),
@@ -429,8 +443,13 @@ def test_threat_a5_one_literal_gets_a_nonce_for_each_row(app):
 
 @pytest.mark.every_version
 def test_threat_a5_encrypt_is_volatile(leads):
-    assert leads.value("SELECT provolatile FROM pg_proc WHERE proname = 'encrypt'"
-                       " AND pronamespace = 'fieldcrypt'::regnamespace") == "v"
+    assert (
+        leads.value(
+            "SELECT provolatile FROM pg_proc WHERE proname = 'encrypt'"
+            " AND pronamespace = 'fieldcrypt'::regnamespace"
+        )
+        == "v"
+    )
 
 
 @pytest.mark.every_version

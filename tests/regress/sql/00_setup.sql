@@ -73,13 +73,14 @@ LANGUAGE plpgsql AS $$
 DECLARE
     got constant text := test.outcome(encrypted);
     expected constant text := test.outcome(plain);
+    seqscan constant text := current_setting('enable_seqscan');
     by_index text := '';
 BEGIN
     IF index IS NOT NULL THEN
         PERFORM set_config('enable_seqscan', 'off', true);
         by_index := CASE WHEN test.plan(encrypted) LIKE '% ' || index || '%'
             THEN ', by index' ELSE ', NOT by index' END;
-        PERFORM set_config('enable_seqscan', 'on', true);
+        PERFORM set_config('enable_seqscan', seqscan, true);
     END IF;
     IF got = expected THEN
         RETURN format('same: %s%s', split_part(got, ':', 1), by_index);

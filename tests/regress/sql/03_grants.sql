@@ -46,8 +46,8 @@ RESET ROLE;
 DELETE FROM fieldcrypt.access_grant WHERE role = 'regress_user'::regrole;
 SET ROLE regress_grantor;
 -- The reserved account is not granted.
-SELECT fieldcrypt.grant_access('regress_user', '{decrypt}', account => '*database*', field => '*');
-SELECT fieldcrypt.grant_access('regress_user', '{decrypt}', account => '*row*', field => '*');
+SELECT test.refused($$SELECT fieldcrypt.grant_access('regress_user', '{decrypt}', account => '*database*', field => '*')$$) LIKE 'refused: %' AS refused;
+SELECT test.refused($$SELECT fieldcrypt.grant_access('regress_user', '{decrypt}', account => '*row*', field => '*')$$) LIKE 'refused: %' AS refused;
 
 SELECT count(*) FROM fieldcrypt.access WHERE role = 'regress_user'::regrole;
 
@@ -74,7 +74,7 @@ SELECT * FROM fieldcrypt.can('regress_user', 'encrypt', account => 'acme', field
 SELECT * FROM fieldcrypt.can('regress_user', 'search', account => 'missing', field => 'lead.a');
 SELECT * FROM fieldcrypt.can('regress_user', 'search', account => 'acme', field => 'missing');
 SELECT * FROM fieldcrypt.can('postgres', 'decrypt', account => 'acme', field => 'lead.a');
-SELECT * FROM fieldcrypt.can('regress_user', 'decrypt', account => '*database*', field => 'lead.a');
+SELECT allowed FROM fieldcrypt.can('regress_user', 'decrypt', account => '*database*', field => 'lead.a');
 SELECT * FROM fieldcrypt.can('regress_missing', 'search', account => 'acme', field => 'lead.a');
 SELECT * FROM fieldcrypt.can('regress_user', 'read', account => 'acme', field => 'lead.a');
 SELECT * FROM fieldcrypt.can('regress_user', NULL, account => 'acme', field => 'lead.a');

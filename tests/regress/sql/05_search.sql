@@ -123,7 +123,9 @@ SELECT test.same($$SELECT id FROM people WHERE ssn IS NOT DISTINCT FROM ssn_p$$,
 SELECT test.same($$SELECT id FROM people WHERE ssn IS NOT DISTINCT FROM NULL::text$$, $$SELECT id FROM people WHERE ssn_p IS NULL$$);
 SELECT test.same($$SELECT id FROM people WHERE NULLIF(ssn, '123-45-1001') IS NULL$$, $$SELECT id FROM people WHERE NULLIF(ssn_p, '123451001') IS NULL$$);
 SELECT test.same($$SELECT id FROM people WHERE NULLIF(ssn, '123-45-1001'::text) IS NULL$$, $$SELECT id FROM people WHERE NULLIF(ssn_p, '123451001') IS NULL$$);
-SELECT test.same($$SELECT id FROM people WHERE NULLIF('123-45-1001', ssn) IS NULL$$, $$SELECT id FROM people WHERE ssn_p = '123451001'$$);
+-- NULLIF returns its first argument, so that one must have a field.
+SELECT test.outcome($$SELECT id FROM people WHERE NULLIF('123-45-1001', ssn) IS NULL$$);
+SELECT test.same($$SELECT id FROM people WHERE NULLIF('123-45-1001'::fieldcrypt.encrypted_text('person.ssn'), ssn) IS NULL$$, $$SELECT id FROM people WHERE ssn_p = '123451001'$$);
 SELECT test.same($$SELECT id, fieldcrypt.decrypt(NULLIF(ssn, '123-45-1001')) FROM people WHERE id < 3$$, $$VALUES (1, NULL), (2, '123-45-1002')$$);
 SELECT test.same($$SELECT id FROM people WHERE NULLIF(ssn, '123-45-1001') = '123-45-1002'$$, $$SELECT id FROM people WHERE ssn_p = '123451002'$$);
 SELECT test.same($$SELECT id, CASE ssn WHEN '123-45-1001' THEN 'one' WHEN '123-45-1002' THEN 'two' ELSE 'else' END FROM people$$, $$SELECT id, CASE ssn_p WHEN '123451001' THEN 'one' WHEN '123451002' THEN 'two' ELSE 'else' END FROM people$$);
@@ -142,6 +144,7 @@ SELECT test.same($$SELECT a.id FROM people AS a JOIN people AS b ON (a.ssn, a.id
 SELECT test.same($$SELECT id FROM people AS a WHERE (ssn, id) IN (SELECT ssn, id FROM people WHERE id < 10)$$, $$SELECT id FROM people AS a WHERE (ssn_p, id) IN (SELECT ssn_p, id FROM people WHERE id < 10)$$);
 SELECT test.same($$SELECT count(*) FROM people AS a JOIN people AS b ON a = b$$, $$SELECT count(*) FROM people$$);
 SELECT test.outcome($$SELECT id FROM people WHERE (ssn, id) < ('123-45-1001', 5)$$);
+SELECT test.outcome($$SELECT id FROM people WHERE (ssn, id) = ('123-45-1001'::text, 1)$$);
 
 -- Joins: nested loop, hash and merge.
 CREATE TABLE other (n int, ssn fieldcrypt.encrypted_text('person.ssn'), ssn_p text);
@@ -190,12 +193,12 @@ SELECT test.outcome('SELECT count(*) FROM people WHERE ssn IN (email, name)');
 SELECT test.outcome('SELECT count(NULLIF(ssn, email)) FROM people');
 SELECT test.outcome('SELECT count(*) FROM people AS a JOIN people AS b ON a.ssn = b.name');
 SELECT test.outcome('SELECT count(*) FROM people WHERE ssn IN (SELECT email FROM people)');
-SELECT test.outcome('SELECT count(*) FROM (SELECT ssn FROM people UNION SELECT email FROM people) AS u');
+SELECT test.outcome('SELECT count(*) FROM (SELECT ssn FROM people UNION SELECT email FROM people) AS u') LIKE '0A000 %';
 SELECT test.outcome($$SELECT count(*) FROM people WHERE ssn = fieldcrypt.encrypt('x', 'person.name')$$);
 SELECT test.outcome($$SELECT count(*) FROM people WHERE ssn = 'x'::fieldcrypt.encrypted_text('person.name')$$);
-SELECT test.outcome('SELECT count(*) FROM (SELECT ssn FROM people INTERSECT SELECT email FROM people) AS u');
-SELECT test.outcome('SELECT count(*) FROM (SELECT ssn FROM people EXCEPT SELECT email FROM people) AS u');
-SELECT test.outcome('SELECT count(*) FROM (SELECT id, ssn FROM people UNION SELECT id, ssn FROM people UNION SELECT id, email FROM people) AS u');
+SELECT test.outcome('SELECT count(*) FROM (SELECT ssn FROM people INTERSECT SELECT email FROM people) AS u') LIKE '0A000 %';
+SELECT test.outcome('SELECT count(*) FROM (SELECT ssn FROM people EXCEPT SELECT email FROM people) AS u') LIKE '0A000 %';
+SELECT test.outcome('SELECT count(*) FROM (SELECT id, ssn FROM people UNION SELECT id, ssn FROM people UNION SELECT id, email FROM people) AS u') LIKE '0A000 %';
 SELECT test.outcome($$SELECT count(DISTINCT v) FROM (SELECT ssn AS v FROM people UNION ALL SELECT email FROM people) AS u$$);
 SELECT test.outcome($$SELECT count(*) FROM (SELECT ssn AS v FROM people UNION ALL SELECT email FROM people) AS u WHERE v = '123-45-1001'$$);
 
@@ -291,8 +294,8 @@ SELECT test.outcome('SELECT id FROM people ORDER BY ssn USING OPERATOR(fieldcryp
 SELECT test.outcome('SELECT id FROM people ORDER BY COALESCE(ssn, ssn)');
 SELECT test.outcome('DELETE FROM people WHERE id IN (SELECT id FROM people ORDER BY ssn LIMIT 1) RETURNING id');
 SELECT test.outcome('SELECT min(ssn) FROM people');
-SELECT test.outcome('SELECT count(greatest(ssn, ssn)) FROM people');
-SELECT test.outcome('SELECT count(least(ssn, ssn, ssn)) FROM people');
+SELECT test.outcome('SELECT count(greatest(ssn, ssn)) FROM people') LIKE '0A000 %';
+SELECT test.outcome('SELECT count(least(ssn, ssn, ssn)) FROM people') LIKE '0A000 %';
 SELECT test.outcome($$SELECT id FROM people WHERE ssn < '2'$$);
 SELECT test.outcome($$SELECT id FROM people WHERE ssn BETWEEN '1' AND '2'$$);
 SELECT test.outcome($$SELECT id FROM people WHERE ssn LIKE '1%'$$);
@@ -788,7 +791,8 @@ SELECT test.outcome($$SELECT id FROM people WHERE NULLIF(ssn, '123-45-1001') IS 
 SELECT test.outcome($$SELECT id FROM people WHERE CASE ssn WHEN '123-45-1001' THEN true END$$);
 SELECT test.outcome($$SELECT id FROM people WHERE ssn = ssn_p$$);
 -- The probe as a function gives nothing that could not be had otherwise.
-SELECT test.outcome($$SELECT id FROM people WHERE ssn = fieldcrypt.probe('123-45-1001'::text, 1)$$);
+SELECT test.outcome($$SELECT id FROM people WHERE ssn = fieldcrypt.probe('123-45-1001'::text, (SELECT atttypmod FROM pg_attribute WHERE attrelid = 'people'::regclass AND attname = 'ssn'))$$);
+SELECT test.outcome($$SELECT fieldcrypt.probe('123-45-1001'::text, 1)$$);
 -- Joins and groups need none: whoever can read the rows can see which are equal.
 SELECT test.same('SELECT count(DISTINCT ssn) FROM people', 'SELECT count(DISTINCT ssn_p) FROM people');
 SET ROLE regress_app;
