@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 WIDTH = 760
 BARS_AT = 210  # where the bars begin
 LONGEST = 460  # of a bar
-LONGEST_PEER = 40  # ratio beyond which a bar is cut off
+CUT = 100  # bars of a greater ratio are cut off
 STEP = 26
 
 STYLE = """
@@ -44,7 +44,7 @@ def draw(panels):
     for panel in panels:
         body.append(f'<text class="title" x="8" y="{y}">{escape(panel.title)}</text>')
         y += 12
-        scale = LONGEST / min(LONGEST_PEER, max(bar.ratio for bar in panel.bars))
+        scale = LONGEST / max(bar.ratio for bar in panel.bars if bar.ratio <= CUT)
         top = y
         for bar in panel.bars:
             body.extend(_bar(bar, y, scale))
@@ -61,13 +61,17 @@ def draw(panels):
 
 
 def _bar(bar, y, scale):
-    length = min(bar.ratio, LONGEST_PEER) * scale
+    cut = bar.ratio > CUT
+    length = LONGEST if cut else bar.ratio * scale
     ratio = f"{bar.ratio:,.0f}" if bar.ratio >= 100 else f"{bar.ratio:.3g}"
     kind = "ours" if bar.ours else "peer"
     yield f'<text x="{BARS_AT - 8}" y="{y + 15}" text-anchor="end">{escape(bar.label)}</text>'
-    if bar.ratio > LONGEST_PEER:  # a slanted end: the bar goes on
+    if cut:  # a slanted end, and a gap before it: the bar goes on
         end = BARS_AT + length
-        points = f"{BARS_AT},{y} {end},{y} {end - 8},{y + 20} {BARS_AT},{y + 20}"
+        gap = end - 40
+        points = f"{BARS_AT},{y} {gap},{y} {gap - 8},{y + 20} {BARS_AT},{y + 20}"
+        yield f'<polygon class="{kind}" points="{points}"/>'
+        points = f"{gap + 6},{y} {end},{y} {end - 8},{y + 20} {gap - 2},{y + 20}"
         yield f'<polygon class="{kind}" points="{points}"/>'
     else:
         yield f'<rect class="{kind}" x="{BARS_AT}" y="{y}" width="{length:.1f}" height="20"/>'

@@ -48,6 +48,10 @@ pub enum SealError {
     /// The value is too long for an envelope of 512 MiB.
     #[error("value too long to encrypt")]
     TooLong,
+    /// The envelope would be one that no reader takes: token sections that are not well formed or
+    /// of a value in transit, no field, or a key of another purpose.
+    #[error("malformed token sections")]
+    Malformed,
     /// The operating system gave no random bytes.
     #[error("the operating system's random number generator failed")]
     Random,

@@ -35,7 +35,7 @@ impl Label {
     pub const fn as_bytes(self) -> &'static [u8] {
         match self {
             Self::AccountTag => b"fieldcrypt/1/account-tag",
-            Self::AssociatedData => b"fieldcrypt/1/associated-data",
+            Self::AssociatedData => b"fieldcrypt/1/aad",
             Self::CheckValue => b"fieldcrypt/1/check-value",
             Self::FieldId => b"fieldcrypt/1/field-id",
             Self::FieldKey => b"fieldcrypt/1/field-key",

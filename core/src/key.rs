@@ -125,12 +125,13 @@ impl KeyId {
     }
 }
 
-/// `length` bytes of HKDF-SHA-256 (RFC 5869) for one field, in a buffer of 64.
+/// `length` bytes of HKDF-SHA-256 (RFC 5869) for one field of one account, in a buffer of 64.
 fn derive(
     key: &SecretKey,
     purpose: Purpose,
     suite: u8,
     field: FieldId,
+    account: &str,
     length: usize,
 ) -> Zeroizing<[u8; 64]> {
     let mut output = Zeroizing::new([0; 64]);
@@ -142,20 +143,28 @@ fn derive(
             // 32 or 64
             &(length as u16).to_be_bytes(),
             &field.0.to_be_bytes(),
+            account.as_bytes(),
         ],
     );
     let expanded = Hkdf::<Sha256>::new(None, key.as_bytes()).expand(&info, &mut output[..length]);
-    debug_assert!(expanded.is_ok(), "64 bytes are less than HKDF's limit of 8,160");
+    // fails only over 8,160 bytes, and would leave a key of zeros
+    assert!(expanded.is_ok());
     output
 }
 
-/// The cipher of a field, from an account's data key or the database's transit key.
-pub fn field_cipher(key: &SecretKey, purpose: Purpose, suite: Suite, field: FieldId) -> Cipher {
-    let output = derive(key, purpose, suite.number(), field, suite.key_length());
+/// The cipher of a field of an account, from the account's data key or the database's transit key.
+pub fn field_cipher(
+    key: &SecretKey,
+    purpose: Purpose,
+    suite: Suite,
+    field: FieldId,
+    account: &str,
+) -> Cipher {
+    let output = derive(key, purpose, suite.number(), field, account, suite.key_length());
     Cipher::new(suite, &output)
 }
 
 /// The 32 bytes under which a field's tokens are made, from an account's index key.
-pub(crate) fn token_key(key: &SecretKey, field: FieldId) -> Zeroizing<[u8; 64]> {
-    derive(key, Purpose::Index, 1, field, 32)
+pub(crate) fn token_key(key: &SecretKey, field: FieldId, account: &str) -> Zeroizing<[u8; 64]> {
+    derive(key, Purpose::Index, 1, field, account, 32)
 }

@@ -9,13 +9,13 @@ use crate::envelope::{
 };
 use crate::error::{OpenError, SealError};
 use crate::field::FieldId;
-use crate::framing::{Label, append, frame, length_prefix};
+use crate::framing::{Label, frame, length_prefix};
 use crate::key::{KeyId, Purpose, SecretKey, field_cipher};
 use crate::padding::{Padding, pad, unpadded_length};
 use crate::suite::{Cipher, Suite};
+use crate::token::check_sections;
 
-/// Associated data up to this many bytes needs no allocation: a header with one token section and
-/// an account of about 100 bytes.
+/// Associated data up to this many bytes needs no allocation: a header with three token sections.
 const ASSOCIATED_DATA_ON_STACK: usize = 256;
 
 /// A field's key of one account, set up for one suite. Wiped when dropped.
@@ -23,9 +23,7 @@ pub struct FieldKey {
     cipher: Cipher,
     key_id: KeyId,
     field_id: FieldId,
-    transit: bool,
-    /// The first two parts of the associated data: label and account.
-    associated: Vec<u8>,
+    purpose: Purpose,
 }
 
 impl fmt::Debug for FieldKey {
@@ -48,11 +46,10 @@ impl FieldKey {
         field_id: FieldId,
     ) -> Self {
         Self {
-            cipher: field_cipher(key, purpose, suite, field_id),
+            cipher: field_cipher(key, purpose, suite, field_id, account),
             key_id,
             field_id,
-            transit: purpose == Purpose::Transit,
-            associated: frame(Label::AssociatedData, &[account.as_bytes()]),
+            purpose,
         }
     }
 
@@ -111,12 +108,22 @@ impl FieldKey {
         if out.len() != self.sealed_length(plaintext.len(), padding, tokens.len())? {
             return Err(SealError::TooLong);
         }
+        // what no reader would take must not be written
+        let transit = self.purpose == Purpose::Transit;
+        let opens = match self.purpose {
+            Purpose::Data => !self.field_id.is_none(),
+            Purpose::Transit => tokens.is_empty(),
+            _ => false,
+        };
+        if !opens || check_sections(tokens).is_err() {
+            return Err(SealError::Malformed);
+        }
         let suite = self.suite();
         let mut flags = Flags::default();
         if padding != Padding::None {
             flags = flags.with(Flags::PADDED);
         }
-        if self.transit {
+        if transit {
             flags = flags.with(Flags::TRANSIT);
         }
         let header = Header {
@@ -136,7 +143,7 @@ impl FieldKey {
         if padding != Padding::None {
             pad(&mut body[..padded], plaintext.len());
         }
-        let sealed = self.with_associated_data(header, |associated| {
+        let sealed = with_associated_data(header, |associated| {
             self.cipher.encrypt(nonce_bytes, associated, body, padded, tag)
         });
         sealed.ok_or_else(|| {
@@ -161,16 +168,17 @@ impl FieldKey {
     fn open_into(&self, envelope: &Envelope<'_>, out: &mut [u8]) -> Result<usize, OpenError> {
         let header = envelope.header();
         let ciphertext = envelope.ciphertext();
+        let purpose = if envelope.in_transit() { Purpose::Transit } else { Purpose::Data };
         if header.key_id != self.key_id
             || header.field_id != self.field_id
             || header.suite != self.suite()
-            || envelope.in_transit() != self.transit
+            || purpose != self.purpose
             || out.len() != ciphertext.len()
         {
             return Err(OpenError);
         }
         out.copy_from_slice(ciphertext);
-        let length = self.with_associated_data(envelope.header_bytes(), |associated| {
+        let length = with_associated_data(envelope.header_bytes(), |associated| {
             self.cipher.decrypt(envelope.nonce(), associated, out, envelope.tag())
         })?;
         if header.flags.contains(Flags::PADDED) {
@@ -179,24 +187,21 @@ impl FieldKey {
             Ok(length)
         }
     }
+}
 
-    /// Hands the associated data of a header to `work`: from the stack, if it fits there.
-    fn with_associated_data<T>(&self, header: &[u8], work: impl FnOnce(&[u8]) -> T) -> T {
-        let prefix = self.associated.len();
-        let length = prefix + 4 + header.len();
-        let mut buffer = [0; ASSOCIATED_DATA_ON_STACK];
-        match buffer.get_mut(..length) {
-            Some(data) => {
-                data[..prefix].copy_from_slice(&self.associated);
-                data[prefix..prefix + 4].copy_from_slice(&length_prefix(header));
-                data[prefix + 4..].copy_from_slice(header);
-                work(data)
-            }
-            None => {
-                let mut data = self.associated.clone();
-                append(&mut data, &[header]);
-                work(&data)
-            }
+/// Hands the associated data of a header to `work`: from the stack, if it fits there.
+fn with_associated_data<T>(header: &[u8], work: impl FnOnce(&[u8]) -> T) -> T {
+    let label = Label::AssociatedData.as_bytes();
+    let start = 4 + label.len() + 4;
+    let mut buffer = [0; ASSOCIATED_DATA_ON_STACK];
+    match buffer.get_mut(..start + header.len()) {
+        Some(data) => {
+            data[..4].copy_from_slice(&length_prefix(label));
+            data[4..start - 4].copy_from_slice(label);
+            data[start - 4..start].copy_from_slice(&length_prefix(header));
+            data[start..].copy_from_slice(header);
+            work(data)
         }
+        None => work(&frame(Label::AssociatedData, &[header])),
     }
 }

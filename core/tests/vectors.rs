@@ -13,8 +13,8 @@ mod reference;
 
 use std::collections::HashSet;
 
-use fieldcrypt_core::envelope::{Envelope, Flags, from_text, to_text};
-use fieldcrypt_core::error::{FormatError, OpenError};
+use fieldcrypt_core::envelope::{Envelope, Flags, PlaintextType, from_text, to_text};
+use fieldcrypt_core::error::{FormatError, OpenError, SealError};
 use fieldcrypt_core::field::{FieldId, account_tag, check_field_name};
 use fieldcrypt_core::key::{KeyId, Purpose, SecretKey};
 use fieldcrypt_core::normalize::Normalizer;
@@ -138,9 +138,10 @@ fn envelope(vector: &Value, name: &str) {
         suite.number(),
         suite.key_length() as u16,
         field_id.0,
+        account,
     );
     assert_eq!(derived, in_64(&bytes(vector, "field_key")), "{name}");
-    let associated_data = reference::associated_data(account, envelope.header_bytes());
+    let associated_data = reference::associated_data(envelope.header_bytes());
     assert_eq!(associated_data, bytes(vector, "associated_data"), "{name}");
     let mut body = plaintext.to_vec();
     body.resize(padded_length, 0);
@@ -164,7 +165,8 @@ fn envelope(vector: &Value, name: &str) {
 
 fn tokens(vector: &Value, name: &str, field_id: FieldId, sections: &[u8]) {
     let mut rest = sections;
-    for (place, token) in array(vector, "tokens").iter().enumerate() {
+    let tokens = array(vector, "tokens");
+    for (place, token) in tokens.iter().enumerate() {
         let account = text(token, "account");
         let normalizer =
             Normalizer::from_number(small(token, "normalizer").try_into().unwrap()).unwrap();
@@ -179,9 +181,9 @@ fn tokens(vector: &Value, name: &str, field_id: FieldId, sections: &[u8]) {
         let id = key_id(token, "index_key_id");
         assert_eq!(id.account_tag(), u64::from(account_tag(account)), "{name}");
         let token_key =
-            reference::field_key(&bytes(token, "index_key"), "index", 1, 32, field_id.0);
+            reference::field_key(&bytes(token, "index_key"), "index", 1, 32, field_id.0, account);
         assert_eq!(token_key, in_64(&bytes(token, "token_key")), "{name}");
-        let made = TokenKey::derive(&secret(token, "index_key"), id, field_id)
+        let made = TokenKey::derive(&secret(token, "index_key"), id, field_id, account)
             .equality(scope, normalised.unwrap().as_bytes());
         assert_eq!(made.token.as_slice(), bytes(token, "token"), "{name}");
         if place == 0 {
@@ -189,14 +191,17 @@ fn tokens(vector: &Value, name: &str, field_id: FieldId, sections: &[u8]) {
             let first = Envelope::parse(&envelope).unwrap().equality_token();
             assert_eq!(first, Some(made), "{name}");
         }
-        // behind the section's length, which counts the groups of reserved kinds in
-        let section = equality_section(&made, normalizer, scope);
-        let (own, groups) = rest.split_at(section.len());
-        assert_eq!(own[2..], section[2..], "{name}");
-        let length = usize::from(u16::from_be_bytes([own[0], own[1]])) + 2;
-        rest = &groups[length - section.len()..];
+        let mut section = equality_section(&made, normalizer, scope).to_vec();
+        if place + 1 == tokens.len() {
+            // the last section has the groups of reserved kinds in it
+            section.extend(bytes(vector, "reserved_groups"));
+            section[1] = (section.len() - 2) as u8;
+        }
+        let (own, behind) = rest.split_at(section.len());
+        assert_eq!(own, section, "{name}");
+        rest = behind;
     }
-    assert_eq!(rest, b"", "{name}");
+    assert_eq!(rest, bytes(vector, "later_sections"), "{name}");
 }
 
 #[test]
@@ -302,6 +307,18 @@ fn malformed_envelopes() {
     assert_eq!((binary, texts), (189, 95));
 }
 
+/// The key with which a case of `malformed.json` is to be opened.
+fn opening_key(case: &Value) -> FieldKey {
+    FieldKey::derive(
+        &secret(case, "key"),
+        key_id(case, "key_id"),
+        purpose(case),
+        text(case, "account"),
+        suite(case),
+        FieldId::of(text(case, "field")),
+    )
+}
+
 #[test]
 fn envelopes_that_are_not_authentic() {
     let file = json::load("malformed.json");
@@ -311,22 +328,71 @@ fn envelopes_that_are_not_authentic() {
         let name = text(case, "name");
         let bytes = bytes(case, "hex");
         let envelope = Envelope::parse(&bytes).unwrap();
-        let field_key = FieldKey::derive(
-            &secret(case, "key"),
-            key_id(case, "key_id"),
-            purpose(case),
-            text(case, "account"),
-            suite(case),
-            FieldId::of(text(case, "field")),
-        );
         let mut out = vec![0xA5; envelope.ciphertext().len()];
-        assert_eq!(field_key.open(&envelope, &mut out), Err(OpenError), "{name}");
+        assert_eq!(opening_key(case).open(&envelope, &mut out), Err(OpenError), "{name}");
         assert!(out.iter().all(|&byte| byte == 0), "{name} leaves something behind");
         assert_eq!(text(case, "error"), "OpenError", "{name}");
         assert!(contents.insert(bytes.clone()), "{name}: the same bytes stand twice");
     }
     println!("envelopes that are not authentic: {}", cases.len());
     assert_eq!(cases.len(), 80);
+}
+
+/// Sealing does not write what reading refuses.
+#[test]
+fn malformed_token_sections_are_not_sealed() {
+    let file = json::load("malformed.json");
+    let mut sections: Vec<_> = array(&file, "malformed")
+        .iter()
+        .filter(|case| text(case, "error") == "Tokens")
+        .map(|case| {
+            let envelope = bytes(case, "hex");
+            let length = usize::from(u16::from_be_bytes([envelope[21], envelope[22]]));
+            envelope[23..23 + length].to_vec()
+        })
+        .collect();
+    sections.sort();
+    sections.dedup();
+    for sections in &sections {
+        for suite in Suite::ALL {
+            let mut key = [0x5A; 32];
+            let field_key = FieldKey::derive(
+                &SecretKey::from_bytes(&mut key),
+                KeyId::new(77).unwrap(),
+                Purpose::Data,
+                "acme",
+                suite,
+                FieldId::of("lead.ssn"),
+            );
+            let length = field_key.sealed_length(5, Padding::None, sections.len()).unwrap();
+            let mut out = vec![0xA5; length];
+            let nonce = |_: &mut [u8]| panic!("a nonce is spent on it");
+            let result = field_key.seal(b"value", Padding::None, sections, nonce, &mut out);
+            assert_eq!(result, Err(SealError::Malformed), "{sections:?}");
+            assert_eq!(out, vec![0xA5; length]);
+        }
+    }
+    println!("malformed token sections that are not sealed: {}", sections.len());
+    assert_eq!(sections.len(), 0);
+}
+
+/// Authentic, and opened to bytes; as a text they are refused.
+#[test]
+fn envelopes_of_what_is_not_text() {
+    let file = json::load("malformed.json");
+    let cases = array(&file, "not_text");
+    for case in cases {
+        let name = text(case, "name");
+        let bytes = bytes(case, "hex");
+        let envelope = Envelope::parse(&bytes).unwrap();
+        assert_eq!(envelope.header().plaintext_type, PlaintextType::Text, "{name}");
+        let mut out = vec![0xA5; envelope.ciphertext().len()];
+        let length = opening_key(case).open(&envelope, &mut out).unwrap();
+        let text = std::str::from_utf8(&out[..length]).map_err(|_| OpenError);
+        assert_eq!(text, Err(OpenError), "{name}");
+    }
+    println!("envelopes of what is not text: {}", cases.len());
+    assert_eq!(cases.len(), 18);
 }
 
 #[test]

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use pgrx::pg_sys::Oid;
 
 use super::roles;
-use super::{Privilege, Privileges};
+use super::Privileges;
 use crate::backend;
 use crate::catalog::grant::Grant;
 use crate::catalog::invalidation;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 #[derive(Default)]
 struct Cache {
@@ -65,11 +65,3 @@ fn union(grants: &HashMap<String, Vec<Grant>>, account: &str, field: &str) -> Pr
         .fold(Privileges::default(), |union, grant| union.union(grant.privileges))
 }
 
-/// Fails unless the current user has the privilege.
-pub fn require(privilege: Privilege, account: &str, field: &str) -> Result<()> {
-    if of(backend::user(), account, field)?.contains(privilege) {
-        Ok(())
-    } else {
-        Err(Error::Privilege(privilege, field.to_owned(), account.to_owned()))
-    }
-}

@@ -241,7 +241,7 @@ pub fn to_tokenize(account: &str, field: &Field) -> Result<Rc<TokenHandle>> {
     let stored = StoredKey::find(id)?.ok_or(Error::KeyMissing(id))?;
     let secret = unwrap_account_key(&stored)?;
     let key = Rc::new(TokenHandle {
-        key: Locked::new(TokenKey::derive(&secret, id, field.id)),
+        key: Locked::new(TokenKey::derive(&secret, id, field.id, account)),
         loaded: backend::statement_start(),
     });
     keep(generation, |cache| {

@@ -17,7 +17,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha512};
 
-use super::reference::{associated_data, field_key, lp};
+use super::reference::{associated_data, expand, field_key, lp};
 
 /// Bytes that look random and are the same each time.
 fn fixed(name: &str) -> [u8; KEY_LENGTH] {
@@ -77,6 +77,8 @@ struct Case {
     tokens: Vec<Token>,
     /// Groups of reserved kinds behind the last token.
     groups: Vec<u8>,
+    /// Sections of later versions of the normalizers, behind those of the tokens.
+    later: Vec<u8>,
 }
 
 impl Case {
@@ -91,6 +93,7 @@ impl Case {
             plaintext: "123-45-6789".to_owned(),
             tokens: vec![],
             groups: vec![],
+            later: vec![],
         }
     }
 
@@ -115,13 +118,20 @@ impl Case {
             sections[start + 1] += self.groups.len() as u8;
             sections.extend(&self.groups);
         }
+        sections.extend(&self.later);
         let nonce = &fixed(&format!("nonce of {}", self.name))[..self.suite.nonce_length()];
         let envelope = self.seal(&secret(&key), key_id, field_id, &sections, nonce);
         let parsed = Envelope::parse(&envelope).unwrap();
         let suite = self.suite;
         let length = suite.key_length();
-        let derived =
-            field_key(&key, self.purpose.name(), suite.number(), length as u16, field_id.0);
+        let derived = field_key(
+            &key,
+            self.purpose.name(),
+            suite.number(),
+            length as u16,
+            field_id.0,
+            &self.account,
+        );
         json!({
             "name": self.name,
             "account": self.account,
@@ -135,9 +145,11 @@ impl Case {
             "padded_length": self.padding.padded_length(self.plaintext.len()),
             "plaintext": self.plaintext,
             "tokens": tokens,
+            "reserved_groups": hex(&self.groups),
+            "later_sections": hex(&self.later),
             "token_sections": hex(sections),
             "header": hex(parsed.header_bytes()),
-            "associated_data": hex(associated_data(&self.account, parsed.header_bytes())),
+            "associated_data": hex(associated_data(parsed.header_bytes())),
             "field_key": hex(&derived[..length]),
             "nonce": hex(nonce),
             "ciphertext": hex(parsed.ciphertext()),
@@ -174,8 +186,9 @@ impl Case {
         let index_key = fixed(&format!("index key of {}", token.account));
         let id = key_id(&format!("index key id of {}", token.account), Some(&token.account));
         let normalised = token.normalizer.apply(&self.plaintext).unwrap();
-        let made = TokenKey::derive(&secret(&index_key), id, field_id)
+        let made = TokenKey::derive(&secret(&index_key), id, field_id, &token.account)
             .equality(token.scope, normalised.as_bytes());
+        let token_key = field_key(&index_key, "index", 1, 32, field_id.0, &token.account);
         let value = json!({
             "account": token.account,
             "scope": token.scope as u8,
@@ -183,7 +196,7 @@ impl Case {
             "normalizer_version": token.normalizer.version(),
             "index_key": hex(index_key),
             "index_key_id": hex_id(id.number()),
-            "token_key": hex(&field_key(&index_key, "index", 1, 32, field_id.0)[..32]),
+            "token_key": hex(&token_key[..32]),
             "normalised": normalised,
             "token": hex(made.token),
         });
@@ -256,8 +269,25 @@ fn cases() -> Vec<Case> {
     let across = Token::of(DATABASE_ACCOUNT, Scope::Database, Normalizer::None);
     cases.push(Case { tokens: vec![across.clone()], ..plain.named("token of the scope database") });
     cases.push(Case { tokens: vec![token.clone(), across], ..plain.named("two sections") });
-    let groups = [group(3, 0, 4, 3), group(5, 1, 2, 5)].concat();
-    cases.push(Case { tokens: vec![token], groups, ..plain.named("groups of reserved kinds") });
+    let tokens = vec![token];
+    for (name, groups) in [
+        ("groups of reserved kinds", [group(3, 0, 4, 3), group(5, 0, 2, 5)]),
+        ("narrowest and widest tokens", [group(2, 0, 32, 1), group(4, 0, 1, 9)]),
+    ] {
+        let groups = groups.concat();
+        cases.push(Case { tokens: tokens.clone(), groups, ..plain.named(name) });
+    }
+    // what a later release may write: this one cannot make such tokens, but the value opens
+    let exact = group(1, 0, 16, 1);
+    let index_key_id = key_id("index key id of acme", Some("acme")).number();
+    let sections = |version| section(index_key_id, Normalizer::Email.number(), version, &exact);
+    for (name, tokens, later) in [
+        ("normalizer version 2", vec![], sections(2)),
+        ("normalizer version 255", vec![], sections(255)),
+        ("normalizer versions 1, 2 and 3", tokens, [sections(2), sections(3)].concat()),
+    ] {
+        cases.push(Case { tokens, later, ..plain.named(name) });
+    }
     cases
 }
 
@@ -276,16 +306,48 @@ pub fn vectors() -> Value {
         (Normalizer::Casefold, "Ann SMITH"),
         (Normalizer::Casefold, "É"),
         (Normalizer::Casefold, "ŉ ẞ Ǆ ĳ ℡"),
+        (Normalizer::Casefold, ""),
+        (Normalizer::Casefold, " a\u{3000}"),
+        (Normalizer::Casefold, "ΣΊΣΥΦΟΣ σίσυφος"),
+        (Normalizer::Casefold, "İSTANBUL ıI"),
+        (Normalizer::Casefold, "\u{212A}\u{212B}\u{2126}"),
+        (Normalizer::Casefold, "Å A\u{30A}"),
+        (Normalizer::Casefold, "\u{AB70}\u{13A0}\u{10400}"),
+        // decomposed before it is folded: the iota below folds to a letter
+        (Normalizer::Casefold, "\u{3B1}\u{345}\u{301}"),
+        (Normalizer::Casefold, "ᾼ ᾳ ᾲ"),
+        // folded again after its compatibility form: that has capital letters
+        (Normalizer::Casefold, "㎅ \u{1D400} Ⓐ"),
+        (Normalizer::Casefold, "각\u{1100}\u{1161}\u{11A8}"),
         (Normalizer::Digits, "１２３ 45"),
         (Normalizer::Digits, "٣ n/a"),
         (Normalizer::Digits, ""),
+        (Normalizer::Digits, "½ ① ² \u{1D7CE}"),
+        (Normalizer::Digits, "n/a"),
         (Normalizer::Email, "\u{3000}Ann@Example.COM\u{A0}\n"),
         (Normalizer::Email, "   "),
+        (Normalizer::Email, ""),
+        (Normalizer::Email, "A B@example.com"),
+        (Normalizer::Email, "\u{85}\u{2028}a@b.c\u{1680}\u{205F}"),
+        // neither is White_Space
+        (Normalizer::Email, "\u{200B}a@b.c\u{FEFF}"),
+        // its compatibility form begins with a space
+        (Normalizer::Email, "\u{A8}a@b.c"),
         (Normalizer::Phone, "+49 (30) 1234"),
         (Normalizer::Phone, "００49 30 1234"),
         (Normalizer::Phone, "030/1234"),
         (Normalizer::Phone, "+"),
         (Normalizer::Phone, "00"),
+        (Normalizer::Phone, ""),
+        (Normalizer::Phone, "n/a"),
+        (Normalizer::Phone, "\u{3000}\t＋49 30"),
+        (Normalizer::Phone, "⁺49 30"),
+        (Normalizer::Phone, "(+49) 30"),
+        (Normalizer::Phone, "+0049 30"),
+        (Normalizer::Phone, "0-0 49"),
+        (Normalizer::Phone, "tel 0049"),
+        (Normalizer::Phone, "000"),
+        (Normalizer::Phone, "0"),
     ]
     .map(|(normalizer, text)| {
         json!({
@@ -456,10 +518,11 @@ pub fn malformed() -> Value {
     json!({
         "description": "What a reader refuses (docs/envelope.md section 9). `malformed` without a \
             key: as bytes (`hex`) or in the text form (`text`). `not_authentic` is well formed but \
-            does not open under the key given. `wrapped_keys` do not unwrap. `error` is the \
-            reason's name in fieldcrypt_core::error.",
+            does not open under the key given. `not_text` is authentic, but not UTF-8. \
+            `wrapped_keys` do not unwrap. `error` is the reason's name in fieldcrypt_core::error.",
         "malformed": cases,
         "not_authentic": not_authentic(),
+        "not_text": not_text(),
         "wrapped_keys": malformed_wrapped_keys(),
     })
 }
@@ -564,9 +627,12 @@ fn malformed_tokens(add: &mut impl FnMut(String, Vec<u8>, &str)) {
     for normalizer in [5, 6, 0x80, 0xFF] {
         tokens(&format!("normalizer {normalizer}"), section(1, normalizer, 1, &exact));
     }
-    for version in [0, 2, 0xFF] {
-        tokens(&format!("normalizer version {version}"), section(1, 0, version, &exact));
+    for normalizer in Normalizer::ALL {
+        let name = format!("normalizer {}, version 0", normalizer.name());
+        tokens(&name, section(1, normalizer.number(), 0, &exact));
     }
+    tokens("normalizer version 0, no group", section(1, 0, 0, &[]));
+    tokens("normalizer 5, version 2", section(1, 5, 2, &exact));
     // groups
     let mut groups = |name: &str, parts: &[&[u8]]| {
         tokens(name, section(1, 0, 1, &parts.concat()));
@@ -584,7 +650,9 @@ fn malformed_tokens(add: &mut impl FnMut(String, Vec<u8>, &str)) {
         groups(&format!("exact, count {count}"), &[&group(1, 0, 16, count)]);
     }
     for kind in 2..=6 {
-        groups(&format!("kind {kind}, width 0"), &[&group(kind, 0, 0, 1)]);
+        for width in [0, 33, 34, 64, 128, 255] {
+            groups(&format!("kind {kind}, width {width}"), &[&group(kind, 0, width, 1)]);
+        }
         groups(&format!("kind {kind}, count 0"), &[&group(kind, 0, 4, 0)]);
         let cut = group(kind, 1, 4, 3);
         groups(&format!("kind {kind}, a byte short"), &[&cut[..cut.len() - 1]]);
@@ -608,6 +676,15 @@ fn malformed_tokens(add: &mut impl FnMut(String, Vec<u8>, &str)) {
     tokens("second section malformed", [&plain[..], &second].concat());
     tokens("first section malformed", [&second[..], &plain].concat());
     tokens("second section cut", [&plain[..], &plain[..20]].concat());
+    // of a version that nobody knows, it is still well formed or not
+    for (name, groups) in [
+        ("exact, width 17", group(1, 0, 17, 1)),
+        ("kind 2, width 33", group(2, 0, 33, 1)),
+        ("kind 7", group(7, 0, 16, 1)),
+        ("a byte short", exact[..20].to_vec()),
+    ] {
+        tokens(&format!("normalizer version 2, {name}"), section(1, 0, 2, &groups));
+    }
 }
 
 fn malformed_texts() -> Vec<(String, String, &'static str)> {
@@ -687,24 +764,29 @@ fn malformed_texts() -> Vec<(String, String, &'static str)> {
 /// base64url, RFC 4648 section 5.
 const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
+/// An envelope that does not open, with the key of acme to try.
+fn refused(suite: Suite, purpose: Purpose, name: &str, envelope: &[u8]) -> Value {
+    json!({
+        "name": format!("{}: {name}", suite.name()),
+        "account": "acme",
+        "purpose": purpose.name(),
+        "key": hex(fixed("data key of acme")),
+        "key_id": hex_id(key_id("data key id of acme", None).number()),
+        "field": "lead.ssn",
+        "suite": suite.number(),
+        "hex": hex(envelope),
+        "error": "OpenError",
+    })
+}
+
 /// Envelopes that are well formed and do not open under the key given.
 fn not_authentic() -> Vec<Value> {
     let mut cases = vec![];
-    let (account, field_id) = ("acme", FieldId::of("lead.ssn"));
+    let field_id = FieldId::of("lead.ssn");
     let key = fixed("data key of acme");
     let key_id = key_id("data key id of acme", None);
     let mut add = |suite: Suite, name: &str, envelope: &[u8]| {
-        cases.push(json!({
-            "name": format!("{}: {name}", suite.name()),
-            "account": account,
-            "purpose": "data",
-            "key": hex(key),
-            "key_id": hex_id(key_id.number()),
-            "field": "lead.ssn",
-            "suite": suite.number(),
-            "hex": hex(envelope),
-            "error": "OpenError",
-        }));
+        cases.push(refused(suite, Purpose::Data, name, envelope));
     };
     for suite in Suite::ALL {
         let case = Case { padding: Padding::To32, ..Case::plain(suite) };
@@ -736,9 +818,11 @@ fn not_authentic() -> Vec<Value> {
         let longer = [&good[..tag], &[0; 16], &good[tag..]].concat();
         add(suite, "ciphertext longer by 16 zero bytes", &longer);
         add(suite, "ciphertext shorter by 16 bytes", &[&good[..tag - 16], &good[tag..]].concat());
-        let other = Case { account: "acme2".to_owned(), ..case.clone() };
-        let envelope = other.seal(&secret(&key), key_id, field_id, &[], nonce);
-        add(suite, "sealed for another account", &envelope);
+        for account in ["acme2", "acm", "Acme", "acme\0", "", DATABASE_ACCOUNT] {
+            let other = Case { account: account.to_owned(), ..case.clone() };
+            let envelope = other.seal(&secret(&key), key_id, field_id, &[], nonce);
+            add(suite, &format!("sealed for another account, {account:?}"), &envelope);
+        }
         let envelope = case.seal(&secret(&fixed("another")), key_id, field_id, &[], nonce);
         add(suite, "sealed under another key", &envelope);
         let transit = Case { purpose: Purpose::Transit, ..case.clone() };
@@ -746,6 +830,30 @@ fn not_authentic() -> Vec<Value> {
         add(suite, "sealed for transit", &envelope);
         envelope[4] = 1;
         add(suite, "sealed for transit, flag taken away", &envelope);
+        // the account belongs into the key, as its info's last part, and nowhere else
+        let (number, length) = (suite.number(), suite.key_length() as u16);
+        let start = lp(&[b"fieldcrypt/1/field-key", b"data", &[number], &length.to_be_bytes()]);
+        let id = field_id.0.to_be_bytes();
+        let specified = associated_data(&good[..23]);
+        for (name, parts, associated) in [
+            ("key without an account", &[&id[..]][..], specified.clone()),
+            ("account in front of the field id in the key", &[b"acme", &id], specified),
+            (
+                "account in the associated data",
+                &[&id, b"acme"],
+                lp(&[b"fieldcrypt/1/aad", b"acme", &good[..23]]),
+            ),
+            (
+                "another label in the associated data",
+                &[&id, b"acme"],
+                lp(&[b"fieldcrypt/1/associated-data", &good[..23]]),
+            ),
+        ] {
+            let key = expand(&key, &[&start[..], &lp(parts)].concat(), length);
+            let mut plaintext = [0; 32];
+            plaintext[0] = 0x80;
+            add(suite, name, &forge_with(suite, &key, &associated, &good[..23], nonce, &plaintext));
+        }
         // authentic, and flagged as padded
         let zeros = [0; 32];
         let mut mark = zeros;
@@ -758,7 +866,7 @@ fn not_authentic() -> Vec<Value> {
             ("a byte behind the mark", &[&mark[..31], &[1]].concat()),
             ("mark with another bit", &[&mark[..8], &[0x40], &zeros[..23]].concat()),
         ] {
-            let envelope = forge(suite, &key, account, &good[..23], nonce, plaintext);
+            let envelope = forge(suite, &key, &good[..23], nonce, plaintext);
             add(suite, &format!("padding of {name}"), &envelope);
         }
     }
@@ -778,8 +886,43 @@ fn not_authentic() -> Vec<Value> {
     ] {
         let mut blocks = [b'x'; 32];
         blocks[32 - end.len()..].copy_from_slice(end);
-        let envelope = forge_blocks(&key, account, &good[..23], nonce, &blocks);
+        let envelope = forge_blocks(&key, &good[..23], nonce, &blocks);
         add(Suite::Aes256CbcHmacSha512, &format!("pkcs #7 padding of {name}"), &envelope);
+    }
+    // authentic, under a key of a purpose that seals no values
+    for suite in Suite::ALL {
+        let header = Raw { suite: suite.number(), key_id: key_id.number(), ..Raw::new() }.header();
+        let nonce = &fixed("nonce")[..suite.nonce_length()];
+        for purpose in [Purpose::Index, Purpose::Root, Purpose::Wrapping] {
+            let key = derived(suite, purpose, &key);
+            let associated = associated_data(&header);
+            let envelope = forge_with(suite, &key, &associated, &header, nonce, b"123-45-6789");
+            let name = format!("sealed under a key of purpose {}", purpose.name());
+            cases.push(refused(suite, purpose, &name, &envelope));
+        }
+    }
+    cases
+}
+
+/// Envelopes that are authentic, with a plaintext that is not UTF-8.
+fn not_text() -> Vec<Value> {
+    let mut cases = vec![];
+    let key = fixed("data key of acme");
+    let key_id = key_id("data key id of acme", None).number();
+    for suite in Suite::ALL {
+        let header = Raw { suite: suite.number(), key_id, ..Raw::new() }.header();
+        let nonce = &fixed("nonce")[..suite.nonce_length()];
+        for (name, plaintext) in [
+            ("byte 0xFF", &b"a\xFF"[..]),
+            ("latin 1", b"caf\xE9"),
+            ("cut in a character", b"caf\xC3"),
+            ("overlong form", b"\xC0\x80"),
+            ("surrogate", b"\xED\xA0\x80"),
+            ("above U+10FFFF", b"\xF4\x90\x80\x80"),
+        ] {
+            let envelope = forge(suite, &key, &header, nonce, plaintext);
+            cases.push(refused(suite, Purpose::Data, name, &envelope));
+        }
     }
     cases
 }
@@ -788,18 +931,28 @@ fn not_authentic() -> Vec<Value> {
 fn forge(
     suite: Suite,
     key: &[u8; 32],
-    account: &str,
     header: &[u8],
     nonce: &[u8],
     plaintext: &[u8],
 ) -> Vec<u8> {
-    let key = derived(suite, key);
+    let key = derived(suite, Purpose::Data, key);
+    forge_with(suite, &key, &associated_data(header), header, nonce, plaintext)
+}
+
+/// The same under any key, with any associated data.
+fn forge_with(
+    suite: Suite,
+    key: &[u8; 64],
+    associated_data: &[u8],
+    header: &[u8],
+    nonce: &[u8],
+    plaintext: &[u8],
+) -> Vec<u8> {
     let mut body = plaintext.to_vec();
     body.resize(suite.ciphertext_length(plaintext.len()), 0);
     let mut tag = vec![0; suite.tag_length()];
-    let associated_data = associated_data(account, header);
-    Cipher::new(suite, &key)
-        .encrypt(nonce, &associated_data, &mut body, plaintext.len(), &mut tag)
+    Cipher::new(suite, key)
+        .encrypt(nonce, associated_data, &mut body, plaintext.len(), &mut tag)
         .unwrap();
     [header, nonce, &body, &tag].concat()
 }
@@ -807,18 +960,17 @@ fn forge(
 /// The same for suite 3, with blocks that need not end in padding.
 fn forge_blocks(
     key: &[u8; 32],
-    account: &str,
     header: &[u8],
     nonce: &[u8],
     blocks: &[u8; 32],
 ) -> Vec<u8> {
-    let key = derived(Suite::Aes256CbcHmacSha512, key);
+    let key = derived(Suite::Aes256CbcHmacSha512, Purpose::Data, key);
     let mut body = *blocks;
     cbc::Encryptor::<Aes256>::new_from_slices(&key[32..], nonce)
         .unwrap()
         .encrypt_padded::<NoPadding>(&mut body, 32)
         .unwrap();
-    let associated_data = associated_data(account, header);
+    let associated_data = associated_data(header);
     let mut mac = Hmac::<Sha512>::new_from_slice(&key[..32]).unwrap();
     for part in [&associated_data, nonce, &body, &(associated_data.len() as u64 * 8).to_be_bytes()]
     {
@@ -827,9 +979,10 @@ fn forge_blocks(
     [header, nonce, &body, &mac.finalize().into_bytes()[..32]].concat()
 }
 
-fn derived(suite: Suite, key: &[u8; 32]) -> [u8; 64] {
-    let field_id = FieldId::of("lead.ssn");
-    field_key(key, "data", suite.number(), suite.key_length() as u16, field_id.0)
+/// The key of acme's field `lead.ssn`.
+fn derived(suite: Suite, purpose: Purpose, key: &[u8; 32]) -> [u8; 64] {
+    let (length, field_id) = (suite.key_length() as u16, FieldId::of("lead.ssn"));
+    field_key(key, purpose.name(), suite.number(), length, field_id.0, "acme")
 }
 
 fn malformed_wrapped_keys() -> Vec<Value> {

@@ -1,5 +1,5 @@
 -- What the other tests share: the extension, roles, two accounts, fields, and the schema test.
--- Run the others after it: scripts/regress 15 00_setup 05_search
+-- scripts/regress runs it first, whichever others it is asked for.
 CREATE EXTENSION fieldcrypt;
 
 -- Administrators, none of them a superuser.

@@ -271,11 +271,16 @@ SELECT count(*), count(DISTINCT ssn::text), count(DISTINCT note::text), count(*)
 CREATE TABLE io_copy (LIKE io);
 RESET ROLE;
 \set ECHO none
-\copy io TO '/tmp/fieldcrypt_regress_io.copy'
-\copy io_copy FROM '/tmp/fieldcrypt_regress_io.copy'
-\copy io TO '/tmp/fieldcrypt_regress_io.copy' WITH (FORMAT binary)
-\copy io_copy FROM '/tmp/fieldcrypt_regress_io.copy' WITH (FORMAT binary)
-\! rm /tmp/fieldcrypt_regress_io.copy
+\getenv directory PG_ABS_BUILDDIR
+\set file :directory '/results/io.copy'
+\set command '\\copy io TO ' :'file'
+:command
+\set command '\\copy io_copy FROM ' :'file'
+:command
+\set command '\\copy io TO ' :'file' ' WITH (FORMAT binary)'
+:command
+\set command '\\copy io_copy FROM ' :'file' ' WITH (FORMAT binary)'
+:command
 \set ECHO all
 SELECT count(*) = 2 * (SELECT count(*) FROM io) FROM io_copy;
 SELECT count(*) FROM io JOIN io_copy USING (id) WHERE io::text <> io_copy::text;

@@ -186,7 +186,9 @@ RESET search_path;
 CREATE DATABASE regress_other;
 \c regress_other
 CREATE EXTENSION fieldcrypt;
+SET client_min_messages = error; -- of the unknown field
 CREATE TABLE t (a fieldcrypt.encrypted_text('x.y'));
+RESET client_min_messages;
 DROP EXTENSION fieldcrypt;
 \set VERBOSITY terse
 DROP EXTENSION fieldcrypt CASCADE;
