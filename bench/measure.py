@@ -21,7 +21,6 @@ from psycopg import pq
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from harness import Cluster, Database  # noqa: E402
-
 from profiler import shares_of, shares_table  # noqa: E402
 from report import tables, write_between, write_documents  # noqa: E402
 
@@ -520,6 +519,7 @@ def profile(database, scale):
 
     def insert():
         backend.execute("TRUNCATE into_token")
+        database.execute("CHECKPOINT")  # so that WAL files are used again, not made anew
         backend.execute("INSERT INTO into_token SELECT v FROM ssn_plain")
 
     works = {

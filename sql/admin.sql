@@ -1,17 +1,17 @@
 -- What administrators call. Each checks that the caller is in the role that it names.
 
 CREATE FUNCTION fieldcrypt.create_account(account text) RETURNS void
-    AS 'MODULE_PATHNAME', 'create_account_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'create_account_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.create_account(text) IS
     'creates an account with keys of its own, under the current root key; for fieldcrypt_key_admin';
 
 CREATE FUNCTION fieldcrypt.disable_account(account text) RETURNS void
-    AS 'MODULE_PATHNAME', 'disable_account_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'disable_account_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.disable_account(text) IS
     'stops every use of an account''s keys until it is enabled; for fieldcrypt_key_admin';
 
 CREATE FUNCTION fieldcrypt.enable_account(account text) RETURNS void
-    AS 'MODULE_PATHNAME', 'enable_account_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'enable_account_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.enable_account(text) IS
     'lets a disabled account be used again; for fieldcrypt_key_admin';
 
@@ -48,8 +48,22 @@ END;
 COMMENT ON FUNCTION fieldcrypt.uses_of_field(integer) IS
     'the columns and domains of a field, by its handle';
 
+CREATE FUNCTION fieldcrypt.has_unique_column(handle integer) RETURNS boolean
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_index AS i
+            JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+            JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+        WHERE (i.indisunique OR i.indisexclusion)
+            AND (a.atttypid = 'fieldcrypt.encrypted_text'::pg_catalog.regtype AND a.atttypmod = handle
+                OR t.typbasetype = 'fieldcrypt.encrypted_text'::pg_catalog.regtype AND t.typtypmod = handle));
+END;
+COMMENT ON FUNCTION fieldcrypt.has_unique_column(integer) IS
+    'whether a column of a field is unique, by the field''s handle';
+
 CREATE FUNCTION fieldcrypt.drop_field(name text) RETURNS void
-    AS 'MODULE_PATHNAME', 'drop_field_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'drop_field_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.drop_field(text) IS
     'drops a field that no column or domain is of, and the grants that name it; for fieldcrypt_admin';
 

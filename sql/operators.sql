@@ -1,10 +1,6 @@
 -- Comparison and search. `=` and `<>` live in pg_catalog, so that they are found under every
--- search_path; there is no `<`, since an order by token would mean nothing.
-
-CREATE FUNCTION fieldcrypt.encrypted_support(internal) RETURNS internal
-    AS 'MODULE_PATHNAME', 'encrypted_support_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.encrypted_support(internal) IS
-    'planner support: wraps the other side of = and <> in a probe of the column''s field';
+-- search_path; there is no `<`, since an order by token would mean nothing. Their functions are
+-- STABLE: the planner would fold two constants before it asks the support function.
 
 CREATE FUNCTION fieldcrypt.encrypted_eqsel(internal, oid, internal, integer) RETURNS double precision
     AS 'MODULE_PATHNAME', 'encrypted_eqsel_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
@@ -37,7 +33,7 @@ COMMENT ON FUNCTION fieldcrypt.probe(text[], integer) IS
     'what the planner puts around the other side of a comparison: tokens of that field under the session''s account';
 
 CREATE FUNCTION fieldcrypt.encrypted_eq(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'encrypted_eq_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'encrypted_eq_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE
     SUPPORT fieldcrypt.encrypted_support;
 COMMENT ON FUNCTION fieldcrypt.encrypted_eq(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text) IS
     'equal: compares tokens';
@@ -55,7 +51,7 @@ COMMENT ON FUNCTION fieldcrypt.encrypted_eq(text, fieldcrypt.encrypted_text) IS
     'equal: replaced by the planner where it knows the field, an error elsewhere';
 
 CREATE FUNCTION fieldcrypt.encrypted_ne(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'encrypted_ne_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'encrypted_ne_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE
     SUPPORT fieldcrypt.encrypted_support;
 COMMENT ON FUNCTION fieldcrypt.encrypted_ne(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text) IS
     'not equal: compares tokens';

@@ -1,5 +1,66 @@
 -- What keeps a database from storing values that nobody could read, find or trust.
 
+CREATE FUNCTION fieldcrypt.holds_encrypted(type oid) RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH RECURSIVE part (type, direct) AS (
+        SELECT type, true
+        UNION
+        SELECT n.type, part.direct AND n.direct
+        FROM part CROSS JOIN LATERAL (
+            SELECT t.typbasetype, true FROM pg_catalog.pg_type AS t
+            WHERE t.oid = part.type AND t.typtype = 'd'
+            UNION ALL
+            SELECT t.typelem, false FROM pg_catalog.pg_type AS t
+            WHERE t.oid = part.type AND t.typelem <> 0 AND t.typlen = -1
+            UNION ALL
+            SELECT a.atttypid, false FROM pg_catalog.pg_type AS t
+                JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.typrelid
+            WHERE t.oid = part.type AND t.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped
+            UNION ALL
+            SELECT r.rngsubtype, false FROM pg_catalog.pg_range AS r WHERE r.rngtypid = part.type
+        ) AS n (type, direct)
+    )
+    SELECT CASE WHEN pg_catalog.bool_or(direct) THEN 'value' ELSE 'inside' END
+    FROM part WHERE part.type = 'fieldcrypt.encrypted_text'::pg_catalog.regtype
+    HAVING pg_catalog.count(*) > 0;
+END;
+COMMENT ON FUNCTION fieldcrypt.holds_encrypted(oid) IS
+    'value: an encrypted type or a domain over one; inside: an array, a row or a range with one in it; NULL: none';
+
+CREATE FUNCTION fieldcrypt.handle_of(type oid, typmod integer) RETURNS integer
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH RECURSIVE base (type, typmod) AS (
+        SELECT type, typmod
+        UNION ALL
+        SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END,
+            CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE base.typmod END
+        FROM base JOIN pg_catalog.pg_type AS t ON t.oid = base.type
+        WHERE t.typtype = 'd' OR t.typelem <> 0 AND t.typlen = -1
+    )
+    SELECT base.typmod FROM base WHERE base.type = 'fieldcrypt.encrypted_text'::pg_catalog.regtype;
+END;
+COMMENT ON FUNCTION fieldcrypt.handle_of(oid, integer) IS
+    'handle of the field of a column, seen through domains and arrays: -1 without a field, NULL for other types';
+
+CREATE FUNCTION fieldcrypt.is_literal(expression pg_node_tree) RETURNS boolean
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    -- how constants of the types, their casts and their comparisons with text stand in a stored expression
+    SELECT expression::text ~ pg_catalog.concat(
+        '{CONST :consttype (', 'fieldcrypt.encrypted_text'::pg_catalog.regtype::pg_catalog.oid, '|',
+        'fieldcrypt.encrypted_text[]'::pg_catalog.regtype::pg_catalog.oid, ') |:funcid (',
+        (SELECT pg_catalog.string_agg(p.oid::text, '|') FROM pg_catalog.pg_proc AS p
+         WHERE p.pronamespace = 'fieldcrypt'::pg_catalog.regnamespace
+            AND p.proname = 'encrypted_text_from_text'), ') |:opfuncid (',
+        (SELECT pg_catalog.string_agg(p.oid::text, '|') FROM pg_catalog.pg_proc AS p
+         WHERE p.pronamespace = 'fieldcrypt'::pg_catalog.regnamespace
+            AND p.prosrc = 'encrypted_compare_text_wrapper'), ') ');
+END;
+COMMENT ON FUNCTION fieldcrypt.is_literal(pg_node_tree) IS
+    'whether a stored expression holds a value for an encrypted type';
+
 CREATE FUNCTION fieldcrypt.hold_account() RETURNS trigger
     AS 'MODULE_PATHNAME', 'hold_account_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.hold_account() IS
@@ -10,7 +71,6 @@ CREATE FUNCTION fieldcrypt.protect_table(relation regclass, account_column name,
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    encrypted constant oid := 'fieldcrypt.encrypted_text'::regtype;
     encrypted_columns name[];
     foreign_row boolean;
 BEGIN
@@ -23,21 +83,21 @@ BEGIN
         RAISE EXCEPTION 'column "%" of relation "%" does not exist', account_column, relation
             USING ERRCODE = 'undefined_column';
     END IF;
-    SELECT array_agg(a.attname ORDER BY a.attnum) INTO encrypted_columns
-    FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
-        AND encrypted IN (t.oid, t.typbasetype);
+    SELECT array_agg(attname ORDER BY attnum) INTO encrypted_columns
+    FROM pg_attribute
+    WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+        AND fieldcrypt.holds_encrypted(atttypid) = 'value';
     IF encrypted_columns IS NULL OR account_column = ANY (encrypted_columns) THEN
         RAISE EXCEPTION 'relation "%" cannot be protected', relation
             USING ERRCODE = 'wrong_object_type',
                 HINT = 'It needs a column of an encrypted type, and the account in a plain one.';
     END IF;
-    IF EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-               WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
-                   AND t.typelem = encrypted AND t.typlen = -1) THEN
+    IF EXISTS (SELECT FROM pg_attribute
+               WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+                   AND fieldcrypt.holds_encrypted(atttypid) = 'inside') THEN
         RAISE EXCEPTION 'relation "%" cannot be protected', relation
             USING ERRCODE = 'feature_not_supported',
-                HINT = 'The values in an array of an encrypted type are not checked. Use a table of their own.';
+                HINT = 'Encrypted values inside arrays and rows are not checked. Use a table of their own.';
     END IF;
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
     EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %s)', relation,
@@ -48,10 +108,13 @@ BEGIN
     IF foreign_row THEN
         RAISE EXCEPTION 'relation "%" holds values of other accounts than its rows', relation
             USING ERRCODE = 'check_violation',
-                HINT = 'Compare fieldcrypt.account_of(…) with the account column.';
+                HINT = 'Compare fieldcrypt.account_of(...) with the account column.';
+    END IF;
+    IF EXISTS (SELECT FROM pg_trigger
+               WHERE tgrelid = relation AND tgname = 'zzz_fieldcrypt_hold_account') THEN
+        PERFORM fieldcrypt.unprotect_table(relation);
     END IF;
     -- it runs last, so that no other trigger changes account or value after it
-    EXECUTE format('DROP TRIGGER IF EXISTS zzz_fieldcrypt_hold_account ON %s', relation);
     EXECUTE format('CREATE TRIGGER zzz_fieldcrypt_hold_account BEFORE INSERT OR UPDATE ON %s'
                    ' FOR EACH ROW EXECUTE FUNCTION fieldcrypt.hold_account(%L, %L)',
                    relation, account_column, on_mismatch);
@@ -70,82 +133,121 @@ $$;
 COMMENT ON FUNCTION fieldcrypt.unprotect_table(regclass) IS
     'takes back protect_table()';
 
-CREATE FUNCTION fieldcrypt.check_column(relation regclass) RETURNS void
+CREATE FUNCTION fieldcrypt.check_columns(relation regclass) RETURNS void
     LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    encrypted constant oid := 'fieldcrypt.encrypted_text'::regtype;
-    -- how a constant of the type stands in a stored expression
-    literal constant text := format('%%{CONST :consttype %s %%', encrypted);
     problem record;
 BEGIN
-    SELECT a.attname AS column, a.atthasmissing AS missing INTO problem
-    FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+    SELECT a.attname AS column INTO problem
+    FROM pg_attribute AS a
     WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
-        AND (t.oid = encrypted OR t.typelem = encrypted AND t.typlen = -1)
-        AND (a.atttypmod < 0 OR a.atthasmissing)
+        AND fieldcrypt.handle_of(a.atttypid, a.atttypmod) < 0
     LIMIT 1;
-    IF FOUND AND problem.missing THEN
-        RAISE EXCEPTION 'column "%" of an encrypted type cannot be added with a default', problem.column
-            USING ERRCODE = 'feature_not_supported',
-                HINT = 'All rows would share one encrypted value. Add the column without a default and UPDATE it.';
-    ELSIF FOUND THEN
+    IF FOUND THEN
         RAISE EXCEPTION 'column "%" of an encrypted type has no field', problem.column
             USING ERRCODE = 'invalid_table_definition',
                 HINT = 'Name the field: fieldcrypt.encrypted_text(''lead.ssn'').';
     END IF;
-    IF EXISTS (SELECT FROM pg_attrdef WHERE adrelid = relation AND adbin::text LIKE literal)
-        OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = relation AND conbin::text LIKE literal) THEN
-        RAISE EXCEPTION 'a default or check of relation "%" holds a literal of an encrypted type', relation
+
+    SELECT a.attname AS column INTO problem
+    FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+        AND fieldcrypt.handle_of(a.atttypid, a.atttypmod) IS NOT NULL
+        AND (a.atthasmissing OR pg_get_expr(d.adbin, d.adrelid) !~ '^NULL(::|$)')
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'column "%" of an encrypted type cannot have a default', problem.column
             USING ERRCODE = 'feature_not_supported',
-                HINT = 'It would need the root key at every load, and all rows would share it.';
+                HINT = 'Rows would share one encrypted value or one account. Add the column without a default and UPDATE it.';
     END IF;
+
+    IF EXISTS (SELECT FROM pg_constraint WHERE conrelid = relation AND fieldcrypt.is_literal(conbin)) THEN
+        RAISE EXCEPTION 'a check of relation "%" holds a literal of an encrypted type', relation
+            USING ERRCODE = 'feature_not_supported', HINT = 'It would need the root key at every load.';
+    END IF;
+
     SELECT a.attname AS column INTO problem
     FROM pg_constraint AS c
         CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS k (own, other)
         JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.own
         JOIN pg_attribute AS b ON b.attrelid = c.confrelid AND b.attnum = k.other
     WHERE c.contype = 'f' AND relation IN (c.conrelid, c.confrelid)
-        AND encrypted IN (a.atttypid, b.atttypid)
-        AND (a.atttypid, a.atttypmod) IS DISTINCT FROM (b.atttypid, b.atttypmod)
+        AND fieldcrypt.handle_of(a.atttypid, a.atttypmod)
+            IS DISTINCT FROM fieldcrypt.handle_of(b.atttypid, b.atttypmod)
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'foreign key column "%" is not of the same field as the column it references', problem.column
             USING ERRCODE = 'invalid_foreign_key', HINT = 'Tokens of different fields never match.';
     END IF;
+
     SELECT a.attname AS column INTO problem
-    FROM pg_index AS i
-        JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-        JOIN fieldcrypt.field AS f ON f.handle = a.atttypmod
-    WHERE i.indrelid = relation AND i.indisunique AND a.atttypid = encrypted
-        AND NOT 'exact' = ANY (f.search)
+    FROM pg_partitioned_table AS p
+        JOIN pg_attribute AS a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs)
+    WHERE p.partrelid = relation AND p.partstrat IN ('l', 'r')
+        AND fieldcrypt.handle_of(a.atttypid, a.atttypmod) IS NOT NULL
     LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'column "%" cannot be unique: its field cannot be searched', problem.column
+        RAISE EXCEPTION 'relation "%" cannot be partitioned by list or range of column "%"', relation, problem.column
+            USING ERRCODE = 'feature_not_supported',
+                HINT = 'The bounds would be literals of an encrypted type. PARTITION BY HASH works.';
+    END IF;
+
+    SELECT a.attname AS column INTO problem
+    FROM pg_attribute AS a JOIN fieldcrypt.field AS f ON f.handle = fieldcrypt.handle_of(a.atttypid, a.atttypmod)
+    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND NOT 'exact' = ANY (f.search)
+        AND (EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = relation AND a.attnum = ANY (i.indkey)
+                        AND (i.indisunique OR i.indisexclusion))
+            OR EXISTS (SELECT FROM pg_partitioned_table AS p
+                       WHERE p.partrelid = relation AND a.attnum = ANY (p.partattrs)))
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'column "%" cannot be unique or a partition key: its field cannot be searched', problem.column
             USING ERRCODE = 'feature_not_supported',
                 HINT = 'Equal values could not be told. Use a field with search => ''{exact}''.';
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fieldcrypt.check_column(regclass) IS
+COMMENT ON FUNCTION fieldcrypt.check_columns(regclass) IS
     'fails if a relation has a column of an encrypted type that could not work';
+
+CREATE FUNCTION fieldcrypt.check_type(type regtype) RETURNS void
+    LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_type WHERE oid = type AND typtype = 'd'
+               AND fieldcrypt.handle_of(typbasetype, typtypmod) < 0) THEN
+        RAISE EXCEPTION 'domain % over an encrypted type has no field', type
+            USING ERRCODE = 'invalid_object_definition',
+                HINT = 'Name the field: fieldcrypt.encrypted_text(''lead.ssn'').';
+    END IF;
+    IF EXISTS (SELECT FROM pg_type WHERE oid = type AND typtype = 'd'
+               AND fieldcrypt.holds_encrypted(oid) IS NOT NULL
+               AND pg_get_expr(typdefaultbin, 0) !~ '^NULL(::|$)')
+        OR EXISTS (SELECT FROM pg_constraint WHERE contypid = type AND fieldcrypt.is_literal(conbin)) THEN
+        RAISE EXCEPTION 'a default or check of domain % holds a literal of an encrypted type', type
+            USING ERRCODE = 'feature_not_supported', HINT = 'It would need the root key at every load.';
+    END IF;
+    IF EXISTS (SELECT FROM pg_range
+               WHERE rngtypid = type AND fieldcrypt.holds_encrypted(rngsubtype) IS NOT NULL) THEN
+        RAISE EXCEPTION 'range type % cannot be over an encrypted type', type
+            USING ERRCODE = 'feature_not_supported', HINT = 'Encrypted values have no order.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.check_type(regtype) IS
+    'fails if a domain or range is over an encrypted type in a way that could not work';
 
 CREATE FUNCTION fieldcrypt.check_definition() RETURNS event_trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    encrypted constant oid := 'fieldcrypt.encrypted_text'::regtype;
     command record;
     relation regclass;
 BEGIN
     FOR command IN SELECT classid, objid FROM pg_event_trigger_ddl_commands() LOOP
-        IF command.classid = 'pg_type'::regclass
-            AND EXISTS (SELECT FROM pg_type AS t JOIN pg_type AS b ON b.oid = t.typbasetype
-                        WHERE t.oid = command.objid AND t.typtype = 'd' AND t.typtypmod < 0
-                            AND (b.oid = encrypted OR b.typelem = encrypted AND b.typlen = -1)) THEN
-            RAISE EXCEPTION 'domain % over an encrypted type has no field', command.objid::regtype
-                USING ERRCODE = 'invalid_object_definition',
-                    HINT = 'Name the field: fieldcrypt.encrypted_text(''lead.ssn'').';
+        IF command.classid = 'pg_type'::regclass THEN
+            PERFORM fieldcrypt.check_type(command.objid);
         END IF;
         SELECT c.oid INTO relation FROM pg_class AS c
         WHERE c.relkind IN ('r', 'p', 'm', 'f', 'c') AND c.oid IN (
@@ -157,10 +259,12 @@ BEGIN
             CASE WHEN command.classid = 'pg_constraint'::regclass
                 THEN (SELECT conrelid FROM pg_constraint WHERE oid = command.objid) END)
         LIMIT 1;
-        IF FOUND AND EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-                             WHERE a.attrelid = relation AND NOT a.attisdropped
-                                 AND encrypted IN (t.oid, t.typelem)) THEN
-            PERFORM fieldcrypt.check_column(relation);
+        -- types below 16384 are PostgreSQL's own
+        IF FOUND AND EXISTS (SELECT FROM pg_attribute
+                             WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+                                 AND atttypid >= 16384
+                                 AND fieldcrypt.holds_encrypted(atttypid) IS NOT NULL) THEN
+            PERFORM fieldcrypt.check_columns(relation);
         END IF;
     END LOOP;
 END

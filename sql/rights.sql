@@ -16,6 +16,11 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.encrypted_typanalyze(internal),
     fieldcrypt.encrypted_text_coerce(fieldcrypt.encrypted_text, integer, boolean),
     fieldcrypt.encrypted_text_from_text(text, integer, boolean),
+    fieldcrypt.encrypted_text_from_text(varchar, integer, boolean),
+    fieldcrypt.encrypted_text_from_text(bpchar, integer, boolean),
+    fieldcrypt.encrypted_text_from_text(name, integer, boolean),
+    fieldcrypt.has_unique_column(integer),
+    fieldcrypt.holds_encrypted(oid),
     fieldcrypt.encrypted_support(internal),
     fieldcrypt.encrypted_eqsel(internal, oid, internal, integer),
     fieldcrypt.encrypted_neqsel(internal, oid, internal, integer),
@@ -38,7 +43,10 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.encrypted_hash_extended(fieldcrypt.encrypted_text, bigint),
     fieldcrypt.hold_account(),
     fieldcrypt.check_definition(),
-    fieldcrypt.check_column(regclass)
+    fieldcrypt.check_columns(regclass),
+    fieldcrypt.check_type(regtype),
+    fieldcrypt.handle_of(oid, integer),
+    fieldcrypt.is_literal(pg_node_tree)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION

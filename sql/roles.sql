@@ -1,3 +1,12 @@
+DO $$
+BEGIN
+    IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII'::pg_catalog.name THEN
+        RAISE EXCEPTION 'the database encoding SQL_ASCII is not supported'
+            USING ERRCODE = 'feature_not_supported', HINT = 'Use a database with encoding UTF8.';
+    END IF;
+END
+$$;
+
 -- A schema of that name that somebody else prepared could hold traps for this script.
 DO $$
 BEGIN

@@ -1,5 +1,6 @@
 -- The catalog. It is keyed by names that users give, never by OIDs of tables or columns. Only the
--- extension's own functions write it; each change tells every session (catalog_changed).
+-- extension's own functions write it; each change tells every session (catalog_changed). There are
+-- no foreign keys: a parallel restore loads the tables in any order.
 
 CREATE FUNCTION fieldcrypt.catalog_changed() RETURNS trigger
     AS 'MODULE_PATHNAME', 'catalog_changed_wrapper'
@@ -37,14 +38,14 @@ COMMENT ON COLUMN fieldcrypt.account.changed_by IS 'session user who last change
 
 CREATE TABLE fieldcrypt.account_key (
     key_id bigint CONSTRAINT account_key_pkey PRIMARY KEY CHECK (key_id OPERATOR(pg_catalog.>) 0),
-    account text COLLATE "C" NOT NULL REFERENCES fieldcrypt.account,
+    account text COLLATE "C" NOT NULL,
     purpose text COLLATE "C" NOT NULL
         CHECK (purpose OPERATOR(pg_catalog.=) ANY (ARRAY['wrapping', 'data', 'index', 'transit'])),
     version integer NOT NULL CHECK (version OPERATOR(pg_catalog.>) 0),
     state text NOT NULL CHECK (state OPERATOR(pg_catalog.=) ANY
         (ARRAY['pre-active', 'active', 'decrypt-only', 'disabled', 'destroyed'])),
     wrapped bytea NOT NULL,
-    wrapped_by text COLLATE "C" REFERENCES fieldcrypt.root_key,
+    wrapped_by text COLLATE "C",
     check_value bytea NOT NULL CHECK (pg_catalog.octet_length(check_value) OPERATOR(pg_catalog.=) 32),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     created_by name NOT NULL DEFAULT session_user,

@@ -66,11 +66,47 @@ CREATE CAST (fieldcrypt.encrypted_text AS fieldcrypt.encrypted_text)
 COMMENT ON CAST (fieldcrypt.encrypted_text AS fieldcrypt.encrypted_text) IS
     'to the column''s field';
 
+CREATE FUNCTION fieldcrypt.encrypted_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME', 'encrypted_support_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION fieldcrypt.encrypted_support(internal) IS
+    'planner support: wraps the other side of = and <> in a probe of the column''s field, and keeps plain constants out of plans';
+
 CREATE FUNCTION fieldcrypt.encrypted_text_from_text(text, integer, boolean)
     RETURNS fieldcrypt.encrypted_text
-    AS 'MODULE_PATHNAME', 'encrypted_text_from_text_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'encrypted_text_from_text_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+    SUPPORT fieldcrypt.encrypted_support;
 COMMENT ON FUNCTION fieldcrypt.encrypted_text_from_text(text, integer, boolean) IS
     'assignment cast: seals text under the column''s field and the session''s account';
 CREATE CAST (text AS fieldcrypt.encrypted_text)
     WITH FUNCTION fieldcrypt.encrypted_text_from_text(text, integer, boolean) AS ASSIGNMENT;
 COMMENT ON CAST (text AS fieldcrypt.encrypted_text) IS 'plain text to a column of an encrypted type';
+
+CREATE FUNCTION fieldcrypt.encrypted_text_from_text(varchar, integer, boolean)
+    RETURNS fieldcrypt.encrypted_text
+    AS 'MODULE_PATHNAME', 'encrypted_text_from_text_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+    SUPPORT fieldcrypt.encrypted_support;
+COMMENT ON FUNCTION fieldcrypt.encrypted_text_from_text(varchar, integer, boolean) IS
+    'assignment cast: seals varchar under the column''s field and the session''s account';
+CREATE CAST (varchar AS fieldcrypt.encrypted_text)
+    WITH FUNCTION fieldcrypt.encrypted_text_from_text(varchar, integer, boolean) AS ASSIGNMENT;
+COMMENT ON CAST (varchar AS fieldcrypt.encrypted_text) IS 'plain varchar to a column of an encrypted type';
+
+CREATE FUNCTION fieldcrypt.encrypted_text_from_text(bpchar, integer, boolean)
+    RETURNS fieldcrypt.encrypted_text
+    AS 'MODULE_PATHNAME', 'encrypted_text_from_char_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+    SUPPORT fieldcrypt.encrypted_support;
+COMMENT ON FUNCTION fieldcrypt.encrypted_text_from_text(bpchar, integer, boolean) IS
+    'assignment cast: seals char(n), without its padding under the column''s field and the session''s account';
+CREATE CAST (bpchar AS fieldcrypt.encrypted_text)
+    WITH FUNCTION fieldcrypt.encrypted_text_from_text(bpchar, integer, boolean) AS ASSIGNMENT;
+COMMENT ON CAST (bpchar AS fieldcrypt.encrypted_text) IS 'plain bpchar to a column of an encrypted type';
+
+CREATE FUNCTION fieldcrypt.encrypted_text_from_text(name, integer, boolean)
+    RETURNS fieldcrypt.encrypted_text
+    AS 'MODULE_PATHNAME', 'encrypted_text_from_name_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+    SUPPORT fieldcrypt.encrypted_support;
+COMMENT ON FUNCTION fieldcrypt.encrypted_text_from_text(name, integer, boolean) IS
+    'assignment cast: seals name under the column''s field and the session''s account';
+CREATE CAST (name AS fieldcrypt.encrypted_text)
+    WITH FUNCTION fieldcrypt.encrypted_text_from_text(name, integer, boolean) AS ASSIGNMENT;
+COMMENT ON CAST (name AS fieldcrypt.encrypted_text) IS 'plain name to a column of an encrypted type';

@@ -23,6 +23,12 @@ pub fn user() -> pg_sys::Oid {
     unsafe { GetUserId() }
 }
 
+/// The current user, the one that SET ROLE left, and the one who logged in.
+pub fn users() -> [pg_sys::Oid; 3] {
+    // SAFETY: they return variables
+    unsafe { [GetUserId(), pg_sys::GetOuterUserId(), pg_sys::GetSessionUserId()] }
+}
+
 /// When the client's current statement began, in microseconds.
 pub fn statement_start() -> i64 {
     // SAFETY: returns a variable

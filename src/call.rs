@@ -11,7 +11,7 @@ use pgrx::pg_sys::{self, Datum};
 
 use crate::backend;
 use crate::encoding;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One call of a function.
 #[derive(Clone, Copy)]
@@ -46,12 +46,17 @@ impl Call {
         encoding::to_utf8(self.bytes(index))
     }
 
+    /// A text argument that must not be NULL, in a function that is called with NULL.
+    pub fn required_text(&self, index: usize, name: &'static str) -> Result<Cow<'_, str>> {
+        if self.is_null(index) { Err(Error::Null(name)) } else { self.text(index) }
+    }
+
     /// A text argument that may be NULL.
     pub fn optional_text(&self, index: usize) -> Result<Option<Cow<'_, str>>> {
         if self.is_null(index) { Ok(None) } else { self.text(index).map(Some) }
     }
 
-    /// A text array argument that may be NULL; its NULL elements are dropped.
+    /// A text array argument that may be NULL.
     pub fn texts(&self, index: usize) -> Result<Option<Vec<String>>> {
         if self.is_null(index) {
             return Ok(None);
@@ -187,15 +192,20 @@ unsafe fn elements(
     }
 }
 
-/// The elements of a text array that are not NULL, as UTF-8.
+/// The elements of a text array, as UTF-8. NULL is an error.
 ///
 /// # Safety
 /// `datum` is an array of text.
 pub unsafe fn texts(datum: Datum) -> Result<Vec<String>> {
     // SAFETY: the caller's; text is a varlena of int alignment
     unsafe {
-        let elements = array_elements(datum, pg_sys::TEXTOID).into_iter().flatten();
-        elements.map(|text| Ok(encoding::to_utf8(varlena_bytes(text))?.into_owned())).collect()
+        let elements = array_elements(datum, pg_sys::TEXTOID).into_iter();
+        elements
+            .map(|text| {
+                let text = text.ok_or(Error::Null("element of a list"))?;
+                Ok(encoding::to_utf8(varlena_bytes(text))?.into_owned())
+            })
+            .collect()
     }
 }
 

@@ -10,6 +10,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use thiserror::Error;
 
 use crate::access::Privilege;
+use crate::encoding;
 
 /// What went wrong.
 #[derive(Debug, Error)]
@@ -81,10 +82,16 @@ pub enum Error {
     Unwrap(&'static str, String, #[source] UnwrapError),
     #[error("root key \"{0}\" is not the one that this database was set up with")]
     WrongRoot(String),
+    #[error("{0} must not be NULL")]
+    Null(&'static str),
     #[error("no active {0} key of account \"{1}\"")]
     NoActiveKey(&'static str, String),
     #[error("no account has been created in this database")]
     NoTransitKey,
+    #[error("the value has nothing that could be unique by field \"{0}\"")]
+    NotUnique(String),
+    #[error("the keyring lacks root key \"{0}\", which this database uses")]
+    UnknownRoot(String),
     #[error("fieldcrypt is not installed in this database")]
     NotInstalled,
     #[error("unexpected catalog content: {0}")]
@@ -111,6 +118,9 @@ impl Error {
             }
             Self::AccountUnset | Self::Transit => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::AccountMismatch | Self::FieldMismatch(..) => Code::ERRCODE_CHECK_VIOLATION,
+            Self::Null(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+
+            Self::UnknownRoot(_) => Code::ERRCODE_CONFIG_FILE_ERROR,
             Self::InvalidText => Code::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::InvalidArgument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::Name(..) => Code::ERRCODE_INVALID_NAME,
@@ -118,6 +128,7 @@ impl Error {
             | Self::FieldUnset
             | Self::FieldsDiffer(..)
             | Self::IndexKeysDiffer
+            | Self::NotUnique(_)
             | Self::OrderBy
             | Self::Encoding => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::EnvelopeRefused | Self::GrantToSelf | Self::Privilege(..) | Self::Role(_) => {
@@ -139,14 +150,14 @@ impl Error {
         let hint = match self {
             Self::AccountClosed(..) => {
                 "A key administrator can enable it: \
-                 SELECT fieldcrypt.enable_account(…)."
+                 SELECT fieldcrypt.enable_account(...)."
             }
             Self::AccountMismatch => "Encrypt the value under the row's account.",
             Self::NoTransitKey | Self::AccountMissing(_) => {
                 "A key administrator creates accounts: \
-                 SELECT fieldcrypt.create_account(…)."
+                 SELECT fieldcrypt.create_account(...)."
             }
-            Self::AccountUnset => "SET fieldcrypt.account = '…', or SET LOCAL behind a pooler.",
+            Self::AccountUnset => "SET fieldcrypt.account = '...', or SET LOCAL behind a pooler.",
             Self::CannotSearch { reason, .. } => reason,
             Self::InvalidArgument { hint, .. } => return Some(hint.clone()),
             Self::Encoding => "Use a database with encoding UTF8.",
@@ -162,22 +173,28 @@ impl Error {
             }
             Self::FieldMissing(_) => {
                 "A field administrator creates fields: \
-                 SELECT fieldcrypt.create_field(…)."
+                 SELECT fieldcrypt.create_field(...)."
             }
-            Self::FieldUnset => "Name the field: cast to fieldcrypt.encrypted_text('…').",
+            Self::FieldUnset => "Name the field: cast to fieldcrypt.encrypted_text('...').",
             Self::FieldsDiffer(..) => "Tokens of different fields never match.",
             Self::IndexKeysDiffer => {
                 "Re-encrypt the older values under the account's current \
                  index key."
             }
             Self::KeyExhausted(_) => {
-                "SELECT fieldcrypt.alter_field(…, suite => 'xaes-256-gcm') has no such limit."
+                "SELECT fieldcrypt.alter_field(..., suite => 'xaes-256-gcm') has no such limit."
             }
             Self::KeyMissing(_) => {
                 "The value comes from another database, or its key rows were \
                  not restored."
             }
             Self::Keyring(_, hint) => hint,
+            Self::NotUnique(_) => {
+                "Nothing of it is left by the field's normalizer, and a column of the field is unique."
+            }
+            Self::UnknownRoot(_) => {
+                "Name it in the keyring file, as \"previous\" if another is current, and reload."
+            }
             Self::Name(_, NameError::Field) => {
                 "A field is named like lead.ssn: lower-case \
                  letters, digits, underscores and dots, at most 63 bytes."
@@ -186,8 +203,8 @@ impl Error {
                 "An account has 1 to 200 bytes, no control characters, no space at \
                  its ends, and does not begin with an asterisk."
             }
-            Self::OrderBy => "ORDER BY fieldcrypt.decrypt(…) sorts by the plain value.",
-            Self::Privilege(..) => "See SELECT * FROM fieldcrypt.can(…) for the reason.",
+            Self::OrderBy => "ORDER BY fieldcrypt.decrypt(...) sorts by the plain value.",
+            Self::Privilege(..) => "See SELECT * FROM fieldcrypt.can(...) for the reason.",
             Self::GrantToSelf => "Another member of fieldcrypt_grantor has to grant it.",
             Self::Transit => "Store it in a column of an encrypted type first.",
             Self::Unwrap(..) => "The wrapped key was changed, or another key wrapped it.",
@@ -202,11 +219,20 @@ impl Error {
 impl From<Error> for ErrorReport {
     #[track_caller]
     fn from(error: Error) -> Self {
-        let report = Self::new(error.code(), error.to_string(), "fieldcrypt");
+        let report = Self::new(error.code(), presentable(error.to_string()), "fieldcrypt");
         match error.hint() {
-            Some(hint) => report.set_hint(hint),
+            Some(hint) => report.set_hint(presentable(hint)),
             None => report,
         }
+    }
+}
+
+/// A message as the database's encoding can hold it: names may have other characters.
+fn presentable(message: String) -> String {
+    if message.is_ascii() || encoding::is_utf8() {
+        message
+    } else {
+        message.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
     }
 }
 

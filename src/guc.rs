@@ -4,6 +4,8 @@ use std::ffi::{CStr, CString};
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
+use crate::encoding;
+
 static ACCOUNT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEYRING_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEY_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(10_000);
@@ -69,7 +71,8 @@ pub fn init() {
 pub fn with_account<T>(read: impl FnOnce(Option<&str>) -> T) -> T {
     // SAFETY: PostgreSQL keeps the pointer null or NUL-terminated; the closure does not assign
     let account = unsafe { borrowed(&ACCOUNT) };
-    read(account.and_then(|account| account.to_str().ok()).filter(|account| !account.is_empty()))
+    let account = account.and_then(|account| encoding::to_utf8(account.to_bytes()).ok());
+    read(account.as_deref().filter(|account| !account.is_empty()))
 }
 
 /// # Safety

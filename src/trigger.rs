@@ -47,7 +47,7 @@ fn hold_account(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer,
 fn misuse() -> Error {
     Error::InvalidArgument {
         name: "trigger",
-        hint: "Use SELECT fieldcrypt.protect_table(…).".to_owned(),
+        hint: "Use SELECT fieldcrypt.protect_table(...).".to_owned(),
     }
 }
 
@@ -84,7 +84,13 @@ unsafe fn hold(data: *mut pg_sys::TriggerData) -> Result<*mut pg_sys::HeapTupleD
         let account = if account.is_null() {
             None
         } else {
-            Some(encoding::to_utf8(CStr::from_ptr(account).to_bytes())?)
+            let mut account = CStr::from_ptr(account).to_bytes();
+            let kind = pg_sys::SPI_gettypeid(descriptor, account_column);
+            if pg_sys::getBaseType(kind) == pg_sys::BPCHAROID {
+                // the padding of char(n) is no part of the value
+                account = account.trim_ascii_end();
+            }
+            Some(encoding::to_utf8(account)?)
         };
         let encrypted = Objects::get()?.encrypted_text;
         let mut result = tuple;

@@ -47,7 +47,7 @@ pub fn seal(text: &str, field: By<'_>, account: &str) -> Result<Datum> {
         count(&sealer.key, field)?;
     }
     let section = sealer
-        .token(text)
+        .token(text)?
         .map(|token| token::equality_section(&token, field.normalizer, Scope::Account));
     write(&sealer.key, text, field.padding, section.as_ref().map_or(&[], <[u8; _]>::as_slice))
 }
@@ -102,7 +102,8 @@ pub fn open_in_transit(envelope: &Envelope<'_>) -> Result<PlainText> {
     if !envelope.in_transit() {
         return Err(Error::Open(OpenError));
     }
-    open_text(&*key_of(envelope)?, envelope)
+    let header = envelope.header();
+    open_text(&*cache::in_transit(header.key_id, header.field_id)?, envelope)
 }
 
 /// The plain text of a value. The caller has checked the right to it.
@@ -127,7 +128,8 @@ pub fn reveal(bytes: &[u8]) -> Result<Option<Datum>> {
         Ok(key) => key,
         // of a closed account nothing is shown, and that is no error
         Err(Error::AccountClosed(..) | Error::KeyState(..)) => {
-            return Ok(Some(hidden(bytes, None)));
+            let field = fields::find(By::Id(envelope.header().field_id))?;
+            return Ok(Some(hidden(bytes, field.as_deref())));
         }
         Err(error) => return Err(error),
     };

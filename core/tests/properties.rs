@@ -94,7 +94,7 @@ fn open(key: &FieldKey, envelope: &[u8]) -> Option<Vec<u8>> {
 fn sections(count: u64) -> Vec<u8> {
     let section = |number| {
         let key_id = id(u64::from(account_tag(ACCOUNT)) << 32 | number);
-        let key = TokenKey::derive(&secret([7; 32]), key_id, FieldId::of("lead.ssn"));
+        let key = TokenKey::derive(&secret([7; 32]), key_id, FieldId::of("lead.ssn"), ACCOUNT);
         let token = key.equality(Scope::Account, b"123456789");
         equality_section(&token, Normalizer::Digits, Scope::Account)
     };
@@ -240,7 +240,8 @@ fn every_bit_counts() {
         with a reader that follows the header"
     );
     assert_eq!(envelopes, 3 * 6 * 3 * 8);
-    assert_eq!((flips, parsed, followed), (1_234_656, 1_181_520, 140_400));
+    // of 432 sections, seven bits of the normalizer's version each give a later one
+    assert_eq!((flips, parsed, followed), (1_234_656, 1_184_544, 143_424));
 }
 
 /// The same data key, under the id, for the field and suite that the header names.
@@ -257,15 +258,8 @@ fn every_bit_of_the_associated_data_counts() {
         let sealed = seal(&field_key(suite), b"123-45-6789", Padding::To32, &sections(1));
         let envelope = Envelope::parse(&sealed).unwrap();
         // the field's key and the associated data, made without FieldKey
-        let key = reference::field_key(
-            &KEY,
-            "data",
-            suite.number(),
-            suite.key_length() as u16,
-            FieldId::of("lead.ssn").0,
-        );
-        let cipher = Cipher::new(suite, &key);
-        let good = reference::associated_data(ACCOUNT, envelope.header_bytes());
+        let cipher = Cipher::new(suite, &reference_key(suite, ACCOUNT));
+        let good = reference::associated_data(envelope.header_bytes());
         let decrypt = |associated_data: &[u8]| {
             let mut buffer = envelope.ciphertext().to_vec();
             let opened =
@@ -286,30 +280,117 @@ fn every_bit_of_the_associated_data_counts() {
         assert_eq!(decrypt(&[&good[..], &[0]].concat()), Err(OpenError));
     }
     println!("bit flips of associated data: {flips}");
-    assert_eq!(flips, 3 * 8 * (4 + 28 + 4 + 4 + 4 + 23 + 33));
+    assert_eq!(flips, 3 * 8 * (4 + 16 + 4 + 23 + 33));
+}
+
+/// The key of the field `lead.ssn` under [`KEY`], made without FieldKey.
+fn reference_key(suite: Suite, account: &str) -> [u8; 64] {
+    let (length, field_id) = (suite.key_length() as u16, FieldId::of("lead.ssn"));
+    reference::field_key(&KEY, "data", suite.number(), length, field_id.0, account)
+}
+
+/// What a field's key is derived for: purpose, suite, length, field and account.
+#[test]
+fn every_bit_of_the_key_derivation_counts() {
+    let mut changes = 0;
+    for suite in Suite::ALL {
+        let sealed = seal(&field_key(suite), b"123-45-6789", Padding::To32, &sections(1));
+        let envelope = Envelope::parse(&sealed).unwrap();
+        let length = suite.key_length() as u16;
+        let associated_data = reference::associated_data(envelope.header_bytes());
+        let mut keys = HashSet::new();
+        let mut decrypt = |info: &[u8]| {
+            let key = reference::expand(&KEY, info, length);
+            assert!(keys.insert(key), "two derivations give one key");
+            let mut buffer = envelope.ciphertext().to_vec();
+            let cipher = Cipher::new(suite, &key);
+            cipher.decrypt(envelope.nonce(), &associated_data, &mut buffer, envelope.tag())
+        };
+        let field_id = FieldId::of("lead.ssn").0;
+        let good = reference::key_info("data", suite.number(), length, field_id, ACCOUNT);
+        assert_eq!(decrypt(&good), Ok(32));
+        for bit in 0..good.len() * 8 {
+            assert_eq!(decrypt(&flipped(&good, bit)), Err(OpenError), "{suite:?} bit {bit}");
+            changes += 1;
+        }
+        for length in 0..good.len() {
+            assert_eq!(decrypt(&good[..length]), Err(OpenError));
+            changes += 1;
+        }
+        for length in 1..good.len() {
+            assert_eq!(decrypt(&good[length..]), Err(OpenError));
+            changes += 1;
+        }
+        assert_eq!(decrypt(&[&good[..], &[0]].concat()), Err(OpenError));
+        changes += 1;
+    }
+    println!("changes of a key derivation: {changes}");
+    // label, purpose, suite, length, field and account, each behind its length
+    let length = 6 * 4 + 22 + 4 + 1 + 2 + 8 + 4;
+    assert_eq!(changes, 3 * (8 * length + length + (length - 1) + 1));
 }
 
 /// However long it is: short associated data is put together elsewhere than long.
 #[test]
 fn associated_data_of_every_length_is_the_specified() {
     for suite in Suite::ALL {
-        let field_id = FieldId::of("lead.ssn");
-        let length = suite.key_length() as u16;
-        let key = reference::field_key(&KEY, "data", suite.number(), length, field_id.0);
-        let cipher = Cipher::new(suite, &key);
+        let key = field_key(suite);
+        let cipher = Cipher::new(suite, &reference_key(suite, ACCOUNT));
+        let mut lengths = HashSet::new();
+        // one section of every length, and several
+        let single = (18..=600).chain([5_000, 65_513]).map(section_of);
+        for sections in single.chain([vec![], section_of(12)]).chain((1..=40).map(sections)) {
+            let sealed = seal(&key, b"value", Padding::None, &sections);
+            assert_eq!(open(&key, &sealed).as_deref(), Some(&b"value"[..]));
+            let envelope = Envelope::parse(&sealed).unwrap();
+            let associated_data = reference::associated_data(envelope.header_bytes());
+            lengths.insert(associated_data.len());
+            let mut buffer = envelope.ciphertext().to_vec();
+            let (nonce, tag) = (envelope.nonce(), envelope.tag());
+            let opened = cipher.decrypt(nonce, &associated_data, &mut buffer, tag);
+            let length = sections.len();
+            assert_eq!((opened, &buffer[..5]), (Ok(5), &b"value"[..]), "{suite:?} {length}");
+        }
+        assert!((65..=600).all(|length| lengths.contains(&length)));
+    }
+}
+
+/// A section of so many bytes: a group of a reserved kind fills it, with tokens of one byte.
+fn section_of(length: usize) -> Vec<u8> {
+    let mut section = ((length - 2) as u16).to_be_bytes().to_vec();
+    section.extend(1_u64.to_be_bytes());
+    section.extend([0, 1]);
+    if length > 12 {
+        section.extend([6, 0, 1]);
+        section.extend(((length - 17) as u16).to_be_bytes());
+    }
+    section.resize(length, 0xEE);
+    section
+}
+
+/// The account goes into the key, however long it is.
+#[test]
+fn the_key_of_every_account_is_the_specified() {
+    for suite in Suite::ALL {
+        let sealed = seal(&field_key(suite), b"value", Padding::None, &[]);
+        let mut seen = HashSet::new();
         for length in 0..=300 {
             let account = "x".repeat(length);
-            let key = derive(KEY, 77, &account, suite, field_id);
-            for sections in [sections(0), sections(1), sections(7)] {
-                let sealed = seal(&key, b"value", Padding::None, &sections);
-                assert_eq!(open(&key, &sealed).as_deref(), Some(&b"value"[..]), "{length}");
-                let envelope = Envelope::parse(&sealed).unwrap();
-                let associated_data = reference::associated_data(&account, envelope.header_bytes());
-                let mut buffer = envelope.ciphertext().to_vec();
-                let (nonce, tag) = (envelope.nonce(), envelope.tag());
-                let opened = cipher.decrypt(nonce, &associated_data, &mut buffer, tag);
-                assert_eq!((opened, &buffer[..5]), (Ok(5), &b"value"[..]), "{suite:?} {length}");
-            }
+            let key = derive(KEY, 77, &account, suite, FieldId::of("lead.ssn"));
+            assert_eq!(open(&key, &sealed), None);
+            let sealed = seal(&key, b"value", Padding::None, &[]);
+            let envelope = Envelope::parse(&sealed).unwrap();
+            let derived = reference_key(suite, &account);
+            assert!(seen.insert(derived));
+            let associated_data = reference::associated_data(envelope.header_bytes());
+            let mut buffer = envelope.ciphertext().to_vec();
+            let opened = Cipher::new(suite, &derived).decrypt(
+                envelope.nonce(),
+                &associated_data,
+                &mut buffer,
+                envelope.tag(),
+            );
+            assert_eq!((opened, &buffer[..5]), (Ok(5), &b"value"[..]), "{suite:?} {length}");
         }
     }
 }
@@ -526,7 +607,7 @@ fn unframe(mut framed: &[u8]) -> Vec<Vec<u8>> {
     parts
 }
 
-/// The account and the header meet in the associated data; no two pairs may give the same bytes.
+/// The field and the account meet in the key; no two pairs may give the same bytes.
 #[test]
 fn threat_a2_accounts_that_look_like_each_other() {
     let accounts = ["a", "a:b", "a:b:c", "b:c", "", "a\0", "\0", "\0\0\0\u{1}a", "ab", "acme/1"];
@@ -561,7 +642,7 @@ fn nonces_after_fork(
         for _ in 0..batches {
             let mut batch = [0; NONCE * BATCH];
             for nonce in batch.chunks_exact_mut(NONCE) {
-                pool.take(process(), nonce).map_err(|_| io::ErrorKind::Other)?;
+                pool.take(process(), random::fill, nonce).map_err(|_| io::ErrorKind::Other)?;
             }
             (&writer).write_all(&batch)?;
         }
@@ -587,7 +668,7 @@ fn threat_a4_nonces_survive_no_fork() {
     let pool = Arc::new(Mutex::new(NoncePool::default()));
     let take = |process| {
         let mut nonce = [0; NONCE];
-        pool.lock().unwrap().take(process, &mut nonce).unwrap();
+        pool.lock().unwrap().take(process, random::fill, &mut nonce).unwrap();
         nonce
     };
     let mut seen = HashSet::new();
@@ -668,7 +749,7 @@ fn threat_a6_key_commitment() {
     };
     let mut header_bytes = [0; FIXED_HEADER_LENGTH];
     header.write(&[], &mut header_bytes).unwrap();
-    let associated_data = reference::associated_data(account, &header_bytes);
+    let associated_data = reference::associated_data(&header_bytes);
     let nonce = [3; 12];
     let mut first_block = [0; 16];
     first_block[..12].copy_from_slice(&nonce);
@@ -679,7 +760,7 @@ fn threat_a6_key_commitment() {
     let mut ciphertext = [0xC3; 48];
     ciphertext[32..].fill(0);
     let parts = keys.map(|key| {
-        let key = reference::field_key(&key, "data", suite.number(), 32, field_id.0);
+        let key = reference::field_key(&key, "data", suite.number(), 32, field_id.0, account);
         let key = key[..32].try_into().unwrap();
         let h = aes_block(key, 0);
         (times(h, h), ghash(h, &associated_data, &ciphertext) ^ aes_block(key, first_block))
@@ -723,6 +804,10 @@ fn threat_a7_one_error() {
             ("another account", derive(KEY, 77, "acme2", suite, field_id), sealed.clone()),
             ("another field", derive(KEY, 77, ACCOUNT, suite, FieldId::of("b")), sealed.clone()),
         ];
+        for purpose in [Purpose::Transit, Purpose::Index, Purpose::Root, Purpose::Wrapping] {
+            let key = FieldKey::derive(&secret(KEY), id(77), purpose, ACCOUNT, suite, field_id);
+            attempts.push(("another purpose", key, sealed.clone()));
+        }
         for (name, byte) in [
             ("key id", 12),
             ("field id", 20),
@@ -737,21 +822,13 @@ fn threat_a7_one_error() {
             attempts.push(("another suite", field_key(other), sealed.clone()));
         }
         // authentic, but without the padding that the header promises
-        let key_bytes = reference::field_key(
-            &KEY,
-            "data",
-            suite.number(),
-            suite.key_length() as u16,
-            field_id.0,
-        );
         let mut forged = sealed[..body].to_vec();
         let mut ciphertext = vec![b'x'; 32];
         ciphertext.resize(suite.ciphertext_length(32), 0);
         let mut tag = vec![0; suite.tag_length()];
         let nonce = &sealed[FIXED_HEADER_LENGTH + 33..body];
-        let associated_data =
-            reference::associated_data(ACCOUNT, &sealed[..FIXED_HEADER_LENGTH + 33]);
-        Cipher::new(suite, &key_bytes)
+        let associated_data = reference::associated_data(&sealed[..FIXED_HEADER_LENGTH + 33]);
+        Cipher::new(suite, &reference_key(suite, ACCOUNT))
             .encrypt(nonce, &associated_data, &mut ciphertext, 32, &mut tag)
             .unwrap();
         forged.extend(ciphertext);
@@ -766,7 +843,7 @@ fn threat_a7_one_error() {
             assert_eq!(out, vec![0; out.len()], "{name} leaves something behind");
             words.insert((error.to_string(), format!("{error:?}")));
         }
-        assert_eq!(attempts.len(), 13);
+        assert_eq!(attempts.len(), 17);
         assert_eq!(words, HashSet::from([("decryption failed".into(), "OpenError".into())]));
         // and no room for the plaintext is no other error
         let envelope = Envelope::parse(&sealed).unwrap();
@@ -781,7 +858,7 @@ fn threat_a7_one_error() {
 #[test]
 fn threat_a8_full_tags() {
     for suite in Suite::ALL {
-        let key = reference::field_key(&KEY, "data", suite.number(), 64, 1);
+        let key = reference::field_key(&KEY, "data", suite.number(), 64, 1, ACCOUNT);
         let cipher = Cipher::new(suite, &key);
         let nonce = vec![3; suite.nonce_length()];
         let mut ciphertext = vec![b'x'; suite.ciphertext_length(40)];
@@ -830,36 +907,41 @@ fn threat_a9_padding_hides_lengths() {
     }
 }
 
+/// Token sections, some of them well formed.
+fn likely_sections() -> impl Strategy<Value = Vec<u8>> {
+    let exact = (Just(1), 0..2_u8, Just(16), Just(1));
+    let group = prop_oneof![2 => exact, 3 => (0..8_u8, 0..3_u8, 0..36_u8, 0..3_u16)];
+    let section = (1..u64::MAX >> 1, 0..6_u8, prop_oneof![0..4_u8, any::<u8>()], vec(group, 0..4))
+        .prop_map(|(key_id, normalizer, version, groups)| {
+            let mut section = key_id.to_be_bytes().to_vec();
+            section.extend([normalizer, version]);
+            for (kind, scope, width, count) in groups {
+                section.extend([kind, scope, width]);
+                section.extend(count.to_be_bytes());
+                section.resize(section.len() + usize::from(width) * usize::from(count), 0xEE);
+            }
+            [&(section.len() as u16).to_be_bytes()[..], &section].concat()
+        });
+    prop_oneof![
+        1 => vec(any::<u8>(), 0..60),
+        3 => vec(section, 0..3).prop_map(|sections| sections.concat()),
+        1 => Just(vec![]),
+    ]
+}
+
 /// No bytes make the parser panic, and what it accepts is whole.
 #[test]
 fn threat_a12_parser_takes_anything() {
     let accepted = Cell::new(0);
-    let section =
-        (1..u64::MAX >> 1, 0..6_u8, 0..3_u8, vec((0..8_u8, 0..3_u8, 0..18_u8, 0..3_u16), 0..4))
-            .prop_map(|(key_id, normalizer, version, groups)| {
-                let mut section = key_id.to_be_bytes().to_vec();
-                section.extend([normalizer, version]);
-                for (kind, scope, width, count) in groups {
-                    section.extend([kind, scope, width]);
-                    section.extend(count.to_be_bytes());
-                    section.resize(section.len() + usize::from(width) * usize::from(count), 0xEE);
-                }
-                [&(section.len() as u16).to_be_bytes()[..], &section].concat()
-            });
-    let tokens = prop_oneof![
-        vec(any::<u8>(), 0..60),
-        vec(section, 0..3).prop_map(|sections| sections.concat()),
-        Just(vec![]),
-    ];
-    let likely =
-        (0..5_u8, 0..2_u8, 0..8_u8, any::<u64>(), any::<u64>(), tokens, vec(any::<u8>(), 0..120))
-            .prop_map(|(suite, plaintext_type, flags, key_id, field_id, tokens, body)| {
-                let mut bytes = vec![0xFC, 1, suite, plaintext_type, flags];
-                bytes.extend((key_id >> 1).to_be_bytes());
-                bytes.extend(field_id.to_be_bytes());
-                bytes.extend((tokens.len() as u16).to_be_bytes());
-                [bytes, tokens, body].concat()
-            });
+    let (ids, tokens) = ((any::<u64>(), any::<u64>()), likely_sections());
+    let likely = (0..5_u8, 0..2_u8, 0..8_u8, ids.0, ids.1, tokens, vec(any::<u8>(), 0..120))
+        .prop_map(|(suite, plaintext_type, flags, key_id, field_id, tokens, body)| {
+            let mut bytes = vec![0xFC, 1, suite, plaintext_type, flags];
+            bytes.extend((key_id >> 1).to_be_bytes());
+            bytes.extend(field_id.to_be_bytes());
+            bytes.extend((tokens.len() as u16).to_be_bytes());
+            [bytes, tokens, body].concat()
+        });
     let noise = vec(any::<u8>(), 0..200);
     let changed =
         (suites(), vec((any::<Index>(), any::<u8>()), 0..8)).prop_map(|(suite, bytes)| {
@@ -910,7 +992,7 @@ fn threat_f3_tokens_differ_across_accounts_and_fields() {
             let key_id = KeyId::generate(Purpose::Index, account).unwrap();
             assert_eq!(key_id.account_tag(), u64::from(account_tag(account)));
             for field in ["lead.ssn", "lead.name", "a"] {
-                let derive = || TokenKey::derive(&secret(key), key_id, FieldId::of(field));
+                let derive = || TokenKey::derive(&secret(key), key_id, FieldId::of(field), account);
                 for scope in [Scope::Account, Scope::Database] {
                     for value in values {
                         let made = derive().equality(scope, value.as_bytes());
@@ -925,10 +1007,41 @@ fn threat_f3_tokens_differ_across_accounts_and_fields() {
     assert_eq!((seen.len(), tags.len()), (3 * 3 * 3 * 2 * 3, 3));
     // a token tells nothing about the field's key for values: they are derived apart
     let (index, data) = (
-        reference::field_key(&KEY, "index", 1, 32, 1),
-        reference::field_key(&KEY, "data", 1, 32, 1),
+        reference::field_key(&KEY, "index", 1, 32, 1, ACCOUNT),
+        reference::field_key(&KEY, "data", 1, 32, 1, ACCOUNT),
     );
     assert_ne!(index, data);
+}
+
+/// Even one index key, under one id, makes other tokens for every account and field.
+#[test]
+fn tokens_of_one_key_differ_across_accounts_and_fields() {
+    let mut seen = HashSet::new();
+    let longest = "x".repeat(200);
+    let accounts = ["acme", "acme2", "acm", "Acme", "", "a", "a\0", "*database*", &longest];
+    for account in accounts {
+        for field in ["lead.ssn", "lead.name", "a"] {
+            let field_id = FieldId::of(field);
+            let key = TokenKey::derive(&secret(KEY), id(77), field_id, account);
+            assert_eq!(key.key_id(), id(77));
+            let made = key.equality(Scope::Account, b"123456789");
+            assert!(seen.insert(made.token), "{account} {field}");
+            // as section 6 says, made without TokenKey
+            let key = reference::field_key(&KEY, "index", 1, 32, field_id.0, account);
+            let mut mac = <HmacSha256 as KeyInit>::new_from_slice(&key[..32]).unwrap();
+            mac.update(&reference::lp(&[b"fieldcrypt/1/token", &[1], &[0], b"123456789"]));
+            assert_eq!(made.token, mac.finalize().into_bytes()[..16]);
+        }
+    }
+    for bit in (0..ACCOUNT.len() * 8).filter(|bit| bit % 8 != 7) {
+        let account = String::from_utf8(flipped(ACCOUNT.as_bytes(), bit)).unwrap();
+        let key = TokenKey::derive(&secret(KEY), id(77), FieldId::of("lead.ssn"), &account);
+        let made = key.equality(Scope::Account, b"123456789").token;
+        // one flip makes `Acme`, which was there
+        assert_eq!(seen.insert(made), account != "Acme", "{account:?}");
+    }
+    println!("tokens of one value under one key: {}", seen.len());
+    assert_eq!(seen.len(), 9 * 3 + 4 * 7 - 1);
 }
 
 // wrapped keys
@@ -1022,34 +1135,171 @@ fn keys_do_not_print() {
     let print = |key: [u8; 32]| {
         let wrapped = format!("{:?}", secret(key));
         let fields = Suite::ALL.map(|suite| {
-            let cipher = Cipher::new(suite, &reference::field_key(&key, "data", 1, 64, 1));
+            let cipher = Cipher::new(suite, &reference::field_key(&key, "data", 1, 64, 1, ACCOUNT));
             format!("{:?} {cipher:?}", derive(key, 77, ACCOUNT, suite, FieldId::of("a")))
         });
-        let token = format!("{:?}", TokenKey::derive(&secret(key), id(1), FieldId::of("a")));
+        let token =
+            format!("{:?}", TokenKey::derive(&secret(key), id(1), FieldId::of("a"), ACCOUNT));
         (wrapped, fields, token)
     };
     assert_eq!(print([1; 32]), print([2; 32]));
+}
+
+// token sections
+
+/// The section with one group.
+fn section_with(normalizer: u8, version: u8, [kind, scope, width]: [u8; 3], count: u16) -> Vec<u8> {
+    let mut section = 77_u64.to_be_bytes().to_vec();
+    section.extend([normalizer, version, kind, scope, width]);
+    section.extend(count.to_be_bytes());
+    section.resize(section.len() + usize::from(width) * usize::from(count), 0xEE);
+    [&(section.len() as u16).to_be_bytes()[..], &section].concat()
+}
+
+/// Whether an envelope with these sections is well formed: by reading, then by sealing.
+fn takes(key: &FieldKey, sections: &[u8]) -> bool {
+    let header = Header {
+        suite: key.suite(),
+        plaintext_type: PlaintextType::Text,
+        flags: Flags::default(),
+        key_id: key.key_id(),
+        field_id: key.field_id(),
+    };
+    let mut envelope = vec![0; key.sealed_length(5, Padding::None, sections.len()).unwrap()];
+    header.write(sections, &mut envelope).unwrap();
+    let read = Envelope::parse(&envelope).map(|envelope| envelope.token_sections());
+    let mut out = vec![0xA5; envelope.len()];
+    let sealed = key.seal(b"value", Padding::None, sections, random::fill, &mut out);
+    match read {
+        Ok(read) => {
+            assert_eq!((read, sealed), (sections, Ok(())));
+            assert_eq!(open(key, &out).as_deref(), Some(&b"value"[..]));
+            true
+        }
+        Err(error) => {
+            assert_eq!((error, sealed), (FormatError::Tokens, Err(SealError::Malformed)));
+            assert_eq!(out, vec![0xA5; out.len()], "something is written before the refusal");
+            false
+        }
+    }
+}
+
+#[test]
+fn later_versions_of_a_normalizer_are_accepted() {
+    for suite in Suite::ALL {
+        let key = field_key(suite);
+        for normalizer in 0..=255 {
+            for version in 0..=255 {
+                let section = section_with(normalizer, version, [1, 0, 16], 1);
+                assert_eq!(takes(&key, &section), normalizer <= 4 && version != 0, "{version}");
+            }
+        }
+        // wherever it stands; its token is the first section's like any other
+        let later = section_with(3, 2, [1, 0, 16], 1);
+        for sections in [[sections(1), later.clone()].concat(), [later, sections(1)].concat()] {
+            assert!(takes(&key, &sections));
+            let found = equality_token(&sections).map(|found| found.token);
+            assert_eq!(found.as_ref().map(|token| &token[..]), Some(&sections[17..33]));
+        }
+    }
+}
+
+#[test]
+fn tokens_have_1_to_32_bytes() {
+    let mut accepted = 0;
+    for suite in Suite::ALL {
+        let key = field_key(suite);
+        for version in [1, 2, 255] {
+            for kind in 1..=6 {
+                for width in 0..=255 {
+                    for count in [1, 2, 100] {
+                        let section = section_with(0, version, [kind, 0, width], count);
+                        let fits = match kind {
+                            1 => width == 16 && count == 1,
+                            _ => (1..=32).contains(&width),
+                        };
+                        assert_eq!(takes(&key, &section), fits, "{kind} {width} {count}");
+                        accepted += usize::from(fits);
+                    }
+                }
+            }
+        }
+    }
+    println!("groups accepted: {accepted}");
+    assert_eq!(accepted, 3 * 3 * (1 + 5 * 32 * 3));
+}
+
+/// What reading refuses is not written, and the other way round.
+#[test]
+fn sealing_and_reading_agree() {
+    let accepted = Cell::new(0);
+    for_all(100_000, (suites(), likely_sections()), |(suite, sections)| {
+        let taken = takes(&field_key(suite), &sections);
+        accepted.set(accepted.get() + usize::from(taken && !sections.is_empty()));
+    });
+    println!("token sections: 100000, {} of them well formed and not empty", accepted.get());
+    assert!(accepted.get() > 5_000);
+    // cut anywhere but between two of them
+    for suite in Suite::ALL {
+        let whole = sections(3);
+        for length in 0..=whole.len() {
+            assert_eq!(takes(&field_key(suite), &whole[..length]), length % 33 == 0);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_sealed_that_nobody_can_read() {
+    let purposes =
+        [Purpose::Data, Purpose::Transit, Purpose::Index, Purpose::Root, Purpose::Wrapping];
+    let (mut sealed, mut refused) = (0, 0);
+    for suite in Suite::ALL {
+        for purpose in purposes {
+            for field_id in [FieldId::NONE, FieldId::of("lead.ssn")] {
+                let key = FieldKey::derive(&secret(KEY), id(77), purpose, ACCOUNT, suite, field_id);
+                for padding in Padding::ALL {
+                    for sections in [sections(0), sections(1), section_of(12), sections(2)] {
+                        let allowed = match purpose {
+                            Purpose::Data => !field_id.is_none(),
+                            Purpose::Transit => sections.is_empty(),
+                            _ => false,
+                        };
+                        let length = key.sealed_length(5, padding, sections.len()).unwrap();
+                        let mut out = vec![0xA5; length];
+                        let asked = Cell::new(false);
+                        let nonce = |nonce: &mut [u8]| {
+                            asked.set(true);
+                            random::fill(nonce)
+                        };
+                        let result = key.seal(b"value", padding, &sections, nonce, &mut out);
+                        assert_eq!(asked.get(), allowed);
+                        if allowed {
+                            assert_eq!(result, Ok(()));
+                            assert_eq!(open(&key, &out).as_deref(), Some(&b"value"[..]));
+                            sealed += 1;
+                        } else {
+                            assert_eq!(result, Err(SealError::Malformed), "{purpose:?}");
+                            assert_eq!(out, vec![0xA5; length]);
+                            refused += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("seals allowed: {sealed}, refused: {refused}");
+    assert_eq!((sealed, refused), (3 * 6 * (4 + 2), 3 * 6 * (4 + 6 + 24)));
 }
 
 // limits
 
 #[test]
 fn a_header_has_64_kib_at_most() {
-    // one group of a reserved kind fills the section
-    let sections = |length: usize| {
-        let group = length - 2 - 10 - 5;
-        let mut sections = ((length - 2) as u16).to_be_bytes().to_vec();
-        sections.extend(1_u64.to_be_bytes());
-        sections.extend([0, 1, 6, 0, 1]);
-        sections.extend((group as u16).to_be_bytes());
-        sections.resize(length, 0xEE);
-        sections
-    };
     let most = MAXIMUM_HEADER_LENGTH - FIXED_HEADER_LENGTH;
     let key = field_key(Suite::Aes256Gcm);
-    let sealed = seal(&key, b"value", Padding::None, &sections(most));
+    let sealed = seal(&key, b"value", Padding::None, &section_of(most));
     assert_eq!(open(&key, &sealed).as_deref(), Some(&b"value"[..]));
-    let more = sections(most + 1);
+    let more = section_of(most + 1);
     let mut out = vec![0; key.sealed_length(5, Padding::None, more.len()).unwrap()];
     let result = key.seal(b"value", Padding::None, &more, random::fill, &mut out);
     assert_eq!(result, Err(SealError::TooLong));
@@ -1366,7 +1616,7 @@ fn nonces_of_a_pool_are_all_different() {
     for count in 0..20_000 {
         // of all lengths, so that they end at the buffer's end in all ways; longer than it, too
         let mut nonce = vec![0; [12, 16, 24, 4_095, 4_096, 5_000][count % 6]];
-        pool.take(1, &mut nonce).unwrap();
+        pool.take(1, random::fill, &mut nonce).unwrap();
         assert!(seen.insert(nonce[..12].to_vec()));
         if nonce.len() >= 24 {
             assert!(seen.insert(nonce[nonce.len() - 12..].to_vec()));

@@ -5,9 +5,8 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys::Oid;
 
-use super::roles;
 use super::Privileges;
-use crate::backend;
+use super::roles;
 use crate::catalog::grant::Grant;
 use crate::catalog::invalidation;
 use crate::error::Result;
@@ -64,4 +63,3 @@ fn union(grants: &HashMap<String, Vec<Grant>>, account: &str, field: &str) -> Pr
         .filter(|grant| grant.covers(account, field))
         .fold(Privileges::default(), |union, grant| union.union(grant.privileges))
 }
-

@@ -12,7 +12,7 @@ use crate::call::{Answer, Call};
 use crate::catalog::account::{self, AccountState};
 use crate::catalog::{key, write};
 use crate::error::{Error, Result};
-use crate::keyring::{current_root, with_root};
+use crate::keyring::{current_root, require_roots, with_root};
 
 type Answered = std::result::Result<Answer, ErrorReport>;
 
@@ -21,7 +21,7 @@ type Answered = std::result::Result<Answer, ErrorReport>;
 fn create_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     require_role(KEY_ADMIN)?;
-    let account = call.text(0)?;
+    let account = call.required_text(0, "the account")?;
     check_account(&account).map_err(|error| Error::Name("account", error))?;
     if account::state(&account)?.is_some() {
         return Err(Error::AccountExists(account.into_owned()).into());
@@ -29,6 +29,8 @@ fn create_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     // a wrong root key stops here, before anything is written
     let (root, check_value) = current_root()?;
     if key::root_check_value(&root)?.is_none() {
+        // a root that this database does not know yet joins those that it uses, and replaces none
+        require_roots(&key::root_names()?)?;
         write::run(
             "INSERT INTO fieldcrypt.root_key (name, check_value) VALUES ($1, $2) \
              ON CONFLICT (name) DO NOTHING",
@@ -116,7 +118,7 @@ fn enable_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 
 fn set_state(call: &Call, state: AccountState) -> Answered {
     require_role(KEY_ADMIN)?;
-    let account = call.text(0)?;
+    let account = call.required_text(0, "the account")?;
     check_account(&account).map_err(|error| Error::Name("account", error))?;
     let changed = write::run(
         "UPDATE fieldcrypt.account SET state = $2, changed_at = pg_catalog.now(), \

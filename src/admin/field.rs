@@ -61,7 +61,8 @@ fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     require_role(ADMIN)?;
     let name = call.optional_text(0)?.unwrap_or_default();
     check_field_name(&name).map_err(|error| Error::Name("field", error))?;
-    let search = call.texts(1)?.unwrap_or_default();
+    let mut search = call.texts(1)?.unwrap_or_default();
+    search.dedup();
     for kind in &search {
         one_of("search", kind, ["exact"])?;
     }
@@ -147,7 +148,7 @@ fn alter_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 fn drop_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     require_role(ADMIN)?;
-    let name = call.text(0)?;
+    let name = call.required_text(0, "the field")?;
     let field = Field::require(By::Name(&name))?;
     let user = Spi::get_one_with_args::<String>(
         "SELECT used_by FROM fieldcrypt.uses_of_field($1) AS used_by LIMIT 1",

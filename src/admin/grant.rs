@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use fieldcrypt_core::field::{FIELD_NAME_LENGTH, check_field_name};
+use fieldcrypt_core::field::{FIELD_NAME_LENGTH, check_account, check_field_name};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_extern};
@@ -88,11 +88,16 @@ fn grant_access(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     require_role(GRANTOR)?;
     let arguments = Arguments::read(&call)?;
-    if memberships(backend::user())?.contains(&arguments.role) {
-        return Err(Error::GrantToSelf.into());
+    for user in backend::users() {
+        if memberships(user)?.contains(&arguments.role) {
+            return Err(Error::GrantToSelf.into());
+        }
     }
-    if arguments.account != ALL && account::state(&arguments.account)?.is_none() {
-        return Err(Error::AccountMissing(arguments.account).into());
+    if arguments.account != ALL {
+        check_account(&arguments.account).map_err(|error| Error::Name("account", error))?;
+        if account::state(&arguments.account)?.is_none() {
+            return Err(Error::AccountMissing(arguments.account).into());
+        }
     }
     check_field_pattern(&arguments.field)?;
     write::run(
@@ -136,7 +141,8 @@ fn revoke_access(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         &parameters(),
     )?;
     write::run(
-        "DELETE FROM fieldcrypt.access_grant WHERE privileges OPERATOR(pg_catalog.=) '{}'",
+        "DELETE FROM fieldcrypt.access_grant AS g WHERE privileges OPERATOR(pg_catalog.=) '{}' \
+         OR NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid OPERATOR(pg_catalog.=) g.role)",
         &[],
     )?;
     if changed == 0 {

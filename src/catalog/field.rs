@@ -7,6 +7,7 @@ use fieldcrypt_core::mask::Mask;
 use fieldcrypt_core::normalize::Normalizer;
 use fieldcrypt_core::padding::Padding;
 use fieldcrypt_core::suite::Suite;
+use pgrx::Spi;
 
 use super::objects::{Indexed, Objects};
 use super::scan::{self, Equals, Row};
@@ -88,6 +89,15 @@ impl Field {
             field: self.name.clone(),
             reason: "The field was created without search => '{exact}'.",
         })
+    }
+
+    /// Whether a column of the field is unique.
+    pub fn has_unique_column(&self) -> Result<bool> {
+        let unique = Spi::get_one_with_args::<bool>(
+            "SELECT fieldcrypt.has_unique_column($1)",
+            &[self.id.handle().into()],
+        );
+        unique.ok().flatten().ok_or(Error::Catalog("unique columns"))
     }
 
     /// The names of all fields.

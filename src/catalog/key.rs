@@ -112,3 +112,13 @@ impl StoredKey {
 pub fn root_check_value(name: &str) -> Result<Option<Vec<u8>>> {
     scan::row(Objects::get()?.root_key, &[Equals::Text(1, name)], |row| row.bytes(2))
 }
+
+/// The names of the root keys that this database has used.
+pub fn root_names() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    scan::rows(Objects::get()?.root_key, &[], |row| {
+        names.push(row.required_text(1)?);
+        Ok(())
+    })?;
+    Ok(names)
+}

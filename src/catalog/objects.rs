@@ -37,6 +37,9 @@ pub struct Objects {
     pub not_equal_text: Operator,
     pub text_equal: Operator,
     pub text_not_equal: Operator,
+    /// The casts from text, varchar, char and name, and the length coercion.
+    pub casts: [Oid; 4],
+    pub coerce: Oid,
     pub probe: Oid,
     pub probe_text: Oid,
     pub probe_array: Oid,
@@ -100,6 +103,14 @@ impl Objects {
             not_equal_text: operator(c"<>", encrypted_text, text),
             text_equal: operator(c"=", text, encrypted_text),
             text_not_equal: operator(c"<>", text, encrypted_text),
+            casts: [text, pg_sys::VARCHAROID, pg_sys::BPCHAROID, pg_sys::NAMEOID].map(|source| {
+                let arguments = [source, pg_sys::INT4OID, pg_sys::BOOLOID];
+                function(c"encrypted_text_from_text", &arguments)
+            }),
+            coerce: function(
+                c"encrypted_text_coerce",
+                &[encrypted_text, pg_sys::INT4OID, pg_sys::BOOLOID],
+            ),
             probe: function(c"probe", &[encrypted_text, pg_sys::INT4OID]),
             probe_text: function(c"probe", &[text, pg_sys::INT4OID]),
             probe_array: function(c"probe", &[encrypted_text_array, pg_sys::INT4OID]),

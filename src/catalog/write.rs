@@ -13,6 +13,12 @@ use crate::error::{Error, Result};
 /// Runs `statement` as the owner of the extension's tables; returns the number of rows changed.
 pub fn run(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
     let table = Objects::get()?.account.table;
+    // SAFETY: the name is NUL-terminated; they raise an error on a standby or in a read-only
+    // transaction
+    unsafe {
+        pg_sys::PreventCommandDuringRecovery(c"a change of fieldcrypt's catalog".as_ptr());
+        pg_sys::PreventCommandIfReadOnly(c"a change of fieldcrypt's catalog".as_ptr());
+    }
     let changed = as_owner_of(table, || {
         Spi::connect_mut(|client| client.update(statement, None, arguments).map(|rows| rows.len()))
     })?;

@@ -9,6 +9,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 
 use super::input;
 use crate::call::{Answer, Call};
+use crate::encoding;
 use crate::value;
 
 /// The length coercion `(T, int4, bool)`: T to a column of T.
@@ -32,4 +33,25 @@ fn encrypted_text_from_text(
 ) -> std::result::Result<Answer, ErrorReport> {
     let call = Call::new(fcinfo);
     Ok(Answer::datum(input::from_text(&call.text(0)?, call.int(1))?))
+}
+
+/// The same from `char(n)`, without its padding.
+#[pg_extern(sql = false)]
+fn encrypted_text_from_char(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> std::result::Result<Answer, ErrorReport> {
+    let call = Call::new(fcinfo);
+    let text = encoding::to_utf8(call.bytes(0).trim_ascii_end())?;
+    Ok(Answer::datum(input::from_text(&text, call.int(1))?))
+}
+
+/// The same from `name`.
+#[pg_extern(sql = false)]
+fn encrypted_text_from_name(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> std::result::Result<Answer, ErrorReport> {
+    let call = Call::new(fcinfo);
+    // a name is NUL-terminated, as a cstring is
+    let text = encoding::to_utf8(call.cstring(0).to_bytes())?;
+    Ok(Answer::datum(input::from_text(&text, call.int(1))?))
 }

@@ -26,10 +26,8 @@ fn with_account<T>(call: &Call, index: usize, work: impl FnOnce(&str) -> Result<
 #[pg_extern(sql = false)]
 fn encrypt(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    if call.is_null(0) || call.is_null(1) {
-        return Ok(Answer::NULL);
-    }
-    let (text, field) = (call.text(0)?, call.text(1)?);
+    let field = call.required_text(1, "the field")?;
+    let Some(text) = call.optional_text(0)? else { return Ok(Answer::NULL) };
     let sealed = with_account(&call, 2, |account| value::seal(&text, By::Name(&field), account))?;
     Ok(Answer::datum(sealed))
 }
@@ -50,10 +48,8 @@ fn reveal(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 #[pg_extern(sql = false)]
 fn blind_index(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    if call.is_null(0) || call.is_null(1) {
-        return Ok(Answer::NULL);
-    }
-    let (text, field) = (call.text(0)?, call.text(1)?);
+    let field = call.required_text(1, "the field")?;
+    let Some(text) = call.optional_text(0)? else { return Ok(Answer::NULL) };
     let token = with_account(&call, 2, |account| {
         Tokenizer::to_search(By::Name(&field), account)?.token(&text)
     })?;

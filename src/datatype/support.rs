@@ -5,6 +5,9 @@
 //! Invariant: no plain text stays in a plan. A constant text is sealed for transit before it is
 //! put anywhere that EXPLAIN shows.
 
+use std::ffi::CStr;
+
+use fieldcrypt_core::envelope::is_reserved_text;
 use fieldcrypt_core::field::FieldId;
 use pgrx::pg_extern;
 use pgrx::pg_sys::{self, Datum, Node, NodeTag, Oid};
@@ -42,6 +45,11 @@ unsafe fn simplify(call: *mut pg_sys::FuncExpr) -> Result<Option<*mut Node>> {
     unsafe {
         let function = (*call).funcid;
         let (left, right) = arguments((*call).args);
+        if objects.casts.contains(&function) {
+            return Ok(
+                seal_constant(&objects, left)?.map(|sealed| coercion(&objects, sealed, call))
+            );
+        }
         if function == objects.probe_text || function == objects.probe_text_array {
             return seal_constant(&objects, left)
                 .map(|sealed| sealed.map(|sealed| probe_of(&objects, sealed, right)));
@@ -57,6 +65,28 @@ unsafe fn simplify(call: *mut pg_sys::FuncExpr) -> Result<Option<*mut Node>> {
             }
         }
         Ok(None)
+    }
+}
+
+/// The length coercion of a sealed constant, in place of the cast `call` of a text.
+///
+/// # Safety
+/// `call` is a valid call of the cast, `sealed` an expression of the encrypted type.
+unsafe fn coercion(objects: &Objects, sealed: *mut Node, call: *mut pg_sys::FuncExpr) -> *mut Node {
+    // SAFETY: the caller's; the cast has three arguments
+    unsafe {
+        let arguments = pg_sys::lappend(std::ptr::null_mut(), sealed.cast());
+        let arguments = pg_sys::lappend(arguments, pg_sys::list_nth((*call).args, 1));
+        let arguments = pg_sys::lappend(arguments, pg_sys::list_nth((*call).args, 2));
+        pg_sys::makeFuncExpr(
+            objects.coerce,
+            objects.encrypted_text,
+            arguments,
+            Oid::INVALID,
+            Oid::INVALID,
+            (*call).funcformat,
+        )
+        .cast()
     }
 }
 
@@ -193,16 +223,30 @@ unsafe fn seal_constant(objects: &Objects, node: *mut Node) -> Result<Option<*mu
         }
         let constant = node.cast::<pg_sys::Const>();
         let value = (*constant).constvalue;
-        let (kind, sealed) = match (*constant).consttype {
-            _ if (*constant).constisnull => return Ok(None),
-            pg_sys::TEXTOID => (objects.encrypted_text, seal(varlena_bytes(value))?),
+        if (*constant).constisnull {
+            return Ok(None);
+        }
+        let text = match (*constant).consttype {
+            pg_sys::TEXTOID | pg_sys::VARCHAROID => varlena_bytes(value),
+            pg_sys::BPCHAROID => varlena_bytes(value).trim_ascii_end(),
+            pg_sys::NAMEOID => CStr::from_ptr(value.cast_mut_ptr()).to_bytes(),
             pg_sys::TEXTARRAYOID => {
-                (objects.encrypted_text_array, transform_array(value, pg_sys::TEXTOID, seal)?)
+                let sealed = transform_array(value, pg_sys::TEXTOID, seal)?;
+                return Ok(Some(sealed_constant(objects.encrypted_text_array, sealed)));
             }
             _ => return Ok(None),
         };
-        Ok(Some(pg_sys::makeConst(kind, -1, Oid::INVALID, -1, sealed, false, false).cast()))
+        // refused where it is used, or an envelope of a restore
+        if is_reserved_text(text) {
+            return Ok(None);
+        }
+        Ok(Some(sealed_constant(objects.encrypted_text, seal(text)?)))
     }
+}
+
+fn sealed_constant(kind: Oid, sealed: Datum) -> *mut Node {
+    // SAFETY: makes a constant of a varlena type
+    unsafe { pg_sys::makeConst(kind, -1, Oid::INVALID, -1, sealed, false, false).cast() }
 }
 
 /// `left operator right`.

@@ -54,7 +54,7 @@ fn warn_of_unknown(name: &str) -> Result<()> {
     let hint = match nearest {
         Some((_, nearest)) => format!("Perhaps you meant \"{nearest}\"."),
         None => {
-            "Create it before values are written: SELECT fieldcrypt.create_field(…).".to_owned()
+            "Create it before values are written: SELECT fieldcrypt.create_field(...).".to_owned()
         }
     };
     let code = PgSqlErrorCode::ERRCODE_WARNING;

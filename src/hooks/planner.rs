@@ -124,9 +124,13 @@ unsafe extern "C-unwind" fn look(node: *mut Node, context: *mut std::ffi::c_void
             }
             return pg_sys::query_tree_walker(node.cast(), Some(look), context, 0);
         }
-        if (*node).type_ == NodeTag::T_Aggref
-            && let Err(error) = check_aggregate(walk.objects, node.cast())
-        {
+        let checked = match (*node).type_ {
+            NodeTag::T_Aggref => check_aggregate(walk.objects, node.cast()),
+            NodeTag::T_MinMaxExpr => check_extreme(walk.objects, node.cast()),
+            NodeTag::T_SetOperationStmt => check_set_operation(walk.objects, node.cast()),
+            _ => Ok(()),
+        };
+        if let Err(error) = checked {
             walk.error = Some(error);
             return true;
         }
@@ -294,6 +298,44 @@ unsafe fn check_aggregate(objects: &Objects, aggregate: *mut pg_sys::Aggref) -> 
         let targets = (*aggregate).args;
         check_order(objects, (*aggregate).aggorder, targets, (*aggregate).aggdistinct)?;
         check_groups(objects, (*aggregate).aggdistinct, targets)
+    }
+}
+
+/// GREATEST and LEAST would order by token.
+///
+/// # Safety
+/// `extreme` is a valid GREATEST or LEAST.
+unsafe fn check_extreme(objects: &Objects, extreme: *mut pg_sys::MinMaxExpr) -> Result<()> {
+    // SAFETY: the caller's
+    let kind = unsafe { pg_sys::getBaseType((*extreme).minmaxtype) };
+    if kind == objects.encrypted_text { Err(Error::OrderBy) } else { Ok(()) }
+}
+
+/// UNION, INTERSECT and EXCEPT compare the rows of their branches: values of different fields, or
+/// of none, would never match.
+///
+/// # Safety
+/// `operation` is a valid set operation.
+unsafe fn check_set_operation(
+    objects: &Objects,
+    operation: *mut pg_sys::SetOperationStmt,
+) -> Result<()> {
+    // SAFETY: the caller's; both lists have an element per column
+    unsafe {
+        if (*operation).all && (*operation).op == pg_sys::SetOperation::SETOP_UNION {
+            return Ok(());
+        }
+        let kinds = (*operation).colTypes;
+        let columns = if kinds.is_null() { 0 } else { (*kinds).length };
+        for column in 0..columns {
+            let mut typmod = pg_sys::list_nth_int((*operation).colTypmods, column);
+            let kind = pg_sys::list_nth_oid(kinds, column);
+            let base = pg_sys::getBaseTypeAndTypmod(kind, &mut typmod);
+            if base == objects.encrypted_text && typmod < 0 {
+                return Err(Error::FieldUnset);
+            }
+        }
+        Ok(())
     }
 }
 

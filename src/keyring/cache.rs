@@ -93,8 +93,8 @@ enum Entry {
     Token(Rc<TokenHandle>),
 }
 
-/// A key, the field, and the suite: 0 for token keys.
-type Place = (KeyId, FieldId, u8);
+/// A key, the field, the suite (0 for token keys), and of a value in transit the role.
+type Place = (KeyId, FieldId, u8, Oid);
 
 /// The keys with which an account encrypts now.
 #[derive(Clone, Copy)]
@@ -186,9 +186,20 @@ pub fn occupancy() -> (usize, usize) {
     look_up(|cache| (cache.keys.len(), cache.keys.cap().get())).1
 }
 
-/// The key that sealed a value, to open it.
+/// The key that sealed a stored value, to open it.
 pub fn to_open(id: KeyId, field_id: FieldId, suite: Suite) -> Result<Rc<OpenKey>> {
-    let place = (id, field_id, suite.number());
+    open_key(id, field_id, suite, Oid::INVALID)
+}
+
+/// The key of a value in transit, of a field or of none yet. One that waits for its account opens
+/// for the role that sealed it only: it may have been left in a table that others can read.
+pub fn in_transit(id: KeyId, field_id: FieldId) -> Result<Rc<OpenKey>> {
+    let role = if field_id.is_none() { Oid::INVALID } else { backend::user() };
+    open_key(id, field_id, Suite::Xaes256Gcm, role)
+}
+
+fn open_key(id: KeyId, field_id: FieldId, suite: Suite, role: Oid) -> Result<Rc<OpenKey>> {
+    let place = (id, field_id, suite.number(), role);
     let (generation, cached) = look_up(|cache| cache.open_key(&place));
     if let Some(key) = cached.filter(|key| key.is_fresh()) {
         return Ok(key);
@@ -207,7 +218,11 @@ pub fn to_open(id: KeyId, field_id: FieldId, suite: Suite) -> Result<Rc<OpenKey>
     }
     let field = if transit { None } else { Some(fields::require(By::Id(field_id))?) };
     let secret = unwrap_account_key(&stored)?;
-    let key = FieldKey::derive(&secret, id, stored.purpose, &stored.account, suite, field_id);
+    let account = match role {
+        Oid::INVALID => stored.account.clone(),
+        role => format!("*row*/{}", role.to_u32()),
+    };
+    let key = FieldKey::derive(&secret, id, stored.purpose, &account, suite, field_id);
     let key = Rc::new(OpenKey {
         key: Locked::new(key),
         account: stored.account.into(),
@@ -231,7 +246,7 @@ pub fn to_seal(account: &str, field: &Field) -> Result<Rc<OpenKey>> {
 /// The key with which an account makes tokens of a field.
 pub fn to_tokenize(account: &str, field: &Field) -> Result<Rc<TokenHandle>> {
     let id = newest(account)?.index;
-    let place = (id, field.id, 0);
+    let place = (id, field.id, 0, Oid::INVALID);
     let (generation, cached) = look_up(|cache| cache.keys.get(&place).cloned());
     if let Some(Entry::Token(key)) = cached
         && key.is_fresh()
@@ -262,7 +277,7 @@ pub fn transit(field_id: FieldId) -> Result<Rc<OpenKey>> {
             id
         }
     };
-    to_open(id, field_id, Suite::Xaes256Gcm)
+    in_transit(id, field_id)
 }
 
 fn newest(account: &str) -> Result<Newest> {

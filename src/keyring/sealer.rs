@@ -118,8 +118,8 @@ impl Sealer {
             Some(last) => return Ok(last),
             None => {
                 let purpose = Purpose::new(generation, by, account)?;
-                let key = cache::to_seal(account, &purpose.field)?;
                 purpose.require(Privilege::Encrypt)?;
+                let key = cache::to_seal(account, &purpose.field)?;
                 let tokens = if purpose.field.exact {
                     Some(cache::to_tokenize(account, &purpose.field)?)
                 } else {
@@ -138,8 +138,17 @@ impl Sealer {
     }
 
     /// The equality token of a text, if the field has them and the normalizer leaves something.
-    pub fn token(&self, text: &str) -> Option<IndexToken> {
-        token(&self.purpose.field, self.tokens.as_ref()?, text)
+    ///
+    /// Where it leaves nothing and a column of the field is unique, that is an error: such values
+    /// would all pass for different.
+    pub fn token(&self, text: &str) -> Result<Option<IndexToken>> {
+        let Some(tokens) = &self.tokens else { return Ok(None) };
+        let field = &self.purpose.field;
+        let token = token(field, tokens, text);
+        if token.is_none() && field.has_unique_column()? {
+            return Err(Error::NotUnique(field.name.clone()));
+        }
+        Ok(token)
     }
 }
 

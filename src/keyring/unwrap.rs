@@ -1,7 +1,7 @@
 //! The root keys as this process holds them, and the way from a stored key to its bytes.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use fieldcrypt_core::key::{Purpose, SecretKey};
@@ -22,6 +22,8 @@ struct Keyring {
     configured: pg_sys::TimestampTz,
     path: String,
     roots: BTreeMap<String, Locked<SecretKey>>,
+    /// The names that the file has, whether or not a previous key could be read.
+    names: BTreeSet<String>,
     current: String,
     /// In which generation of the catalog each was compared with its recorded check value.
     verified: BTreeMap<String, u64>,
@@ -60,6 +62,7 @@ impl Keyring {
             configured: configuration_loaded(),
             path,
             roots,
+            names: file.roots.into_keys().collect(),
             current: file.current,
             verified: BTreeMap::new(),
         })
@@ -126,6 +129,14 @@ pub fn current_root() -> Result<(String, [u8; wrap::CHECK_VALUE_LENGTH])> {
         let name = keyring.current.clone();
         keyring.verify(&name)?;
         Ok((name.clone(), wrap::root_check_value(keyring.root(&name)?)))
+    })
+}
+
+/// Fails unless the keyring names all of these root keys.
+pub fn require_roots(names: &[String]) -> Result<()> {
+    with_keyring(|keyring| match names.iter().find(|name| !keyring.names.contains(*name)) {
+        Some(name) => Err(Error::UnknownRoot(name.clone())),
+        None => Ok(()),
     })
 }
 

@@ -42,7 +42,7 @@ pub fn record(key: KeyId, field: FieldId) -> Result<()> {
         let message = format!("key {} is near its limit of 2^32 values", key.number());
         ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "fieldcrypt")
             .set_hint(
-                "SELECT fieldcrypt.alter_field(…, suite => 'xaes-256-gcm') has no such limit.",
+                "SELECT fieldcrypt.alter_field(..., suite => 'xaes-256-gcm') has no such limit.",
             )
             .report(PgLogLevel::WARNING);
     }

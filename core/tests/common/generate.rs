@@ -836,20 +836,20 @@ fn not_authentic() -> Vec<Value> {
         let id = field_id.0.to_be_bytes();
         let specified = associated_data(&good[..23]);
         for (name, parts, associated) in [
-            ("key without an account", &[&id[..]][..], specified.clone()),
-            ("account in front of the field id in the key", &[b"acme", &id], specified),
+            ("key without an account", vec![&id[..]], specified.clone()),
+            ("account in front of the field id in the key", vec![b"acme", &id], specified),
             (
                 "account in the associated data",
-                &[&id, b"acme"],
+                vec![&id, b"acme"],
                 lp(&[b"fieldcrypt/1/aad", b"acme", &good[..23]]),
             ),
             (
                 "another label in the associated data",
-                &[&id, b"acme"],
+                vec![&id, b"acme"],
                 lp(&[b"fieldcrypt/1/associated-data", &good[..23]]),
             ),
         ] {
-            let key = expand(&key, &[&start[..], &lp(parts)].concat(), length);
+            let key = expand(&key, &[&start[..], &lp(&parts)].concat(), length);
             let mut plaintext = [0; 32];
             plaintext[0] = 0x80;
             add(suite, name, &forge_with(suite, &key, &associated, &good[..23], nonce, &plaintext));
@@ -928,13 +928,7 @@ fn not_text() -> Vec<Value> {
 }
 
 /// An envelope whose tag verifies, with a plaintext that the crate would not write.
-fn forge(
-    suite: Suite,
-    key: &[u8; 32],
-    header: &[u8],
-    nonce: &[u8],
-    plaintext: &[u8],
-) -> Vec<u8> {
+fn forge(suite: Suite, key: &[u8; 32], header: &[u8], nonce: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let key = derived(suite, Purpose::Data, key);
     forge_with(suite, &key, &associated_data(header), header, nonce, plaintext)
 }
@@ -958,12 +952,7 @@ fn forge_with(
 }
 
 /// The same for suite 3, with blocks that need not end in padding.
-fn forge_blocks(
-    key: &[u8; 32],
-    header: &[u8],
-    nonce: &[u8],
-    blocks: &[u8; 32],
-) -> Vec<u8> {
+fn forge_blocks(key: &[u8; 32], header: &[u8], nonce: &[u8], blocks: &[u8; 32]) -> Vec<u8> {
     let key = derived(Suite::Aes256CbcHmacSha512, Purpose::Data, key);
     let mut body = *blocks;
     cbc::Encryptor::<Aes256>::new_from_slices(&key[32..], nonce)

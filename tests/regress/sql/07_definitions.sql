@@ -137,11 +137,13 @@ DROP MATERIALIZED VIEW mat;
 DROP TABLE like_all, inherits, inherits_more, as_select, as_none;
 -- Defaults and checks without a literal.
 -- DEFAULT NULL holds no literal.
-CREATE TABLE by_default (id int, a fieldcrypt.encrypted_text('person.ssn') DEFAULT NULL, b fieldcrypt.encrypted_text('person.ssn') DEFAULT fieldcrypt.encrypt('1', 'person.ssn'), CHECK (a <> b), CHECK (a IS NOT NULL));
-INSERT INTO by_default (id, a) VALUES (1, '2'), (2, '3');
+CREATE TABLE by_default (id int, a fieldcrypt.encrypted_text('person.ssn') DEFAULT NULL, b fieldcrypt.encrypted_text('person.ssn'), CHECK (a <> b), CHECK (a IS NOT NULL));
+INSERT INTO by_default VALUES (1, '2', '1'), (2, '3', '1');
 SELECT count(DISTINCT b::text), count(DISTINCT b) FROM by_default;
-SELECT test.refused($$INSERT INTO by_default (a) VALUES ('-1-')$$);
+SELECT test.refused($$INSERT INTO by_default (a, b) VALUES ('-1-', '1')$$);
 SELECT test.refused($$INSERT INTO by_default (b) VALUES ('2')$$);
+-- Any other default is refused: rows of several accounts would share one.
+SELECT test.refused($$ALTER TABLE by_default ALTER b SET DEFAULT fieldcrypt.encrypt('1', 'person.ssn')$$) LIKE 'refused: 0A000 %';
 DROP TABLE by_default;
 -- Adding, altering and dropping.
 ALTER TABLE base ADD COLUMN email fieldcrypt.encrypted_text('person.email');
