@@ -90,7 +90,7 @@ pub enum Error {
     NoTransitKey,
     #[error("the value has nothing that could be unique by field \"{0}\"")]
     NotUnique(String),
-    #[error("the keyring lacks root key \"{0}\", which this database uses")]
+    #[error("root key \"{0}\" is not in the keyring")]
     UnknownRoot(String),
     #[error("fieldcrypt is not installed in this database")]
     NotInstalled,

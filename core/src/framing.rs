@@ -77,21 +77,24 @@ pub fn sha256(label: Label, parts: &[&[u8]]) -> [u8; 32] {
 /// Feeds the label and `parts`, each behind its length, to `mac`. Short input goes in at once:
 /// that costs less than many pieces.
 pub fn authenticate(mac: &mut HmacSha256, label: Label, parts: &[&[u8]]) {
+    let all = || std::iter::once(label.as_bytes()).chain(parts.iter().copied());
     let mut buffer = [0; 128];
-    let mut used = 0;
-    for part in std::iter::once(&label.as_bytes()).chain(parts) {
-        let end = used + 4 + part.len();
-        if let Some(place) = buffer.get_mut(used..end) {
-            place[..4].copy_from_slice(&length_prefix(part));
-            place[4..].copy_from_slice(part);
-            used = end;
-        } else {
-            mac.update(&buffer[..used]);
-            used = 0;
+    let length = all().map(|part| part.len() + 4).sum::<usize>();
+    let Some(message) = buffer.get_mut(..length) else {
+        for part in all() {
             mac.update(&length_prefix(part));
             mac.update(part);
         }
+        return;
+    };
+    let mut rest = &mut *message;
+    for part in all() {
+        let (prefix, behind) = rest.split_at_mut(4);
+        let (place, behind) = behind.split_at_mut(part.len());
+        prefix.copy_from_slice(&length_prefix(part));
+        place.copy_from_slice(part);
+        rest = behind;
     }
-    mac.update(&buffer[..used]);
-    buffer.zeroize();
+    mac.update(message);
+    message.zeroize();
 }

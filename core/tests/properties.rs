@@ -176,15 +176,24 @@ fn large_values_open() {
 #[test]
 fn values_in_transit_open_only_as_such() {
     for suite in Suite::ALL {
-        for field_id in [FieldId::NONE, FieldId::of("lead.ssn")] {
-            let derive = |purpose| {
-                FieldKey::derive(&secret(KEY), id(77), purpose, "*database*", suite, field_id)
+        let field = FieldId::of("lead.ssn");
+        for (field_id, account, other) in [
+            (FieldId::NONE, "*database*", "*row*/10"),
+            (field, "*row*/10", "*database*"),
+            (field, "*row*/10", "*row*/100"),
+            (field, "*row*/10", "*row*/1"),
+        ] {
+            let derive = |purpose, account| {
+                FieldKey::derive(&secret(KEY), id(77), purpose, account, suite, field_id)
             };
-            let (transit, data) = (derive(Purpose::Transit), derive(Purpose::Data));
+            let transit = derive(Purpose::Transit, account);
+            let data = derive(Purpose::Data, account);
             let sealed = seal(&transit, b"value", Padding::To32, &[]);
             assert!(Envelope::parse(&sealed).unwrap().in_transit());
             assert_eq!(open(&transit, &sealed).as_deref(), Some(&b"value"[..]));
             assert_eq!(open(&data, &sealed), None);
+            // nor as another role's, or as one of none
+            assert_eq!(open(&derive(Purpose::Transit, other), &sealed), None);
             let mut stored = sealed;
             stored[4] &= !4;
             assert_eq!(open(&transit, &stored), None);

@@ -86,7 +86,7 @@ fn envelopes() {
         envelope(vector, name);
     }
     println!("envelopes of vectors.json: {}", vectors.len());
-    assert_eq!(vectors.len(), 89);
+    assert_eq!(vectors.len(), 95);
 }
 
 fn envelope(vector: &Value, name: &str) {

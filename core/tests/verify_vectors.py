@@ -393,6 +393,10 @@ def check_envelope(case):
     check("later normalizer versions", name, all(later), True)
 
     transit = case["purpose"] == "transit"
+    if transit:
+        expected = r"\*database\*" if case["field"] is None else r"\*row\*/[1-9][0-9]*"
+        found = re.fullmatch(expected, account, re.ASCII) is not None
+        check("account in transit", name, found, True)
     padded = plaintext
     if case["padding"] != "none":
         padded += b"\x80"

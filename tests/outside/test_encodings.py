@@ -110,7 +110,9 @@ def test_accounts_beyond_ascii(cluster, utf8, latin1, database):
         owners = app.execute("SELECT DISTINCT fieldcrypt.account_of(name) FROM person")
         assert owners.fetchall() == [("müller",)]
     with connect(cluster, name, "möller") as app:
-        with refused("42704", 'account "möller" does not exist', hint="create_account"):
+        # what the database's encoding may not have is shown as a question mark
+        shown = "m.ller" if database == "latin1" else "möller"
+        with refused("42704", f'account "{shown}" does not exist', hint="create_account"):
             app.execute("INSERT INTO person VALUES (3, 'x')")
 
 

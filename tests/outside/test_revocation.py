@@ -288,7 +288,7 @@ def test_threat_d3_a_subtransaction_of_plpgsql(leads):
                     PERFORM 1 / 0;
                 EXCEPTION WHEN division_by_zero THEN NULL;
                 END;
-                PERFORM fieldcrypt.encrypt('1', 'lead.ssn', 'x');
+                PERFORM fieldcrypt.enable_account('x');
             END
             $$
         """)

@@ -103,8 +103,13 @@ impl Case {
 
     fn to_json(&self) -> Value {
         let field_id = self.field.as_deref().map_or(FieldId::NONE, FieldId::of);
-        let key = fixed(&format!("{} key of {}", self.purpose.name(), self.account));
-        let key_id = key_id(&format!("{} key id of {}", self.purpose.name(), self.account), None);
+        // there is one transit key, whatever stands in place of the account
+        let (purpose, owner) = match self.purpose {
+            Purpose::Transit => ("transit", DATABASE_ACCOUNT),
+            other => (other.name(), self.account.as_str()),
+        };
+        let key = fixed(&format!("{purpose} key of {owner}"));
+        let key_id = key_id(&format!("{purpose} key id of {owner}"), None);
         let mut sections = vec![];
         let mut tokens = vec![];
         for token in &self.tokens {
@@ -124,18 +129,12 @@ impl Case {
         let parsed = Envelope::parse(&envelope).unwrap();
         let suite = self.suite;
         let length = suite.key_length();
-        let derived = field_key(
-            &key,
-            self.purpose.name(),
-            suite.number(),
-            length as u16,
-            field_id.0,
-            &self.account,
-        );
+        let derived =
+            field_key(&key, purpose, suite.number(), length as u16, field_id.0, &self.account);
         json!({
             "name": self.name,
             "account": self.account,
-            "purpose": self.purpose.name(),
+            "purpose": purpose,
             "key": hex(key),
             "key_id": hex_id(key_id.number()),
             "field": self.field,
@@ -234,14 +233,16 @@ fn cases() -> Vec<Case> {
             tokens: vec![token],
             ..plain.named("token of the empty value")
         });
-        let transit = Case {
-            account: DATABASE_ACCOUNT.to_owned(),
-            purpose: Purpose::Transit,
-            ..plain.named("in transit")
-        };
-        cases.push(transit.clone());
-        cases.push(Case { field: None, ..transit.named("without a field") });
-        cases.push(Case { field: None, padding: Padding::To64, ..transit.named("padded") });
+        // with a field: sealed by a role, whose OID stands in place of the account
+        let transit = Case { purpose: Purpose::Transit, ..plain.named("in transit") };
+        for role in ["10", "16384", "4294967295"] {
+            let account = format!("*row*/{role}");
+            cases.push(Case { account, ..transit.named(&format!("role {role}")) });
+        }
+        let account = DATABASE_ACCOUNT.to_owned();
+        let homeless = Case { account, field: None, ..transit.named("without a field") };
+        cases.push(homeless.clone());
+        cases.push(Case { padding: Padding::To64, ..homeless.named("padded") });
     }
     let plain = Case::plain(Suite::Xaes256Gcm);
     for (name, account) in [
