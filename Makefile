@@ -25,8 +25,6 @@ test:
 	scripts/outside 15
 
 bench:
-	scripts/setup 15
-	scripts/install 15
 	bench/run
 
 install:

@@ -238,7 +238,7 @@ mod tests {
         let flags = vm_flags(address);
         assert!(flags.contains("dd"), "left out of core dumps: {flags:?}");
         let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
-        let may_lock = limit.is_none_or(|limit| limit >= locked::CHUNK as u64 * 2);
+        let may_lock = limit.is_none_or(|limit| limit >= locked::FIRST_CHUNK as u64 * 4);
         assert_eq!(flags.contains("lo"), may_lock, "{flags:?}, limit {limit:?}");
         // SAFETY: the place stays mapped for the life of the process
         let read = || unsafe { std::ptr::read_volatile(address as *const [u8; 32]) };

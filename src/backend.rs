@@ -65,12 +65,12 @@ const MAXIMUM_ALLOCATION: usize = 0x3fff_ffff;
 /// Memory in the current memory context. Raises an error if there is none, or for more than 1 GB.
 pub fn allocate(size: usize) -> *mut std::ffi::c_void {
     let flags = pg_sys::MCXT_ALLOC_NO_OOM as std::ffi::c_int;
-    let usual = size <= MAXIMUM_ALLOCATION;
-    // SAFETY: the current memory context is always valid. With these flags and a size within the
-    // limit PostgreSQL's function raises no error, but returns null
-    let memory = match usual {
-        true => unsafe { MemoryContextAllocExtended(pg_sys::CurrentMemoryContext, size, flags) },
-        false => std::ptr::null_mut(),
+    let memory = if size <= MAXIMUM_ALLOCATION {
+        // SAFETY: the current memory context is always valid. With these flags and a size within
+        // the limit PostgreSQL's function raises no error, but returns null
+        unsafe { MemoryContextAllocExtended(pg_sys::CurrentMemoryContext, size, flags) }
+    } else {
+        std::ptr::null_mut()
     };
     if memory.is_null() {
         // SAFETY: guarded; it raises the error that fits

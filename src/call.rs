@@ -88,6 +88,7 @@ impl Call {
 
     /// What this place in the plan keeps from call to call, from the second call on; dropped with
     /// the plan. `None` at the first call, and where the function is called without a plan.
+    #[allow(clippy::mut_from_ref, reason = "a call is handled by one function, which asks once")]
     pub fn state_from_second_call<T: Default>(&self) -> Option<&mut T> {
         let called = std::ptr::NonNull::<T>::dangling().as_ptr();
         // SAFETY: fn_extra belongs to this function at this place: it is null, a mark that is no

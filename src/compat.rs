@@ -121,10 +121,12 @@ fn undeclared(mutator: Mutator) -> Undeclared {
 pub unsafe fn statistics_target(statistics: *mut pgrx::pg_sys::VacAttrStats) -> i32 {
     // SAFETY: the caller's; before 17 the target is the column's own
     unsafe {
-        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        #[cfg(feature = "pg15")]
         let target = (*(*statistics).attr).attstattarget;
+        #[cfg(feature = "pg16")]
+        let target = i32::from((*(*statistics).attr).attstattarget);
         #[cfg(feature = "pg18")]
         let target = (*statistics).attstattarget;
-        if target < 0 { pgrx::pg_sys::default_statistics_target } else { i32::from(target) }
+        if target < 0 { pgrx::pg_sys::default_statistics_target } else { target }
     }
 }

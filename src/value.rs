@@ -4,7 +4,6 @@
 //! input function, which does not know the column) is opened only to become a value of a field.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
 use fieldcrypt_core::envelope::{self, Envelope};
 use fieldcrypt_core::error::{OpenError, SealError};
@@ -25,6 +24,7 @@ use crate::catalog::fields;
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::keyring::locked::Locked;
 use crate::keyring::sealer::Sealer;
 use crate::keyring::{OpenKey, cache, usage};
 
@@ -160,7 +160,7 @@ fn stored(bytes: &[u8]) -> Result<Envelope<'_>> {
     if envelope.in_transit() { Err(Error::Transit) } else { Ok(envelope) }
 }
 
-fn key_of(envelope: &Envelope<'_>) -> Result<Rc<OpenKey>> {
+fn key_of(envelope: &Envelope<'_>) -> Result<Locked<OpenKey>> {
     let header = envelope.header();
     cache::to_open(header.key_id, header.field_id, header.suite)
 }
@@ -168,11 +168,11 @@ fn key_of(envelope: &Envelope<'_>) -> Result<Rc<OpenKey>> {
 fn open(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Datum> {
     let mut varlena = NewVarlena::with_capacity(envelope.ciphertext().len());
     let length = key.key.open(envelope, varlena.bytes_mut())?;
-    let text = &varlena.bytes_mut()[..length];
+    let text = std::str::from_utf8(&varlena.bytes_mut()[..length]).map_err(|_| OpenError)?;
     if encoding::is_utf8() {
         return Ok(varlena.finish(length));
     }
-    Ok(encoding::from_utf8(std::str::from_utf8(text).map_err(|_| OpenError)?))
+    Ok(encoding::from_utf8(text))
 }
 
 /// Makes of a value one of the field with that handle, as an assignment to a column does: a value

@@ -29,7 +29,7 @@ use crate::guc;
 
 /// A field key that is set up, with what is needed to use it.
 pub struct OpenKey {
-    pub key: Locked<FieldKey>,
+    pub key: FieldKey,
     pub account: Rc<str>,
     /// `None` for the transit key, which has no policy.
     pub field: Option<Rc<Field>>,
@@ -65,7 +65,7 @@ impl OpenKey {
 
 /// A token key that is set up.
 pub struct TokenHandle {
-    pub key: Locked<TokenKey>,
+    pub key: TokenKey,
     loaded: i64,
 }
 
@@ -89,8 +89,8 @@ fn is_fresh(loaded: i64) -> bool {
 
 #[derive(Clone)]
 enum Entry {
-    Field(Rc<OpenKey>),
-    Token(Rc<TokenHandle>),
+    Field(Locked<OpenKey>),
+    Token(Locked<TokenHandle>),
 }
 
 /// A key, the field, the suite (0 for token keys), and of a value in transit the role.
@@ -106,12 +106,16 @@ struct Newest {
 struct Cache {
     generation: u64,
     keys: LruCache<Place, Entry>,
-    /// The key that was used last, which most often is the next as well.
-    last: Option<(Place, Rc<OpenKey>)>,
+    /// Keys by some bits of their ids, to find one of many without the cache misses of a list over
+    /// all of them. It grows with the number of keys.
+    recent: Vec<Option<(Place, Locked<OpenKey>)>>,
     newest: LruCache<String, Newest>,
     owners: LruCache<KeyId, Rc<str>>,
     transit: Option<KeyId>,
 }
+
+/// Most slots of [`Cache::recent`].
+const MOST_RECENT: usize = 1 << 14;
 
 thread_local! {
     static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
@@ -123,26 +127,41 @@ impl Cache {
         Self {
             generation,
             keys: LruCache::unbounded(),
-            last: None,
+            recent: vec![None],
             newest: LruCache::unbounded(),
             owners: LruCache::unbounded(),
             transit: None,
         }
     }
 
-    fn open_key(&mut self, place: &Place) -> Option<Rc<OpenKey>> {
-        if let Some((last, key)) = &self.last
-            && last == place
+    /// Where a key is in `recent`: ids are random.
+    fn slot(&self, place: &Place) -> usize {
+        (place.0.number() ^ place.1.0) as usize & (self.recent.len() - 1)
+    }
+
+    fn open_key(&mut self, place: &Place) -> Option<Locked<OpenKey>> {
+        let slot = self.slot(place);
+        if let Some((recent, key)) = &self.recent[slot]
+            && recent == place
         {
-            return Some(Rc::clone(key));
+            return Some(key.clone());
         }
-        match self.keys.get(place) {
-            Some(Entry::Field(key)) => {
-                let key = Rc::clone(key);
-                self.last = Some((*place, Rc::clone(&key)));
-                Some(key)
+        let Some(Entry::Field(key)) = self.keys.get(place) else { return None };
+        let key = key.clone();
+        self.recent[slot] = Some((*place, key.clone()));
+        Some(key)
+    }
+
+    /// Adds a key; the one that was used longest ago makes room.
+    fn put(&mut self, place: Place, entry: Entry) {
+        if let Some((dropped, _)) = self.keys.push(place, entry) {
+            let slot = self.slot(&dropped);
+            if self.recent[slot].as_ref().is_some_and(|(recent, _)| *recent == dropped) {
+                self.recent[slot] = None;
             }
-            _ => None,
+        }
+        if self.keys.len() > self.recent.len() && self.recent.len() < MOST_RECENT {
+            self.recent = vec![None; self.recent.len() * 4];
         }
     }
 
@@ -151,6 +170,7 @@ impl Cache {
         let capacity = NonZeroUsize::new(guc::key_cache_size()).unwrap_or(NonZeroUsize::MIN);
         if self.keys.cap() != capacity {
             self.keys.resize(capacity);
+            self.recent.fill(None);
             self.newest.resize(capacity);
             self.owners.resize(capacity);
         }
@@ -187,18 +207,18 @@ pub fn occupancy() -> (usize, usize) {
 }
 
 /// The key that sealed a stored value, to open it.
-pub fn to_open(id: KeyId, field_id: FieldId, suite: Suite) -> Result<Rc<OpenKey>> {
+pub fn to_open(id: KeyId, field_id: FieldId, suite: Suite) -> Result<Locked<OpenKey>> {
     open_key(id, field_id, suite, Oid::INVALID)
 }
 
 /// The key of a value in transit, of a field or of none yet. One that waits for its account opens
 /// for the role that sealed it only: it may have been left in a table that others can read.
-pub fn in_transit(id: KeyId, field_id: FieldId) -> Result<Rc<OpenKey>> {
+pub fn in_transit(id: KeyId, field_id: FieldId) -> Result<Locked<OpenKey>> {
     let role = if field_id.is_none() { Oid::INVALID } else { backend::user() };
     open_key(id, field_id, Suite::Xaes256Gcm, role)
 }
 
-fn open_key(id: KeyId, field_id: FieldId, suite: Suite, role: Oid) -> Result<Rc<OpenKey>> {
+fn open_key(id: KeyId, field_id: FieldId, suite: Suite, role: Oid) -> Result<Locked<OpenKey>> {
     let place = (id, field_id, suite.number(), role);
     let (generation, cached) = look_up(|cache| cache.open_key(&place));
     if let Some(key) = cached.filter(|key| key.is_fresh()) {
@@ -223,28 +243,25 @@ fn open_key(id: KeyId, field_id: FieldId, suite: Suite, role: Oid) -> Result<Rc<
         role => format!("*row*/{}", role.to_u32()),
     };
     let key = FieldKey::derive(&secret, id, stored.purpose, &account, suite, field_id);
-    let key = Rc::new(OpenKey {
-        key: Locked::new(key),
+    let key = Locked::new(OpenKey {
+        key,
         account: stored.account.into(),
         field,
         exhausted: suite == Suite::Aes256Gcm && usage::is_exhausted(id, field_id)?,
         loaded: backend::statement_start(),
         privileges: Cell::new((Oid::INVALID, Privileges::default())),
     });
-    keep(generation, |cache| {
-        cache.keys.put(place, Entry::Field(Rc::clone(&key)));
-        cache.last = Some((place, Rc::clone(&key)));
-    });
+    keep(generation, |cache| cache.put(place, Entry::Field(key.clone())));
     Ok(key)
 }
 
 /// The key with which an account seals new values of a field.
-pub fn to_seal(account: &str, field: &Field) -> Result<Rc<OpenKey>> {
+pub fn to_seal(account: &str, field: &Field) -> Result<Locked<OpenKey>> {
     to_open(newest(account)?.data, field.id, field.suite)
 }
 
 /// The key with which an account makes tokens of a field.
-pub fn to_tokenize(account: &str, field: &Field) -> Result<Rc<TokenHandle>> {
+pub fn to_tokenize(account: &str, field: &Field) -> Result<Locked<TokenHandle>> {
     let id = newest(account)?.index;
     let place = (id, field.id, 0, Oid::INVALID);
     let (generation, cached) = look_up(|cache| cache.keys.get(&place).cloned());
@@ -255,18 +272,16 @@ pub fn to_tokenize(account: &str, field: &Field) -> Result<Rc<TokenHandle>> {
     }
     let stored = StoredKey::find(id)?.ok_or(Error::KeyMissing(id))?;
     let secret = unwrap_account_key(&stored)?;
-    let key = Rc::new(TokenHandle {
-        key: Locked::new(TokenKey::derive(&secret, id, field.id, account)),
+    let key = Locked::new(TokenHandle {
+        key: TokenKey::derive(&secret, id, field.id, account),
         loaded: backend::statement_start(),
     });
-    keep(generation, |cache| {
-        cache.keys.put(place, Entry::Token(Rc::clone(&key)));
-    });
+    keep(generation, |cache| cache.put(place, Entry::Token(key.clone())));
     Ok(key)
 }
 
 /// The key of values in transit, of a field or of none yet.
-pub fn transit(field_id: FieldId) -> Result<Rc<OpenKey>> {
+pub fn transit(field_id: FieldId) -> Result<Locked<OpenKey>> {
     let (generation, cached) = look_up(|cache| cache.transit);
     let id = match cached {
         Some(id) => id,

@@ -12,9 +12,11 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap_anonymous};
 
 use crate::backend;
 
-/// How much is mapped at a time, in bytes; a multiple of the page size. Small, so that a low limit
-/// on locked memory still covers the first keys.
-pub const CHUNK: usize = 1 << 15;
+/// How much is mapped at first, in bytes: little, so that a low limit on locked memory still
+/// covers the first keys.
+pub const FIRST_CHUNK: usize = 1 << 15;
+/// How much is mapped at a time from then on, in bytes.
+const CHUNK: usize = 1 << 18;
 
 /// The free places for values of one size.
 struct Free {
@@ -25,7 +27,7 @@ struct Free {
 thread_local! {
     static FREE: RefCell<Vec<Free>> = const { RefCell::new(Vec::new()) };
     static PROCESS: Cell<u32> = const { Cell::new(0) };
-    static CHUNKS: RefCell<Vec<NonNull<u8>>> = const { RefCell::new(Vec::new()) };
+    static CHUNKS: RefCell<Vec<(NonNull<u8>, usize)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Takes a place of `size` bytes, aligned to 64.
@@ -39,8 +41,8 @@ fn take(size: usize) -> Option<NonNull<u8>> {
         });
         let free = &mut all[index];
         if free.places.is_empty() {
-            let chunk = map()?;
-            free.places.extend((0..CHUNK / size).map(|i| {
+            let (chunk, length) = map()?;
+            free.places.extend((0..length / size).map(|i| {
                 // SAFETY: the offset is inside the chunk that was just mapped
                 unsafe { chunk.add(i * size) }
             }));
@@ -60,20 +62,22 @@ fn give_back(place: NonNull<u8>, size: usize) {
 }
 
 /// Maps a chunk. It is never unmapped: its places are used again.
-fn map() -> Option<NonNull<u8>> {
+fn map() -> Option<(NonNull<u8>, usize)> {
+    let length = if CHUNKS.with_borrow(Vec::len) < 4 { FIRST_CHUNK } else { CHUNK };
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: a new private mapping at an address that the kernel chooses
-    let chunk =
-        unsafe { mmap_anonymous(std::ptr::null_mut(), CHUNK, protection, MapFlags::PRIVATE).ok()? };
+    let chunk = unsafe {
+        mmap_anonymous(std::ptr::null_mut(), length, protection, MapFlags::PRIVATE).ok()?
+    };
     // SAFETY: the whole range was just mapped. Each call is an improvement only: without it the
     // memory is as any other
     unsafe {
-        let _ = madvise(chunk, CHUNK, Advice::LinuxDontDump);
-        let _ = mlock(chunk, CHUNK);
+        let _ = madvise(chunk, length, Advice::LinuxDontDump);
+        let _ = mlock(chunk, length);
     }
     let chunk = NonNull::new(chunk.cast())?;
-    CHUNKS.with_borrow_mut(|chunks| chunks.push(chunk));
-    Some(chunk)
+    CHUNKS.with_borrow_mut(|chunks| chunks.push((chunk, length)));
+    Some((chunk, length))
 }
 
 /// Locks again what was mapped before a fork, once per process: locks are not inherited.
@@ -82,30 +86,48 @@ pub fn lock_after_fork() {
         return;
     }
     CHUNKS.with_borrow(|chunks| {
-        for chunk in chunks {
+        for (chunk, length) in chunks {
             // SAFETY: the chunk was mapped with this size and is never unmapped; best effort
-            let _ = unsafe { mlock(chunk.as_ptr().cast(), CHUNK) };
+            let _ = unsafe { mlock(chunk.as_ptr().cast(), *length) };
         }
     });
 }
 
-/// A value in locked memory.
-pub struct Locked<T>(NonNull<T>);
+/// A value in locked memory, shared as by [`std::rc::Rc`]: dropped with the last of its owners.
+pub struct Locked<T>(NonNull<Shared<T>>);
+
+struct Shared<T> {
+    owners: Cell<usize>,
+    value: T,
+}
 
 impl<T> Locked<T> {
     /// Moves a value into locked memory.
     ///
     /// # Panics
-    /// If the system gives no memory, or the value is larger than a chunk.
+    /// If the system gives no memory.
     pub fn new(value: T) -> Self {
         const {
-            assert!(align_of::<T>() <= 64 && size_of::<T>() <= CHUNK && size_of::<T>() > 0);
+            assert!(align_of::<T>() <= 64 && size_of::<Shared<T>>() <= FIRST_CHUNK);
         }
-        let Some(place) = take(size_of::<T>()) else { panic!("out of memory for keys") };
-        let place = place.cast::<T>();
-        // SAFETY: the place is free, aligned to 64, and at least as large as T
-        unsafe { place.write(value) };
+        let Some(place) = take(size_of::<Shared<T>>()) else { panic!("out of memory for keys") };
+        let place = place.cast::<Shared<T>>();
+        // SAFETY: the place is free, aligned to 64, and at least as large
+        unsafe { place.write(Shared { owners: Cell::new(1), value }) };
         Self(place)
+    }
+
+    fn shared(&self) -> &Shared<T> {
+        // SAFETY: `new` wrote it, and it stays while it has an owner
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T> Clone for Locked<T> {
+    fn clone(&self) -> Self {
+        let owners = &self.shared().owners;
+        owners.set(owners.get() + 1);
+        Self(self.0)
     }
 }
 
@@ -113,16 +135,19 @@ impl<T> Deref for Locked<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: `new` wrote a value there, and the place is ours until drop
-        unsafe { self.0.as_ref() }
+        &self.shared().value
     }
 }
 
 impl<T> Drop for Locked<T> {
     fn drop(&mut self) {
-        // SAFETY: as in `deref`; the value is not used after
-        unsafe { self.0.drop_in_place() };
-        give_back(self.0.cast(), size_of::<T>());
+        let owners = self.shared().owners.get() - 1;
+        self.shared().owners.set(owners);
+        if owners == 0 {
+            // SAFETY: there is no other owner, and this one ends here
+            unsafe { self.0.drop_in_place() };
+            give_back(self.0.cast(), size_of::<Shared<T>>());
+        }
     }
 }
 

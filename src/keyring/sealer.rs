@@ -10,6 +10,7 @@ use fieldcrypt_core::token::{IndexToken, Scope};
 use pgrx::pg_sys::Oid;
 
 use super::cache::{self, OpenKey, TokenHandle};
+use super::locked::Locked;
 use crate::access::{Privilege, Privileges, rights};
 use crate::backend;
 use crate::catalog::field::{By, Field};
@@ -53,15 +54,15 @@ impl Purpose {
 /// Makes tokens of a field of an account.
 pub struct Tokenizer {
     purpose: Purpose,
-    key: Rc<TokenHandle>,
+    key: Locked<TokenHandle>,
 }
 
 /// Seals values of a field of an account, for whoever may encrypt.
 pub struct Sealer {
     purpose: Purpose,
-    pub key: Rc<OpenKey>,
+    pub key: Locked<OpenKey>,
     /// Of a field with equality tokens.
-    tokens: Option<Rc<TokenHandle>>,
+    tokens: Option<Locked<TokenHandle>>,
 }
 
 thread_local! {
