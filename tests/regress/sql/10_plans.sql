@@ -114,13 +114,18 @@ RESET fieldcrypt.account;
 SELECT query, test.plan(query) <> '' FROM unnest(ARRAY[
     $$SELECT id FROM plans WHERE name = 'x'$$,
     $$SELECT id FROM plans WHERE name = 'x'::text$$,
-    $$SELECT id FROM plans WHERE name IN ('x', 'y')$$,
-    $$SELECT id FROM plans WHERE name = ANY ('{x,y}'::text[])$$,
     $$SELECT id FROM plans WHERE name IS NOT DISTINCT FROM 'x'$$,
     $$SELECT id FROM plans WHERE name <> 'x' AND ssn = '1'$$,
     $$SELECT a.id FROM plans AS a JOIN plans AS b ON a.name = b.name AND b.ssn = '1'$$,
     $$SELECT fieldcrypt.decrypt(name) FROM plans WHERE name = 'x'$$,
     $$INSERT INTO plans VALUES (1, '1', 'x')$$
+]) AS query;
+-- A list over an indexed column is an array to 18, whose estimate evaluates it.
+SELECT query, test.outcome('EXPLAIN ' || query) ~ CASE
+    WHEN current_setting('server_version_num')::int >= 180000 THEN '^55000 no account' ELSE 'rows: ' END
+FROM unnest(ARRAY[
+    $$SELECT id FROM plans WHERE name IN ('x', 'y')$$,
+    $$SELECT id FROM plans WHERE name = ANY ('{x,y}'::text[])$$
 ]) AS query;
 -- Executing does ask.
 SELECT test.outcome($$EXPLAIN (ANALYZE, COSTS OFF) SELECT id FROM plans WHERE name = 'x'$$);

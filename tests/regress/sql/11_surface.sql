@@ -6,7 +6,9 @@
 CREATE TEMP VIEW member AS
     SELECT classid, objid, objsubid FROM pg_depend
     WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
-        AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'fieldcrypt');
+        AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'fieldcrypt')
+        -- from 18 on array and row types are members too
+        AND NOT (classid = 'pg_type'::regclass AND objid IN (SELECT oid FROM pg_type WHERE typelem <> 0 OR typrelid <> 0));
 
 -- What there is, by kind. The rest of this file says it one by one.
 SELECT i.type, count(*) FROM member, pg_identify_object(classid, objid, objsubid) AS i GROUP BY i.type ORDER BY i.type COLLATE "C";
