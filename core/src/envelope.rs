@@ -167,6 +167,11 @@ impl<'a> Envelope<'a> {
         Ok(Self { bytes, header, header_length })
     }
 
+    /// Whether it is these bytes.
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        self.bytes == bytes
+    }
+
     /// What the header says.
     pub const fn header(&self) -> &Header {
         &self.header
