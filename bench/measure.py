@@ -25,7 +25,7 @@ from profiler import shares_of, shares_table  # noqa: E402
 from report import tables, write_between, write_documents  # noqa: E402
 
 SIZES = {"ssn": 11, "t100": 100, "t1k": 1024}
-GROUPS = ("decrypt", "encrypt", "insert", "lookup", "accounts")
+GROUPS = ("decrypt", "encrypt", "insert", "lookup", "accounts", "documents")
 
 
 @dataclass(frozen=True)
@@ -377,37 +377,41 @@ def insert(database, results, scale, size):
 
 TEXT = 25  # the type's OID
 
-# Statement, and the type that the client declares the parameter to be: 0 leaves it to the server,
-# which takes it for the column's type.
+
+@dataclass(frozen=True)
+class Lookup:
+    """A statement that finds one row: its id, and the value if it has a second column."""
+
+    statement: str
+    # What the client declares the parameter to be: 0 leaves it to the server, which takes it for
+    # the column's type.
+    oid: int = 0
+    parameter: str = "%s"
+
+
 LOOKUPS = {
-    "plaintext, btree": ("SELECT id FROM find_plain WHERE v = $1", 0),
-    "encrypted, hash index": ("SELECT id FROM find_hash WHERE v = $1", 0),
-    "encrypted, hash index, parameter of type text": (
-        "SELECT id FROM find_hash WHERE v = $1",
-        TEXT,
+    "plaintext, btree": Lookup("SELECT id FROM find_plain WHERE v = $1"),
+    "encrypted, hash index": Lookup("SELECT id FROM find_hash WHERE v = $1"),
+    "encrypted, hash index, parameter of type text": Lookup(
+        "SELECT id FROM find_hash WHERE v = $1", TEXT
     ),
-    "encrypted, btree": ("SELECT id FROM find_btree WHERE v = $1", 0),
-    "pgcrypto hmac, btree": (
-        "SELECT id FROM find_pgcrypto WHERE h = hmac($1, 'secret', 'sha256')",
-        0,
+    "encrypted, btree": Lookup("SELECT id FROM find_btree WHERE v = $1"),
+    "pgcrypto hmac, btree": Lookup(
+        "SELECT id FROM find_pgcrypto WHERE h = hmac($1, 'secret', 'sha256')"
     ),
-    "plaintext, btree, and the value": ("SELECT id, v FROM find_plain WHERE v = $1", 0),
-    "encrypted, hash index, and decrypt()": (
-        "SELECT id, fieldcrypt.decrypt(v) FROM find_hash WHERE v = $1",
-        0,
+    "plaintext, btree, and the value": Lookup("SELECT id, v FROM find_plain WHERE v = $1"),
+    "encrypted, hash index, and decrypt()": Lookup(
+        "SELECT id, fieldcrypt.decrypt(v) FROM find_hash WHERE v = $1"
     ),
-    "encrypted, hash index, parameter of type text, and decrypt()": (
-        "SELECT id, fieldcrypt.decrypt(v) FROM find_hash WHERE v = $1",
-        TEXT,
+    "encrypted, hash index, parameter of type text, and decrypt()": Lookup(
+        "SELECT id, fieldcrypt.decrypt(v) FROM find_hash WHERE v = $1", TEXT
     ),
-    "encrypted, btree, and decrypt()": (
-        "SELECT id, fieldcrypt.decrypt(v) FROM find_btree WHERE v = $1",
-        0,
+    "encrypted, btree, and decrypt()": Lookup(
+        "SELECT id, fieldcrypt.decrypt(v) FROM find_btree WHERE v = $1"
     ),
-    "pgcrypto hmac, btree, and decrypt_iv": (
+    "pgcrypto hmac, btree, and decrypt_iv": Lookup(
         f"SELECT id, convert_from(decrypt_iv(v, {PGCRYPTO_KEY}, iv, 'aes-cbc'), 'UTF8')"
-        " FROM find_pgcrypto WHERE h = hmac($1, 'secret', 'sha256')",
-        0,
+        " FROM find_pgcrypto WHERE h = hmac($1, 'secret', 'sha256')"
     ),
 }
 
@@ -434,34 +438,39 @@ def lookup(database, results, scale):
     """)
     for table in ("plain", "hash", "btree", "pgcrypto"):
         database.execute(f"VACUUM (FREEZE, ANALYZE) find_{table}")
-    pgconn = backend.connection.pgconn
-    for number, (statement, oid) in enumerate(LOOKUPS.values()):
-        pgconn.prepare(f"lookup{number}".encode(), statement.encode(), [oid])
-
     rows = backend.execute("SELECT id, v FROM find_plain").fetchall()
+    look_up(backend, results, scale, "lookup", LOOKUPS, rows)
+    backend.close()
+
+
+def look_up(backend, results, scale, group, lookups, rows):
+    """Each look-up for the same random sample of `rows`, (id, value), in each round."""
+    for number, lookup in enumerate(lookups.values()):
+        backend.connection.pgconn.prepare(
+            f"lookup{number}".encode(), lookup.statement.encode(), [lookup.oid]
+        )
     generator = random.Random(1)
     for turn in range(scale.rounds + 1):
         sample = generator.sample(rows, scale.lookups)
-        values = [value.encode() for _, value in sample]
-        for number, name in enumerate(LOOKUPS):
+        for number, (name, lookup) in enumerate(lookups.items()):
             found = []
             statement = f"lookup{number}".encode()
+            parameters = [(lookup.parameter % value).encode() for _, value in sample]
 
-            def look_up(statement=statement, values=values, found=found):
-                for start in range(0, len(values), 1000):
-                    found.extend(backend.pipeline(statement, values[start : start + 1000]))
+            def work(statement=statement, parameters=parameters, found=found):
+                for start in range(0, len(parameters), 1000):
+                    found.extend(backend.pipeline(statement, parameters[start : start + 1000]))
 
             start = time.perf_counter()
-            nanoseconds = backend.time(look_up)
+            nanoseconds = backend.time(work)
             seconds = time.perf_counter() - start
             expected = [[str(i).encode(), v.encode()][: len(found[0])] for i, v in sample]
             assert found == expected, name
             if turn:
-                results.add("lookup", name, nanoseconds / scale.lookups)
-                results.add("lookup wall", name, seconds * 1e9 / scale.lookups)
+                results.add(group, name, nanoseconds / scale.lookups)
+                results.add(f"{group} wall", name, seconds * 1e9 / scale.lookups)
     plans = backend.execute("SELECT name, custom_plans FROM pg_prepared_statements").fetchall()
     assert all(custom <= 5 for _, custom in plans), plans
-    backend.close()
 
 
 def accounts(database, results, scale):
@@ -511,6 +520,229 @@ def accounts(database, results, scale):
             backend.close()
 
 
+# Of a number: about 600 bytes as text, with 20 keys. Three values of it are flagged.
+DOCUMENT = f"""jsonb_build_object(
+    'ssn', {VALUES["ssn"]}, 'name', 'Customer ' || i, 'born', date '1950-01-01' + (i % 20000)::int,
+    'contact', jsonb_build_object('email', 'customer.' || i || '@mail.example',
+        'phone', '+44 20 ' || lpad(i::text, 8, '0'), 'city', 'Springfield'),
+    'status', 'active', 'source', 'web form', 'language', 'en', 'owner', 'sales.team.' || i % 40,
+    'created_at', '2026-03-01T09:30:00Z', 'updated_at', '2026-04-15T18:05:12Z', 'score', i % 1000,
+    'tags', jsonb_build_array('newsletter', 'spring-campaign'), 'consent', true, 'visits', i % 90,
+    'value', (i % 100000) / 100.0, 'referrer', 'https://www.example.com/landing?campaign=' || i,
+    'note', 'called twice, wants an offer by the end of the month')"""
+
+FLAGGED = {"ssn": "ssn", "contact.email": "email", "contact.phone": "phone"}  # path: field
+
+DOCUMENTS = """
+    SELECT fieldcrypt.create_field('email', search => '{exact}', normalizer => 'email');
+    SELECT fieldcrypt.create_field('email.gcm', search => '{exact}', normalizer => 'email',
+                                   suite => 'aes-256-gcm');
+    SELECT fieldcrypt.create_field('phone', search => '{exact}', normalizer => 'phone');
+    SELECT fieldcrypt.create_field('phone.gcm', search => '{exact}', normalizer => 'phone',
+                                   suite => 'aes-256-gcm');
+
+    CREATE FUNCTION seal_with_pgcrypto() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        key bytea := {key};
+        contact jsonb := NEW.data -> 'contact';
+        ssn bytea := convert_to(NEW.data ->> 'ssn', 'UTF8');
+        email bytea := convert_to(contact ->> 'email', 'UTF8');
+        phone bytea := convert_to(contact ->> 'phone', 'UTF8');
+        ssn_iv bytea := gen_random_bytes(16);
+        email_iv bytea := gen_random_bytes(16);
+        phone_iv bytea := gen_random_bytes(16);
+    BEGIN
+        NEW.data := NEW.data || jsonb_build_object(
+            'ssn', jsonb_build_object(
+                'iv', encode(ssn_iv, 'hex'),
+                'value', encode(encrypt_iv(ssn, key, ssn_iv, 'aes-cbc'), 'hex'),
+                'token', encode(hmac(ssn, 'secret', 'sha256'), 'hex')),
+            'contact', contact || jsonb_build_object(
+                'email', jsonb_build_object(
+                    'iv', encode(email_iv, 'hex'),
+                    'value', encode(encrypt_iv(email, key, email_iv, 'aes-cbc'), 'hex'),
+                    'token', encode(hmac(email, 'secret', 'sha256'), 'hex')),
+                'phone', jsonb_build_object(
+                    'iv', encode(phone_iv, 'hex'),
+                    'value', encode(encrypt_iv(phone, key, phone_iv, 'aes-cbc'), 'hex'),
+                    'token', encode(hmac(phone, 'secret', 'sha256'), 'hex'))));
+        RETURN NEW;
+    END
+    $$;
+    CREATE TABLE document_source (id bigint, account_id text, data jsonb);
+    CREATE TABLE document_plain (LIKE document_source);
+    CREATE TABLE document_pgcrypto (LIKE document_source);
+    CREATE TRIGGER seal BEFORE INSERT ON document_pgcrypto
+        FOR EACH ROW EXECUTE FUNCTION seal_with_pgcrypto();
+"""
+
+
+def documents(database, results, scale):
+    """Documents with three flagged paths: beside plain ones, and beside a trigger with pgcrypto."""
+    rows = scale.long_rows
+    database.execute(DOCUMENTS.replace("{key}", PGCRYPTO_KEY))
+    protected = {"token": "{}", "token_gcm": "{}.gcm", "hidden": "hidden"}
+    for name, field in protected.items():
+        protect_documents(database, f"document_{name}", field)
+    database.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO bench_app")
+    backend = Backend(database)
+    backend.execute(
+        f"INSERT INTO document_source SELECT i, 'acme', {DOCUMENT}"
+        f" FROM generate_series(1::bigint, {rows}) i"
+    )
+
+    def into(name, table):
+        def empty():
+            backend.execute(f"TRUNCATE {table}")
+            database.execute("CHECKPOINT")
+
+        statement = f"INSERT INTO {table} SELECT * FROM document_source"
+        return Measure(name, statement, rows, before=empty)
+
+    results.run(
+        "documents insert",
+        backend,
+        [
+            into("plain documents", "document_plain"),
+            into("3 flagged paths with tokens, default suite", "document_token"),
+            into("3 flagged paths with tokens, aes-256-gcm", "document_token_gcm"),
+            into("3 flagged paths without tokens, default suite", "document_hidden"),
+            into("PL/pgSQL trigger with pgcrypto encrypt_iv and hmac", "document_pgcrypto"),
+        ],
+        scale.rounds,
+    )
+    database.execute("VACUUM (FREEZE, ANALYZE)")
+    check_documents(backend)
+
+    def scan(name, expressions, table):
+        counts = ", ".join(f"count({expression})" for expression in expressions)
+        return Measure(name, f"SELECT {counts} FROM {table}", rows)
+
+    with_pgcrypto = [pgcrypto_value(path) for path in FLAGGED]
+    paths = [f"fieldcrypt.decrypt(data, '{path}')" for path in FLAGGED]
+    results.run(
+        "documents read",
+        backend,
+        [
+            scan("plain documents", ["data"], "document_plain"),
+            scan("data::text::jsonb of plain documents", ["data::text::jsonb"], "document_plain"),
+            scan("reveal(data), default suite", ["fieldcrypt.reveal(data)"], "document_token"),
+            scan("reveal(data), aes-256-gcm", ["fieldcrypt.reveal(data)"], "document_token_gcm"),
+            scan("decrypt(data), default suite", ["fieldcrypt.decrypt(data)"], "document_token"),
+            scan("decrypt(data, path) of the 3 values, default suite", paths, "document_token"),
+            scan("pgcrypto decrypt_iv of the 3 values", with_pgcrypto, "document_pgcrypto"),
+        ],
+        scale.rounds,
+    )
+
+    def update(name, change, table):
+        def tidy():
+            database.execute(f"VACUUM {table}")
+            database.execute("CHECKPOINT")
+
+        return Measure(name, f"UPDATE {table} SET {change}", rows, before=tidy)
+
+    value, column = """data = data || '{"visits": 91}'""", "id = id + 1"
+    results.run(
+        "documents update",
+        backend,
+        [
+            update("an unflagged value, plain documents", value, "document_plain"),
+            update("an unflagged value, default suite", value, "document_token"),
+            update("another column, plain documents", column, "document_plain"),
+            update("another column, default suite", column, "document_token"),
+        ],
+        scale.rounds,
+    )
+    check_documents(backend)
+    backend.close()
+    database.execute(f"""
+        DROP TABLE document_source, document_plain, document_pgcrypto,
+            {", ".join(f"document_{name}" for name in protected)}
+    """)
+    document_lookup(database, results, scale)
+
+
+def protect_documents(database, table, field="{}"):
+    """A table whose flagged paths are of the fields that FLAGGED names, in some form."""
+    database.execute(f"""
+        CREATE TABLE {table} (id bigint, account_id text, data jsonb);
+        SELECT fieldcrypt.protect_jsonb('{table}', 'data', '{table}.data', 'account_id');
+    """)
+    for path, name in FLAGGED.items():
+        database.execute(
+            "SELECT fieldcrypt.protect_path(%s, %s, %s)",
+            [f"{table}.data", [path], field.replace("{}", name)],
+        )
+
+
+def pgcrypto_value(path):
+    at = path.replace(".", ",")
+    value, iv = (f"decode(data #>> '{{{at},{part}}}', 'hex')" for part in ("value", "iv"))
+    return f"convert_from(decrypt_iv({value}, {PGCRYPTO_KEY}, {iv}, 'aes-cbc'), 'UTF8')"
+
+
+def check_documents(backend):
+    """Everything decrypts to what is in the table of plain documents, and is sealed."""
+    for table in ("document_token", "document_token_gcm", "document_hidden"):
+        plain = "document_plain" if table == "document_token" else "document_source"
+        for problem in (
+            f"SELECT count(*) FROM (SELECT fieldcrypt.decrypt(data) FROM {table}"
+            f" EXCEPT ALL SELECT data FROM {plain}) AS s",
+            f"SELECT count(*) FROM {table} WHERE data ->> 'ssn' NOT LIKE 'fc1:%'",
+        ):
+            assert backend.execute(problem).fetchone() == (0,), problem
+    values = ", ".join(pgcrypto_value(path) for path in FLAGGED)
+    plain = ", ".join(f"data #>> '{{{path.replace('.', ',')}}}'" for path in FLAGGED)
+    problem = (
+        f"SELECT count(*) FROM (SELECT {values} FROM document_pgcrypto"
+        f" EXCEPT ALL SELECT {plain} FROM document_source) AS s"
+    )
+    assert backend.execute(problem).fetchone() == (0,), problem
+
+
+BY_PATH = '{"ssn": "%s"}'
+
+DOCUMENT_LOOKUPS = {
+    "plaintext, GIN jsonb_path_ops": Lookup(
+        "SELECT id FROM find_document_plain WHERE data @> $1", parameter=BY_PATH
+    ),
+    "flagged path, GIN on tokens(data)": Lookup(
+        "SELECT id FROM find_document WHERE fieldcrypt.matches(data, 'ssn', $1)"
+    ),
+    "plaintext, GIN jsonb_path_ops, and the value": Lookup(
+        "SELECT id, data ->> 'ssn' FROM find_document_plain WHERE data @> $1", parameter=BY_PATH
+    ),
+    "flagged path, GIN on tokens(data), and decrypt(data, path)": Lookup(
+        "SELECT id, fieldcrypt.decrypt(data, 'ssn') #>> '{}' FROM find_document"
+        " WHERE fieldcrypt.matches(data, 'ssn', $1)"
+    ),
+}
+
+
+def document_lookup(database, results, scale):
+    database.execute("CREATE TABLE find_document_plain (id bigint, account_id text, data jsonb)")
+    protect_documents(database, "find_document")
+    database.execute("GRANT ALL ON find_document, find_document_plain TO bench_app")
+    # Of the array's elements too little is known while planning for the plan to be kept: both
+    # statements would be planned anew for each look-up, which takes longer than looking up.
+    backend = Backend(database, settings=["plan_cache_mode = force_generic_plan"])
+    backend.execute(f"""
+        INSERT INTO find_document_plain SELECT i, 'acme', {DOCUMENT}
+            FROM generate_series(1::bigint, {scale.table_rows}) i;
+        INSERT INTO find_document SELECT * FROM find_document_plain;
+    """)
+    database.execute("""
+        CREATE INDEX ON find_document_plain USING gin (data jsonb_path_ops);
+        CREATE INDEX ON find_document USING gin (fieldcrypt.tokens(data));
+    """)
+    for table in ("find_document_plain", "find_document"):
+        database.execute(f"VACUUM (FREEZE, ANALYZE) {table}")
+    rows = backend.execute("SELECT id, data ->> 'ssn' FROM find_document_plain").fetchall()
+    look_up(backend, results, scale, "documents lookup", DOCUMENT_LOOKUPS, rows)
+    backend.close()
+
+
 def profile(database, scale):
     """Where the time goes, by the functions that are on the processor; needs perf."""
     load(database, "ssn", scale.rows)
@@ -552,7 +784,7 @@ def main():
     # Only the CPU time of the backend counts, so nothing waits for the disk; no checkpoint and no
     # vacuum comes in between.
     settings = {
-        "shared_buffers": "1GB",
+        "shared_buffers": "4GB",
         "max_parallel_workers_per_gather": 0,
         "synchronize_seqscans": "off",
         "autovacuum": "off",
@@ -579,6 +811,9 @@ def main():
         if "accounts" in groups:
             progress(f"{scale.accounts:,} accounts")
             accounts(database, results, scale)
+        if "documents" in groups:
+            progress(f"{scale.long_rows:,} documents, and look-ups in {scale.table_rows:,}")
+            documents(database, results, scale)
     print(tables(results))
     if not options.quick and not options.only:
         write_documents(results, ROOT / "docs")

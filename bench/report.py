@@ -95,6 +95,47 @@ def _targets():
         ("lookup", "plaintext, btree, and the value"),
         1.25,
     )
+    inserted, read = "documents insert", "documents read"
+    sealed = (inserted, "3 flagged paths with tokens, default suite")
+    yield Target(
+        "INSERT of documents, 3 flagged paths with tokens, over plain documents",
+        sealed,
+        (inserted, "plain documents"),
+        3.2,
+    )
+    yield Target(
+        "PL/pgSQL trigger with pgcrypto `encrypt_iv` and `hmac` over that",
+        (inserted, "PL/pgSQL trigger with pgcrypto encrypt_iv and hmac"),
+        sealed,
+        3.5,
+        at_least=True,
+    )
+    yield Target(
+        "UPDATE of documents that touches no flagged path over plain documents",
+        ("documents update", "an unflagged value, default suite"),
+        ("documents update", "an unflagged value, plain documents"),
+        1.25,
+    )
+    revealed = (read, "reveal(data), default suite")
+    yield Target(
+        "`reveal(data)` over `data::text::jsonb` of plain documents",
+        revealed,
+        (read, "data::text::jsonb of plain documents"),
+        1,
+    )
+    yield Target(
+        "pgcrypto `decrypt_iv` of the same 3 values over `reveal(data)`",
+        (read, "pgcrypto decrypt_iv of the 3 values"),
+        revealed,
+        2,
+        at_least=True,
+    )
+    yield Target(
+        "look-up on a flagged path by GIN over plaintext by GIN `jsonb_path_ops`",
+        ("documents lookup", "flagged path, GIN on tokens(data)"),
+        ("documents lookup", "plaintext, GIN jsonb_path_ops"),
+        1.15,
+    )
     yield Target(
         "scan over 10,000 accounts, warm, over one account",
         ("accounts", "many accounts, warm"),
@@ -159,22 +200,48 @@ def _baseline(group, name):
     return {"encrypt": "no-op", "insert": "plain text"}[group]
 
 
-def _lookup_table(results):
-    names = [name for group, name in results.samples if group == "lookup"]
+def _lookup_table(results, group, title, plaintext):
+    names = [name for g, name in results.samples if g == group]
     if not names:
         return
-    yield "### Equality look-ups"
+    yield f"### {title}"
     yield ""
     yield "| | CPU of the backend, µs | × plaintext | Elapsed, µs | × plaintext |"
     yield "|---|---:|---:|---:|---:|"
     for name in names:
         decrypts = "decrypt" in name or "value" in name
-        baseline = "plaintext, btree, and the value" if decrypts else "plaintext, btree"
+        baseline = f"{plaintext}, and the value" if decrypts else plaintext
         row = f"| {name} |"
-        for group in ("lookup", "lookup wall"):
-            row += f" {results.median(group, name) / 1000:.2f} |"
-            row += f" {results.ratio((group, name), (group, baseline)):.2f} |"
+        for measured in (group, f"{group} wall"):
+            row += f" {results.median(measured, name) / 1000:.2f} |"
+            row += f" {results.ratio((measured, name), (measured, baseline)):.2f} |"
         yield row
+    yield ""
+
+
+# How the measures of documents are called, by group.
+DOCUMENTS = {
+    "documents insert": "INSERT … SELECT",
+    "documents update": "UPDATE",
+    "documents read": "Scan",
+}
+
+
+def _documents_table(results):
+    keys = [key for key in results.samples if key[0] in DOCUMENTS]
+    if not keys:
+        return
+    yield "### Documents of 600 bytes with 20 keys"
+    yield ""
+    yield "| | µs | × plain |"
+    yield "|---|---:|---:|"
+    plain = None
+    for key in keys:
+        group, name = key
+        if name.endswith("plain documents") and "::" not in name:
+            plain = key
+        row = f"| {DOCUMENTS[group]}: {name} | {results.median(*key) / 1000:.2f} |"
+        yield f"{row} {_ratio(results.ratio(key, plain))} |"
     yield ""
 
 
@@ -200,7 +267,14 @@ def _tables(results):
     yield from _size_table(results, "decrypt", "Decrypting: scan of a column", "no-op")
     yield from _size_table(results, "encrypt", "Encrypting", "no-op")
     yield from _size_table(results, "insert", "INSERT … SELECT and COPY", "plain")
-    yield from _lookup_table(results)
+    yield from _lookup_table(results, "lookup", "Equality look-ups", "plaintext, btree")
+    yield from _documents_table(results)
+    yield from _lookup_table(
+        results,
+        "documents lookup",
+        "Equality look-ups on a path of a document",
+        "plaintext, GIN jsonb_path_ops",
+    )
     yield from _accounts_table(results)
 
 
@@ -292,6 +366,20 @@ def _panels(results):
             (
                 "pgcrypto hmac, decrypt_iv",
                 "pgcrypto hmac, btree, and decrypt_iv",
+                False,
+            ),
+        ],
+    )
+    yield panel(
+        "INSERT … SELECT of documents with three flagged paths and tokens, × plain documents",
+        "documents insert",
+        lambda name: "plain documents",
+        [
+            ("fieldcrypt, aes-256-gcm", "3 flagged paths with tokens, aes-256-gcm", True),
+            ("fieldcrypt, default", "3 flagged paths with tokens, default suite", True),
+            (
+                "pgcrypto in PL/pgSQL",
+                "PL/pgSQL trigger with pgcrypto encrypt_iv and hmac",
                 False,
             ),
         ],

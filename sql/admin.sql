@@ -17,10 +17,11 @@ COMMENT ON FUNCTION fieldcrypt.enable_account(text) IS
 
 CREATE FUNCTION fieldcrypt.create_field(name text, search text[] DEFAULT '{}',
         normalizer text DEFAULT 'none', mask text DEFAULT 'none', hidden text DEFAULT 'mask',
-        padding text DEFAULT 'none', suite text DEFAULT 'xaes-256-gcm', label text DEFAULT NULL)
+        padding text DEFAULT 'none', suite text DEFAULT 'xaes-256-gcm', label text DEFAULT NULL,
+        scope text DEFAULT 'account', store text DEFAULT 'value', reversible boolean DEFAULT true)
     RETURNS void
     AS 'MODULE_PATHNAME', 'create_field_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
-COMMENT ON FUNCTION fieldcrypt.create_field(text, text[], text, text, text, text, text, text) IS
+COMMENT ON FUNCTION fieldcrypt.create_field(text, text[], text, text, text, text, text, text, text, text, boolean) IS
     'creates a field with its policy; for fieldcrypt_admin';
 
 CREATE FUNCTION fieldcrypt.alter_field(name text, mask text DEFAULT NULL, hidden text DEFAULT NULL,
@@ -36,17 +37,25 @@ BEGIN ATOMIC
     SELECT pg_catalog.format('column %I of %s', a.attname, a.attrelid::pg_catalog.regclass)
     FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
     WHERE a.atttypid IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
-                         'fieldcrypt.encrypted_text[]'::pg_catalog.regtype)
+                         'fieldcrypt.encrypted_text[]'::pg_catalog.regtype,
+                         'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype,
+                         'fieldcrypt.encrypted_jsonb[]'::pg_catalog.regtype)
         AND a.atttypmod = handle AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'm', 'f', 'c')
     UNION ALL
     SELECT pg_catalog.format('domain %s', t.oid::pg_catalog.regtype)
     FROM pg_catalog.pg_type AS t
     WHERE t.typbasetype IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
-                            'fieldcrypt.encrypted_text[]'::pg_catalog.regtype)
-        AND t.typtypmod = handle;
+                            'fieldcrypt.encrypted_text[]'::pg_catalog.regtype,
+                            'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype,
+                            'fieldcrypt.encrypted_jsonb[]'::pg_catalog.regtype)
+        AND t.typtypmod = handle
+    UNION ALL
+    SELECT pg_catalog.format('path %s of document %s', p.path, p.document)
+    FROM fieldcrypt.path AS p JOIN fieldcrypt.field AS f ON f.name = p.field
+    WHERE f.handle = uses_of_field.handle;
 END;
 COMMENT ON FUNCTION fieldcrypt.uses_of_field(integer) IS
-    'the columns and domains of a field, by its handle';
+    'the columns, domains and flagged paths of a field, by its handle';
 
 CREATE FUNCTION fieldcrypt.has_unique_column(handle integer) RETURNS boolean
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -70,7 +79,7 @@ COMMENT ON FUNCTION fieldcrypt.drop_field(text) IS
 CREATE FUNCTION fieldcrypt.ordered_privileges(privileges text[]) RETURNS text[]
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT ARRAY(SELECT p FROM pg_catalog.unnest(ARRAY['encrypt', 'search', 'mask', 'decrypt']) AS p
+    SELECT ARRAY(SELECT p FROM pg_catalog.unnest(ARRAY['encrypt', 'search', 'mask', 'decrypt', 'manage']) AS p
                  WHERE p = ANY (privileges));
 END;
 COMMENT ON FUNCTION fieldcrypt.ordered_privileges(text[]) IS
@@ -79,7 +88,7 @@ COMMENT ON FUNCTION fieldcrypt.ordered_privileges(text[]) IS
 CREATE FUNCTION fieldcrypt.grant_access(role text, privileges text[], account text, field text) RETURNS void
     AS 'MODULE_PATHNAME', 'grant_access_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.grant_access(text, text[], text, text) IS
-    'lets a role encrypt, search, mask or decrypt a field of an account; * means all; for fieldcrypt_grantor';
+    'lets a role encrypt, search, mask, decrypt or manage a field of an account; * means all; for fieldcrypt_grantor';
 
 CREATE FUNCTION fieldcrypt.revoke_access(role text, privileges text[], account text, field text) RETURNS void
     AS 'MODULE_PATHNAME', 'revoke_access_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;

@@ -22,7 +22,8 @@ BEGIN ATOMIC
         ) AS n (type, direct)
     )
     SELECT CASE WHEN pg_catalog.bool_or(direct) THEN 'value' ELSE 'inside' END
-    FROM part WHERE part.type = 'fieldcrypt.encrypted_text'::pg_catalog.regtype
+    FROM part WHERE part.type IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
+                                  'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype)
     HAVING pg_catalog.count(*) > 0;
 END;
 COMMENT ON FUNCTION fieldcrypt.holds_encrypted(oid) IS
@@ -39,7 +40,9 @@ BEGIN ATOMIC
         FROM base JOIN pg_catalog.pg_type AS t ON t.oid = base.type
         WHERE t.typtype = 'd' OR t.typelem <> 0 AND t.typlen = -1
     )
-    SELECT base.typmod FROM base WHERE base.type = 'fieldcrypt.encrypted_text'::pg_catalog.regtype;
+    SELECT base.typmod FROM base
+    WHERE base.type IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
+                        'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype);
 END;
 COMMENT ON FUNCTION fieldcrypt.handle_of(oid, integer) IS
     'handle of the field of a column, seen through domains and arrays: -1 without a field, NULL for other types';
@@ -50,10 +53,12 @@ BEGIN ATOMIC
     -- how constants of the types, their casts and their comparisons with text stand in a stored expression
     SELECT expression::text ~ pg_catalog.concat(
         '{CONST :consttype (', 'fieldcrypt.encrypted_text'::pg_catalog.regtype::pg_catalog.oid, '|',
-        'fieldcrypt.encrypted_text[]'::pg_catalog.regtype::pg_catalog.oid, ') |:funcid (',
+        'fieldcrypt.encrypted_text[]'::pg_catalog.regtype::pg_catalog.oid, '|',
+        'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype::pg_catalog.oid, '|',
+        'fieldcrypt.encrypted_jsonb[]'::pg_catalog.regtype::pg_catalog.oid, ') |:funcid (',
         (SELECT pg_catalog.string_agg(p.oid::text, '|') FROM pg_catalog.pg_proc AS p
          WHERE p.pronamespace = 'fieldcrypt'::pg_catalog.regnamespace
-            AND p.proname = 'encrypted_text_from_text'), ') |:opfuncid (',
+            AND p.proname IN ('encrypted_text_from_text', 'encrypted_jsonb_from_jsonb')), ') |:opfuncid (',
         (SELECT pg_catalog.string_agg(p.oid::text, '|') FROM pg_catalog.pg_proc AS p
          WHERE p.pronamespace = 'fieldcrypt'::pg_catalog.regnamespace
             AND p.prosrc = 'encrypted_compare_text_wrapper'), ') ');
@@ -101,7 +106,7 @@ BEGIN
     END IF;
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
     EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %s)', relation,
-        (SELECT string_agg(format('(%1$I IS NOT NULL AND fieldcrypt.account_of(%1$I::fieldcrypt.encrypted_text)'
+        (SELECT string_agg(format('(%1$I IS NOT NULL AND fieldcrypt.account_of(%1$I)'
                                   ' IS DISTINCT FROM %2$I::text)', c, account_column), ' OR ')
          FROM unnest(encrypted_columns) AS c))
         INTO foreign_row;
@@ -265,6 +270,9 @@ BEGIN
                                  AND atttypid >= 16384
                                  AND fieldcrypt.holds_encrypted(atttypid) IS NOT NULL) THEN
             PERFORM fieldcrypt.check_columns(relation);
+        END IF;
+        IF relation IS NOT NULL THEN
+            PERFORM fieldcrypt.inherit_documents(relation);
         END IF;
     END LOOP;
 END

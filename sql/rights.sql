@@ -46,7 +46,21 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.check_columns(regclass),
     fieldcrypt.check_type(regtype),
     fieldcrypt.handle_of(oid, integer),
-    fieldcrypt.is_literal(pg_node_tree)
+    fieldcrypt.is_literal(pg_node_tree),
+    fieldcrypt.encrypted_jsonb_in(cstring, oid, integer),
+    fieldcrypt.encrypted_jsonb_out(fieldcrypt.encrypted_jsonb),
+    fieldcrypt.encrypted_jsonb_recv(internal, oid, integer),
+    fieldcrypt.encrypted_jsonb_send(fieldcrypt.encrypted_jsonb),
+    fieldcrypt.encrypted_jsonb_coerce(fieldcrypt.encrypted_jsonb, integer, boolean),
+    fieldcrypt.encrypted_jsonb_from_jsonb(jsonb, integer, boolean),
+    fieldcrypt.seal_document(),
+    fieldcrypt.check_document(text, jsonb, text, text, boolean),
+    fieldcrypt.check_document_name(text),
+    fieldcrypt.document_gathers(text),
+    fieldcrypt.documents_of(regclass),
+    fieldcrypt.add_document_trigger(regclass, text[]),
+    fieldcrypt.inherit_documents(regclass),
+    fieldcrypt.is_plain_name(text)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
@@ -60,7 +74,29 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.can(text, text, text, text),
     fieldcrypt.can_reason(text, text, text, text),
     fieldcrypt.protect_table(regclass, name, text),
-    fieldcrypt.unprotect_table(regclass)
+    fieldcrypt.unprotect_table(regclass),
+    fieldcrypt.decrypt(jsonb),
+    fieldcrypt.decrypt(jsonb, text),
+    fieldcrypt.decrypt(fieldcrypt.encrypted_jsonb),
+    fieldcrypt.decrypt(jsonb, fieldcrypt.encrypted_jsonb),
+    fieldcrypt.reveal(jsonb),
+    fieldcrypt.reveal(fieldcrypt.encrypted_jsonb),
+    fieldcrypt.reveal(jsonb, fieldcrypt.encrypted_jsonb),
+    fieldcrypt.account_of(fieldcrypt.encrypted_jsonb),
+    fieldcrypt.field_of(fieldcrypt.encrypted_jsonb),
+    fieldcrypt.key_of(fieldcrypt.encrypted_jsonb),
+    fieldcrypt.tokens(jsonb),
+    fieldcrypt.tokens(fieldcrypt.encrypted_text),
+    fieldcrypt.tokens(fieldcrypt.encrypted_jsonb),
+    fieldcrypt.token(jsonb, text, text),
+    fieldcrypt.token(fieldcrypt.encrypted_text, text),
+    fieldcrypt.search_tokens(text, text, text),
+    fieldcrypt.matches(jsonb, text, text, text),
+    fieldcrypt.matches(fieldcrypt.encrypted_jsonb, text, text, text),
+    fieldcrypt.protect_jsonb(regclass, name, text, name, name, name),
+    fieldcrypt.unprotect_jsonb(regclass, name),
+    fieldcrypt.protect_path(text, text[], text, text, text, text),
+    fieldcrypt.unprotect_path(text, text[], text, text)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
@@ -70,10 +106,12 @@ GRANT EXECUTE ON FUNCTION
 TO fieldcrypt_key_admin;
 
 GRANT EXECUTE ON FUNCTION
-    fieldcrypt.create_field(text, text[], text, text, text, text, text, text),
+    fieldcrypt.create_field(text, text[], text, text, text, text, text, text, text, text, boolean),
     fieldcrypt.alter_field(text, text, text, text, text, text),
     fieldcrypt.drop_field(text),
-    fieldcrypt.uses_of_field(integer)
+    fieldcrypt.uses_of_field(integer),
+    fieldcrypt.keep_plain(text[]),
+    fieldcrypt.path_ending_in(text)
 TO fieldcrypt_admin;
 
 GRANT EXECUTE ON FUNCTION
@@ -87,4 +125,6 @@ GRANT SELECT ON fieldcrypt.accounts, fieldcrypt.keys, fieldcrypt.access
 TO fieldcrypt_key_admin, fieldcrypt_admin, fieldcrypt_grantor, fieldcrypt_auditor;
 
 -- the definitions of tables name fields anyway; the event trigger reads them for every user
-GRANT SELECT ON fieldcrypt.fields, fieldcrypt.protected, fieldcrypt.field TO PUBLIC;
+GRANT SELECT ON fieldcrypt.fields, fieldcrypt.protected, fieldcrypt.field, fieldcrypt.documents,
+    fieldcrypt.paths, fieldcrypt.plain_names
+TO PUBLIC;

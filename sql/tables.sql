@@ -75,6 +75,9 @@ CREATE TABLE fieldcrypt.field (
     mask text,
     hidden text NOT NULL,
     padding text NOT NULL,
+    scope text NOT NULL,
+    store text NOT NULL,
+    reversible boolean NOT NULL,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     created_by name NOT NULL DEFAULT session_user,
     changed_at timestamptz,
@@ -88,11 +91,14 @@ COMMENT ON COLUMN fieldcrypt.field.field_id IS 'first 8 bytes of the hash of the
 COMMENT ON COLUMN fieldcrypt.field.handle IS 'first 31 bits of the id: the type modifier';
 COMMENT ON COLUMN fieldcrypt.field.label IS 'what to call it in front of users';
 COMMENT ON COLUMN fieldcrypt.field.suite IS 'how new values are encrypted';
-COMMENT ON COLUMN fieldcrypt.field.search IS 'search kinds: exact, or none';
+COMMENT ON COLUMN fieldcrypt.field.search IS 'search kinds: exact, unique (for constraints only), or none';
 COMMENT ON COLUMN fieldcrypt.field.normalizer IS 'what a value is reduced to before it becomes a token';
 COMMENT ON COLUMN fieldcrypt.field.mask IS 'what a role with mask, but without decrypt, sees; NULL: the hidden form';
 COMMENT ON COLUMN fieldcrypt.field.hidden IS 'what a role without any right sees: mask (********) or ciphertext';
 COMMENT ON COLUMN fieldcrypt.field.padding IS 'bucket to which new values are padded, in bytes, or none';
+COMMENT ON COLUMN fieldcrypt.field.scope IS 'account, or database: tokens also across accounts';
+COMMENT ON COLUMN fieldcrypt.field.store IS 'value, or token: only tokens are kept';
+COMMENT ON COLUMN fieldcrypt.field.reversible IS 'whether stored values may be turned back into plain ones';
 COMMENT ON COLUMN fieldcrypt.field.created_at IS 'when it was created';
 COMMENT ON COLUMN fieldcrypt.field.created_by IS 'session user who created it';
 COMMENT ON COLUMN fieldcrypt.field.changed_at IS 'when its policy was last changed';
@@ -111,9 +117,43 @@ COMMENT ON TABLE fieldcrypt.access_grant IS 'who may do what with which field of
 COMMENT ON COLUMN fieldcrypt.access_grant.role IS 'role that holds the privileges, with those that inherit from it';
 COMMENT ON COLUMN fieldcrypt.access_grant.account IS 'account, or * for all';
 COMMENT ON COLUMN fieldcrypt.access_grant.field IS 'field, prefix.*, or * for all';
-COMMENT ON COLUMN fieldcrypt.access_grant.privileges IS 'encrypt, search, mask, decrypt';
+COMMENT ON COLUMN fieldcrypt.access_grant.privileges IS 'encrypt, search, mask, decrypt, manage';
 COMMENT ON COLUMN fieldcrypt.access_grant.granted_at IS 'when it was last changed';
 COMMENT ON COLUMN fieldcrypt.access_grant.granted_by IS 'session user who last changed it';
+
+CREATE TABLE fieldcrypt.path (
+    document text COLLATE "C" NOT NULL,
+    account text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    path text COLLATE "C" NOT NULL,
+    field text COLLATE "C" NOT NULL,
+    nulls text NOT NULL,
+    state text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    created_by name NOT NULL DEFAULT session_user,
+    changed_at timestamptz,
+    changed_by name,
+    CONSTRAINT path_pkey PRIMARY KEY (document, account, kind, path)
+);
+COMMENT ON TABLE fieldcrypt.path IS 'flagged paths of documents';
+COMMENT ON COLUMN fieldcrypt.path.document IS 'name of the document, as protect_jsonb() gave it';
+COMMENT ON COLUMN fieldcrypt.path.account IS 'account, or * for all';
+COMMENT ON COLUMN fieldcrypt.path.kind IS 'kind of document, empty for all';
+COMMENT ON COLUMN fieldcrypt.path.path IS 'keys and [*], such as phones[*].number';
+COMMENT ON COLUMN fieldcrypt.path.field IS 'field of the values at the path';
+COMMENT ON COLUMN fieldcrypt.path.nulls IS 'keep: JSON null stays null; encrypt: it is sealed too';
+COMMENT ON COLUMN fieldcrypt.path.state IS 'active, or retired: new values are plain, sealed ones stay readable';
+COMMENT ON COLUMN fieldcrypt.path.created_at IS 'when it was flagged';
+COMMENT ON COLUMN fieldcrypt.path.created_by IS 'session user who flagged it';
+COMMENT ON COLUMN fieldcrypt.path.changed_at IS 'when it was last changed';
+COMMENT ON COLUMN fieldcrypt.path.changed_by IS 'session user who last changed it';
+
+CREATE TABLE fieldcrypt.plain_name (
+    name text COLLATE "C" CONSTRAINT plain_name_pkey PRIMARY KEY
+);
+COMMENT ON TABLE fieldcrypt.plain_name IS 'names of keys that are never encrypted';
+COMMENT ON COLUMN fieldcrypt.plain_name.name IS 'last key of a path';
+INSERT INTO fieldcrypt.plain_name VALUES ('created_at'), ('updated_at'), ('source');
 
 CREATE TABLE fieldcrypt.key_use (
     key_id bigint NOT NULL,
@@ -133,7 +173,7 @@ DO $$
 DECLARE
     member text;
 BEGIN
-    FOREACH member IN ARRAY ARRAY['root_key', 'account', 'account_key', 'field', 'access_grant']
+    FOREACH member IN ARRAY ARRAY['root_key', 'account', 'account_key', 'field', 'access_grant', 'path']
     LOOP
         EXECUTE pg_catalog.format(
             'CREATE TRIGGER tell_sessions AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE'
@@ -154,6 +194,9 @@ SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.root_key', '');
 SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.account', '');
 SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.account_key', '');
 SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.field', '');
+SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.path', '');
+SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.plain_name',
+    'WHERE NOT name OPERATOR(pg_catalog.=) ANY (ARRAY[''created_at'', ''updated_at'', ''source''])');
 SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.key_use', '');
 SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.access_grant',
     'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid OPERATOR(pg_catalog.=) role)');

@@ -110,3 +110,57 @@ COMMENT ON FUNCTION fieldcrypt.encrypted_text_from_text(name, integer, boolean) 
 CREATE CAST (name AS fieldcrypt.encrypted_text)
     WITH FUNCTION fieldcrypt.encrypted_text_from_text(name, integer, boolean) AS ASSIGNMENT;
 COMMENT ON CAST (name AS fieldcrypt.encrypted_text) IS 'plain name to a column of an encrypted type';
+
+-- JSON as a whole. It has no comparison: what is inside is found by tokens()
+
+CREATE TYPE fieldcrypt.encrypted_jsonb;
+
+CREATE FUNCTION fieldcrypt.encrypted_jsonb_in(cstring, oid, integer) RETURNS fieldcrypt.encrypted_jsonb
+    AS 'MODULE_PATHNAME', 'encrypted_jsonb_in_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION fieldcrypt.encrypted_jsonb_in(cstring, oid, integer) IS
+    'input: seals plain JSON; envelopes are taken from members of fieldcrypt_restore only';
+CREATE FUNCTION fieldcrypt.encrypted_jsonb_out(fieldcrypt.encrypted_jsonb) RETURNS cstring
+    AS 'MODULE_PATHNAME', 'encrypted_text_out_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION fieldcrypt.encrypted_jsonb_out(fieldcrypt.encrypted_jsonb) IS 'output: always the envelope';
+CREATE FUNCTION fieldcrypt.encrypted_jsonb_recv(internal, oid, integer) RETURNS fieldcrypt.encrypted_jsonb
+    AS 'MODULE_PATHNAME', 'encrypted_jsonb_recv_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION fieldcrypt.encrypted_jsonb_recv(internal, oid, integer) IS
+    'binary input: as that of jsonb, and sealed';
+CREATE FUNCTION fieldcrypt.encrypted_jsonb_send(fieldcrypt.encrypted_jsonb) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'encrypted_text_send_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION fieldcrypt.encrypted_jsonb_send(fieldcrypt.encrypted_jsonb) IS 'binary output: always the envelope';
+
+CREATE TYPE fieldcrypt.encrypted_jsonb (
+    INPUT = fieldcrypt.encrypted_jsonb_in,
+    OUTPUT = fieldcrypt.encrypted_jsonb_out,
+    RECEIVE = fieldcrypt.encrypted_jsonb_recv,
+    SEND = fieldcrypt.encrypted_jsonb_send,
+    TYPMOD_IN = fieldcrypt.encrypted_typmod_in,
+    TYPMOD_OUT = fieldcrypt.encrypted_typmod_out,
+    INTERNALLENGTH = VARIABLE,
+    ALIGNMENT = int4,
+    STORAGE = external
+);
+COMMENT ON TYPE fieldcrypt.encrypted_jsonb IS
+    'JSON encrypted under the keys of an account and a field: encrypted_jsonb(''person.pii'')';
+
+ALTER FUNCTION fieldcrypt.encrypted_jsonb_in(cstring, oid, integer) VOLATILE;
+ALTER FUNCTION fieldcrypt.encrypted_jsonb_recv(internal, oid, integer) VOLATILE;
+
+CREATE FUNCTION fieldcrypt.encrypted_jsonb_coerce(fieldcrypt.encrypted_jsonb, integer, boolean)
+    RETURNS fieldcrypt.encrypted_jsonb
+    AS 'MODULE_PATHNAME', 'encrypted_text_coerce_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION fieldcrypt.encrypted_jsonb_coerce(fieldcrypt.encrypted_jsonb, integer, boolean) IS
+    'length coercion: seals a literal or parameter under the column''s field and the session''s account, row by row';
+CREATE CAST (fieldcrypt.encrypted_jsonb AS fieldcrypt.encrypted_jsonb)
+    WITH FUNCTION fieldcrypt.encrypted_jsonb_coerce(fieldcrypt.encrypted_jsonb, integer, boolean) AS IMPLICIT;
+COMMENT ON CAST (fieldcrypt.encrypted_jsonb AS fieldcrypt.encrypted_jsonb) IS 'to the column''s field';
+
+CREATE FUNCTION fieldcrypt.encrypted_jsonb_from_jsonb(jsonb, integer, boolean)
+    RETURNS fieldcrypt.encrypted_jsonb
+    AS 'MODULE_PATHNAME', 'encrypted_jsonb_from_jsonb_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION fieldcrypt.encrypted_jsonb_from_jsonb(jsonb, integer, boolean) IS
+    'assignment cast: seals jsonb under the column''s field and the session''s account';
+CREATE CAST (jsonb AS fieldcrypt.encrypted_jsonb)
+    WITH FUNCTION fieldcrypt.encrypted_jsonb_from_jsonb(jsonb, integer, boolean) AS ASSIGNMENT;
+COMMENT ON CAST (jsonb AS fieldcrypt.encrypted_jsonb) IS 'plain jsonb to a column of an encrypted type';

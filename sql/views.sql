@@ -13,17 +13,20 @@ COMMENT ON COLUMN fieldcrypt.accounts.changed_by IS 'session user who last chang
 
 CREATE VIEW fieldcrypt.fields AS
     SELECT f.name, f.label, f.suite, f.search, f.normalizer, f.mask, f.hidden, f.padding,
-        f.created_at, f.created_by, f.changed_at, f.changed_by
+        f.scope, f.store, f.reversible, f.created_at, f.created_by, f.changed_at, f.changed_by
     FROM fieldcrypt.field AS f;
 COMMENT ON VIEW fieldcrypt.fields IS 'fields and their policies';
 COMMENT ON COLUMN fieldcrypt.fields.name IS 'name, such as lead.ssn';
 COMMENT ON COLUMN fieldcrypt.fields.label IS 'what to call it in front of users';
 COMMENT ON COLUMN fieldcrypt.fields.suite IS 'how new values are encrypted';
-COMMENT ON COLUMN fieldcrypt.fields.search IS 'search kinds: exact, or none';
+COMMENT ON COLUMN fieldcrypt.fields.search IS 'search kinds: exact, unique (for constraints only), or none';
 COMMENT ON COLUMN fieldcrypt.fields.normalizer IS 'what a value is reduced to before it becomes a token';
 COMMENT ON COLUMN fieldcrypt.fields.mask IS 'what a role with mask, but without decrypt, sees';
 COMMENT ON COLUMN fieldcrypt.fields.hidden IS 'what a role without any right sees';
 COMMENT ON COLUMN fieldcrypt.fields.padding IS 'bucket to which new values are padded, in bytes, or none';
+COMMENT ON COLUMN fieldcrypt.fields.scope IS 'account, or database: tokens also across accounts';
+COMMENT ON COLUMN fieldcrypt.fields.store IS 'value, or token: only tokens are kept';
+COMMENT ON COLUMN fieldcrypt.fields.reversible IS 'whether stored values may be turned back into plain ones';
 COMMENT ON COLUMN fieldcrypt.fields.created_at IS 'when it was created';
 COMMENT ON COLUMN fieldcrypt.fields.created_by IS 'session user who created it';
 COMMENT ON COLUMN fieldcrypt.fields.changed_at IS 'when its policy was last changed';
@@ -67,3 +70,40 @@ COMMENT ON COLUMN fieldcrypt.protected.relation IS 'table, or partition';
 COMMENT ON COLUMN fieldcrypt.protected.account_column IS 'column that names the row''s account';
 COMMENT ON COLUMN fieldcrypt.protected.on_mismatch IS 'what happens to a value of another account: refuse or rebind';
 COMMENT ON COLUMN fieldcrypt.protected.enabled IS 'whether the trigger is enabled';
+
+CREATE VIEW fieldcrypt.documents AS
+    SELECT t.tgrelid::pg_catalog.regclass AS relation, a[2] AS column_name, a[1] AS name,
+        a[3] AS account_column, NULLIF(a[4], '') AS kind_column, NULLIF(a[5], '') AS blob_column,
+        t.tgenabled OPERATOR(pg_catalog.<>) 'D' AS enabled
+    FROM pg_catalog.pg_trigger AS t
+        CROSS JOIN LATERAL pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\000') AS a
+    WHERE t.tgfoid OPERATOR(pg_catalog.=) 'fieldcrypt.seal_document()'::pg_catalog.regprocedure;
+COMMENT ON VIEW fieldcrypt.documents IS 'protected JSONB columns';
+COMMENT ON COLUMN fieldcrypt.documents.relation IS 'table, or partition';
+COMMENT ON COLUMN fieldcrypt.documents.column_name IS 'column of type jsonb';
+COMMENT ON COLUMN fieldcrypt.documents.name IS 'name of the document, by which paths are flagged';
+COMMENT ON COLUMN fieldcrypt.documents.account_column IS 'column that names the row''s account';
+COMMENT ON COLUMN fieldcrypt.documents.kind_column IS 'column that names the kind of document';
+COMMENT ON COLUMN fieldcrypt.documents.blob_column IS 'column in which flagged values are gathered';
+COMMENT ON COLUMN fieldcrypt.documents.enabled IS 'whether the trigger is enabled';
+
+CREATE VIEW fieldcrypt.paths AS
+    SELECT p.document, p.path, p.field, p.account, NULLIF(p.kind, '') AS kind, p.nulls, p.state,
+        p.created_at, p.created_by, p.changed_at, p.changed_by
+    FROM fieldcrypt.path AS p;
+COMMENT ON VIEW fieldcrypt.paths IS 'flagged paths of documents';
+COMMENT ON COLUMN fieldcrypt.paths.document IS 'name of the document';
+COMMENT ON COLUMN fieldcrypt.paths.path IS 'keys and [*], such as phones[*].number';
+COMMENT ON COLUMN fieldcrypt.paths.field IS 'field of the values at the path';
+COMMENT ON COLUMN fieldcrypt.paths.account IS 'account, or * for all';
+COMMENT ON COLUMN fieldcrypt.paths.kind IS 'kind of document, NULL for all';
+COMMENT ON COLUMN fieldcrypt.paths.nulls IS 'keep: JSON null stays null; encrypt: it is sealed too';
+COMMENT ON COLUMN fieldcrypt.paths.state IS 'active, or retired: new values are plain, sealed ones stay readable';
+COMMENT ON COLUMN fieldcrypt.paths.created_at IS 'when it was flagged';
+COMMENT ON COLUMN fieldcrypt.paths.created_by IS 'session user who flagged it';
+COMMENT ON COLUMN fieldcrypt.paths.changed_at IS 'when it was last changed';
+COMMENT ON COLUMN fieldcrypt.paths.changed_by IS 'session user who last changed it';
+
+CREATE VIEW fieldcrypt.plain_names AS SELECT n.name FROM fieldcrypt.plain_name AS n;
+COMMENT ON VIEW fieldcrypt.plain_names IS 'names of keys that are never encrypted';
+COMMENT ON COLUMN fieldcrypt.plain_names.name IS 'last key of a path';

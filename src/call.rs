@@ -76,6 +76,11 @@ impl Call {
         self.datum(index).value() as i32
     }
 
+    /// A boolean argument.
+    pub fn boolean(&self, index: usize) -> bool {
+        self.datum(index).value() & 1 == 1
+    }
+
     /// An int8 argument.
     pub fn bigint(&self, index: usize) -> i64 {
         self.datum(index).value() as i64

@@ -5,6 +5,7 @@
 
 use fieldcrypt_core::error::{FormatError, NameError, OpenError, SealError, UnwrapError};
 use fieldcrypt_core::key::KeyId;
+use fieldcrypt_document::jsonb::Malformed;
 use pgrx::PgSqlErrorCode as Code;
 use pgrx::pg_sys::panic::ErrorReport;
 use thiserror::Error;
@@ -16,6 +17,8 @@ use crate::encoding;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
+    #[error("{error} ({place})")]
+    At { place: String, error: Box<Error> },
     #[error("account \"{0}\" is {1}")]
     AccountClosed(String, &'static str),
     #[error("account \"{0}\" already exists")]
@@ -26,10 +29,24 @@ pub enum Error {
     AccountMissing(String),
     #[error("no account is set for this session")]
     AccountUnset,
+    #[error("column \"{0}\" does not exist")]
+    ColumnMissing(String),
+    #[error("{0}")]
+    Document(#[from] Malformed),
+    #[error("document \"{0}\" does not exist")]
+    DocumentMissing(String),
     #[error("field \"{field}\" cannot be searched")]
     CannotSearch { field: String, reason: &'static str },
     #[error("invalid value for \"{name}\"")]
     InvalidArgument { name: &'static str, hint: String },
+    #[error("a flagged value inside an array cannot be gathered")]
+    InArray,
+    #[error("value is gathered in another column")]
+    Gathered,
+    #[error("field \"{0}\" is not reversible")]
+    Irreversible(String),
+    #[error("invalid JSON")]
+    InvalidJson,
     #[error("invalid text")]
     InvalidText,
     #[error("the database encoding SQL_ASCII is not supported")]
@@ -62,6 +79,16 @@ pub enum Error {
     KeyState(KeyId, &'static str),
     #[error("{0}")]
     Keyring(String, &'static str),
+    #[error("value of field \"{0}\" is a mask, or looks like one")]
+    Masked(String),
+    #[error("document holds several values of field \"{0}\"")]
+    SeveralValues(String),
+    #[error("path {path} cannot be flagged: {reason}")]
+    Path { path: String, reason: String },
+    #[error("flagged value is not encrypted")]
+    NotSealed,
+    #[error("row has no account")]
+    RowWithoutAccount,
     #[error("invalid {0} name")]
     Name(&'static str, #[source] NameError),
     #[error("{0}")]
@@ -90,6 +117,8 @@ pub enum Error {
     NoTransitKey,
     #[error("the value has nothing that could be unique by field \"{0}\"")]
     NotUnique(String),
+    #[error("values of field \"{0}\" are not kept, only their tokens")]
+    TokenOnly(String),
     #[error("root key \"{0}\" is not in the keyring")]
     UnknownRoot(String),
     #[error("fieldcrypt is not installed in this database")]
@@ -109,13 +138,27 @@ impl Error {
             | Self::FieldInUse(..)
             | Self::KeyState(..)
             | Self::NoActiveKey(..)
-            | Self::NoTransitKey => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            | Self::NoTransitKey
+            | Self::TokenOnly(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::AccountExists(_) | Self::FieldExists(_) | Self::FieldHandle(..) => {
                 Code::ERRCODE_DUPLICATE_OBJECT
             }
-            Self::AccountMissing(_) | Self::FieldMissing(_) | Self::KeyMissing(_) => {
-                Code::ERRCODE_UNDEFINED_OBJECT
+            Self::At { error, .. } => error.code(),
+            Self::Document(Malformed::TooDeep) => Code::ERRCODE_STATEMENT_TOO_COMPLEX,
+            Self::Document(Malformed::TooLong) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::Document(_) => Code::ERRCODE_DATA_CORRUPTED,
+            Self::ColumnMissing(_) => Code::ERRCODE_UNDEFINED_COLUMN,
+            Self::Irreversible(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::Path { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::SeveralValues(_) => Code::ERRCODE_CARDINALITY_VIOLATION,
+            Self::InArray => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::Gathered | Self::Masked(_) | Self::NotSealed | Self::RowWithoutAccount => {
+                Code::ERRCODE_CHECK_VIOLATION
             }
+            Self::AccountMissing(_)
+            | Self::DocumentMissing(_)
+            | Self::FieldMissing(_)
+            | Self::KeyMissing(_) => Code::ERRCODE_UNDEFINED_OBJECT,
             Self::AccountUnset | Self::Transit => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::AccountMismatch | Self::FieldMismatch(..) => Code::ERRCODE_CHECK_VIOLATION,
             Self::Null(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
@@ -134,7 +177,7 @@ impl Error {
             Self::EnvelopeRefused | Self::GrantToSelf | Self::Privilege(..) | Self::Role(_) => {
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE
             }
-            Self::Format(_) => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
+            Self::Format(_) | Self::InvalidJson => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
             Self::Keyring(..) | Self::WrongRoot(_) => Code::ERRCODE_CONFIG_FILE_ERROR,
             Self::Open(_) | Self::Unwrap(..) => Code::ERRCODE_DATA_CORRUPTED,
             Self::KeyExhausted(_) | Self::Seal(SealError::TooLong) => {
@@ -148,6 +191,23 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::At { error, .. } => return error.hint(),
+            Self::DocumentMissing(_) => "SELECT fieldcrypt.protect_jsonb(...) names a document.",
+            Self::Irreversible(_) => {
+                "It was created with reversible => false: what is encrypted stays encrypted."
+            }
+            Self::Gathered => "Write the values into the document; it moves them.",
+            Self::Masked(_) => {
+                "Write back what was read at the same place, or a new value, or leave it out."
+            }
+            Self::NotSealed => {
+                "A trigger that runs after fieldcrypt's has changed it, or the trigger is disabled."
+            }
+            Self::RowWithoutAccount => "The account column must name the account.",
+            Self::SeveralValues(_) => "A unique index takes one value of a field from a document.",
+            Self::TokenOnly(_) => {
+                "The field was created with store => 'token': values can be looked up, not shown."
+            }
             Self::AccountClosed(..) => {
                 "A key administrator can enable it: \
                  SELECT fieldcrypt.enable_account(...)."
@@ -190,7 +250,7 @@ impl Error {
             }
             Self::Keyring(_, hint) => hint,
             Self::NotUnique(_) => {
-                "Nothing of it is left by the field's normalizer, and a column of the field is unique."
+                "Nothing of it is left by the field's normalizer, and values of the field are unique or kept as tokens only."
             }
             Self::UnknownRoot(_) => {
                 "Name it in the keyring file, as \"previous\" if another is current, and reload."

@@ -10,7 +10,8 @@
 //! - [`access`]: privileges and roles
 //! - [`catalog`]: the extension's tables, and when what was read from them stops being true
 //! - [`admin`]: accounts, fields and grants, as administrators change them
-//! - [`trigger`]: the row trigger that holds values to their row's account
+//! - [`document`]: flagged values inside JSONB
+//! - [`trigger`]: the row triggers: values belong to their row's account, documents are sealed
 //! - [`hooks`]: the planner hook
 
 mod access;
@@ -20,6 +21,7 @@ mod call;
 mod catalog;
 mod compat;
 mod datatype;
+mod document;
 mod encoding;
 mod error;
 mod guc;
@@ -43,7 +45,8 @@ pgrx::extension_sql_file!("../sql/operators.sql", name = "operators", requires =
 pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["operators"]);
 pgrx::extension_sql_file!("../sql/admin.sql", name = "admin", requires = ["functions"]);
 pgrx::extension_sql_file!("../sql/protect.sql", name = "protect", requires = ["admin"]);
-pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["protect"]);
+pgrx::extension_sql_file!("../sql/documents.sql", name = "documents", requires = ["protect"]);
+pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["documents"]);
 pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["views"], finalize);
 
 /// Called by PostgreSQL when it loads the library: in the postmaster with

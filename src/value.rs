@@ -5,18 +5,18 @@
 
 use std::cell::RefCell;
 
-use fieldcrypt_core::envelope::{self, Envelope};
+use fieldcrypt_core::envelope::{self, Envelope, PlaintextType};
 use fieldcrypt_core::error::{OpenError, SealError};
 use fieldcrypt_core::field::FieldId;
 use fieldcrypt_core::mask::HIDDEN;
 use fieldcrypt_core::padding::Padding;
 use fieldcrypt_core::random::NoncePool;
+use fieldcrypt_core::seal::Form;
 use fieldcrypt_core::suite::Suite;
-use fieldcrypt_core::token::{self, Scope};
 use pgrx::pg_sys::Datum;
 use zeroize::Zeroizing;
 
-use crate::access::{Privilege, Privileges};
+use crate::access::Privilege;
 use crate::backend;
 use crate::call::{NewVarlena, varlena_bytes};
 use crate::catalog::field::{By, Field, Hidden, describe, describe_handle};
@@ -47,15 +47,73 @@ fn nonce(buffer: &mut [u8]) -> std::result::Result<(), SealError> {
 
 /// Seals a text as a value of a field of an account, for whoever may encrypt.
 pub fn seal(text: &str, field: By<'_>, account: &str) -> Result<Datum> {
+    seal_as(text, PlaintextType::Text, field, account)
+}
+
+/// The same for a value of that type.
+pub fn seal_as(
+    text: &str,
+    plaintext_type: PlaintextType,
+    field: By<'_>,
+    account: &str,
+) -> Result<Datum> {
     let sealer = Sealer::to_encrypt(field, account)?;
-    let field = sealer.field();
-    if field.suite == Suite::Aes256Gcm {
-        count(&sealer.key, field)?;
+    let sections = searched(text, plaintext_type).map(|text| sealer.sections(text)).transpose()?;
+    let sections = sections.unwrap_or_default();
+    let value = NewValue::new(&sealer, text, plaintext_type, sections.as_bytes())?;
+    let mut varlena = NewVarlena::with_capacity(value.length);
+    value.seal(varlena.bytes_mut())?;
+    Ok(varlena.finish(value.length))
+}
+
+/// What a value can be found by: a text by itself, a JSON number or boolean by its JSON text.
+/// Objects and arrays cannot be found.
+pub fn searched(text: &str, plaintext_type: PlaintextType) -> Option<&str> {
+    let container = plaintext_type == PlaintextType::Json && text.starts_with(['{', '[']);
+    (!container).then_some(text)
+}
+
+/// A value that is to be sealed, with its token sections.
+pub struct NewValue<'a> {
+    key: &'a OpenKey,
+    field: &'a Field,
+    plaintext: &'a str,
+    form: Form,
+    sections: &'a [u8],
+    /// Of the envelope, in bytes.
+    pub length: usize,
+}
+
+impl<'a> NewValue<'a> {
+    /// A value of the sealer's field and account. Of a field that keeps tokens only, the plaintext
+    /// is left out.
+    pub fn new(
+        sealer: &'a Sealer,
+        plaintext: &'a str,
+        plaintext_type: PlaintextType,
+        sections: &'a [u8],
+    ) -> Result<Self> {
+        let (key, field) = (&*sealer.key, sealer.field());
+        let mut form = Form { plaintext_type, padding: field.padding, token_only: false };
+        let mut kept = plaintext;
+        if field.token_only {
+            if sections.is_empty() {
+                return Err(Error::NotUnique(field.name.clone()));
+            }
+            (form.token_only, form.padding, kept) = (true, Padding::None, "");
+        }
+        let length = key.key.sealed_length(kept.len(), form.padding, sections.len())?;
+        Ok(Self { key, field, plaintext: kept, form, sections, length })
     }
-    let section = sealer
-        .token(text)?
-        .map(|token| token::equality_section(&token, field.normalizer, Scope::Account));
-    write(&sealer.key, text, field.padding, section.as_ref().map_or(&[], <[u8; _]>::as_slice))
+
+    /// Writes the envelope to `out`, which has its length.
+    pub fn seal(&self, out: &mut [u8]) -> Result<()> {
+        if self.field.suite == Suite::Aes256Gcm {
+            count(self.key, self.field)?;
+        }
+        let plaintext = self.plaintext.as_bytes();
+        Ok(self.key.key.seal(plaintext, self.form, self.sections, nonce, out)?)
+    }
 }
 
 /// Counts the values under a key whose nonces could repeat.
@@ -70,8 +128,17 @@ fn count(key: &OpenKey, field: &Field) -> Result<()> {
 }
 
 /// Seals a text for transit: for a field whose account is still open, or for no field yet.
-pub fn seal_in_transit(text: &str, field_id: FieldId) -> Result<Datum> {
-    let sealed = write(&*cache::transit(field_id)?, text, Padding::None, &[])?;
+pub fn seal_in_transit(
+    text: &str,
+    plaintext_type: PlaintextType,
+    field_id: FieldId,
+) -> Result<Datum> {
+    let key = cache::transit(field_id)?;
+    let length = key.key.sealed_length(text.len(), Padding::None, 0)?;
+    let mut varlena = NewVarlena::with_capacity(length);
+    let form = Form { plaintext_type, padding: Padding::None, token_only: false };
+    key.key.seal(text.as_bytes(), form, &[], nonce, varlena.bytes_mut())?;
+    let sealed = varlena.finish(length);
     if field_id.is_none() && text.len() <= LONGEST_KEPT {
         // SAFETY: a varlena that was just made
         let envelope = unsafe { varlena_bytes(sealed) }.to_vec();
@@ -79,13 +146,6 @@ pub fn seal_in_transit(text: &str, field_id: FieldId) -> Result<Datum> {
         IN_TRANSIT.set(Some((envelope, PlainText { length: bytes.len(), bytes })));
     }
     Ok(sealed)
-}
-
-fn write(key: &OpenKey, text: &str, padding: Padding, tokens: &[u8]) -> Result<Datum> {
-    let length = key.key.sealed_length(text.len(), padding, tokens.len())?;
-    let mut varlena = NewVarlena::with_capacity(length);
-    key.key.seal(text.as_bytes(), padding, tokens, nonce, varlena.bytes_mut())?;
-    Ok(varlena.finish(length))
 }
 
 /// The session's account; `*row*` is none. `work` must not change the setting.
@@ -125,6 +185,7 @@ pub fn open_in_transit(envelope: &Envelope<'_>) -> Result<PlainText> {
 
 /// The plain text of a value. The caller has checked the right to it.
 pub fn open_text(key: &OpenKey, envelope: &Envelope<'_>) -> Result<PlainText> {
+    require_kept(key, envelope)?;
     let mut bytes = Zeroizing::new(vec![0; envelope.ciphertext().len()]);
     let length = key.key.open(envelope, &mut bytes)?;
     Ok(PlainText { bytes, length })
@@ -138,51 +199,99 @@ pub fn decrypt(bytes: &[u8]) -> Result<Datum> {
     open(&key, &envelope)
 }
 
-/// What the current user may see of a value: plain, masked, or hidden.
-pub fn reveal(bytes: &[u8]) -> Result<Option<Datum>> {
-    let envelope = stored(bytes)?;
-    let key = match key_of(&envelope) {
-        Ok(key) => key,
+/// What the current user may see of a value.
+pub enum Shown {
+    Plain(PlainText),
+    Masked(String),
+    Null,
+    Hidden,
+    Ciphertext,
+}
+
+/// What the current user may see of a stored value.
+pub fn show(envelope: &Envelope<'_>) -> Result<Shown> {
+    match key_to_show(envelope)? {
+        Ok(key) if key.privileges()?.contains(Privilege::Decrypt) => {
+            Ok(Shown::Plain(open_text(&key, envelope)?))
+        }
+        Ok(key) => show_in_part(&key, envelope),
+        Err(shown) => Ok(shown),
+    }
+}
+
+/// The key of a value of which something may be shown; otherwise what stands in its place.
+fn key_to_show(envelope: &Envelope<'_>) -> Result<std::result::Result<Locked<OpenKey>, Shown>> {
+    match key_of(envelope) {
+        Ok(key) if envelope.is_token_only() => Ok(Err(hidden(key.field.as_deref()))),
+        Ok(key) => Ok(Ok(key)),
         // of a closed account nothing is shown, and that is no error
         Err(Error::AccountClosed(..) | Error::KeyState(..)) => {
             let field = fields::find(By::Id(envelope.header().field_id))?;
-            return Ok(Some(hidden(bytes, field.as_deref())));
+            Ok(Err(hidden(field.as_deref())))
         }
-        Err(error) => return Err(error),
-    };
-    let field = key.field.as_deref();
-    let privileges: Privileges = key.privileges()?;
-    if privileges.contains(Privilege::Decrypt) {
-        return open(&key, &envelope).map(Some);
-    }
-    match field.and_then(|field| field.mask) {
-        Some(mask) if privileges.contains(Privilege::Mask) => {
-            let text = open_text(&key, &envelope)?;
-            Ok(mask.apply(text.as_str()?).map(|masked| encoding::from_utf8(&masked)))
-        }
-        _ => Ok(Some(hidden(bytes, field))),
+        Err(error) => Err(error),
     }
 }
 
-fn hidden(bytes: &[u8], field: Option<&Field>) -> Datum {
-    match field.map_or(Hidden::Mask, |field| field.hidden) {
-        Hidden::Mask => encoding::from_utf8(HIDDEN),
-        Hidden::Ciphertext => encoding::from_utf8(&envelope::to_text(bytes)),
+/// What a user without the right to the plain value may see.
+fn show_in_part(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Shown> {
+    let field = key.field.as_deref();
+    match field.and_then(|field| field.mask) {
+        Some(mask) if key.privileges()?.contains(Privilege::Mask) => {
+            let text = open_text(key, envelope)?;
+            Ok(mask.apply(text.as_str()?).map_or(Shown::Null, Shown::Masked))
+        }
+        _ => Ok(hidden(field)),
     }
+}
+
+fn hidden(field: Option<&Field>) -> Shown {
+    match field.map_or(Hidden::Mask, |field| field.hidden) {
+        Hidden::Mask => Shown::Hidden,
+        Hidden::Ciphertext => Shown::Ciphertext,
+    }
+}
+
+/// What the current user may see of a value, as text: plain, masked, or hidden.
+pub fn reveal(bytes: &[u8]) -> Result<Option<Datum>> {
+    let envelope = stored(bytes)?;
+    let shown = match key_to_show(&envelope)? {
+        Ok(key) if key.privileges()?.contains(Privilege::Decrypt) => {
+            return open(&key, &envelope).map(Some);
+        }
+        Ok(key) => show_in_part(&key, &envelope)?,
+        Err(shown) => shown,
+    };
+    Ok(match shown {
+        Shown::Plain(text) => Some(encoding::from_utf8(text.as_str()?)),
+        Shown::Masked(masked) => Some(encoding::from_utf8(&masked)),
+        Shown::Null => None,
+        Shown::Hidden => Some(encoding::from_utf8(HIDDEN)),
+        Shown::Ciphertext => Some(encoding::from_utf8(&envelope::to_text(bytes))),
+    })
 }
 
 /// A value that is stored data, not one in transit.
-fn stored(bytes: &[u8]) -> Result<Envelope<'_>> {
+pub fn stored(bytes: &[u8]) -> Result<Envelope<'_>> {
     let envelope = Envelope::parse(bytes)?;
     if envelope.in_transit() { Err(Error::Transit) } else { Ok(envelope) }
 }
 
-fn key_of(envelope: &Envelope<'_>) -> Result<Locked<OpenKey>> {
+pub fn key_of(envelope: &Envelope<'_>) -> Result<Locked<OpenKey>> {
     let header = envelope.header();
     cache::to_open(header.key_id, header.field_id, header.suite)
 }
 
+/// Fails where the value itself is not kept.
+fn require_kept(key: &OpenKey, envelope: &Envelope<'_>) -> Result<()> {
+    if !envelope.is_token_only() {
+        return Ok(());
+    }
+    Err(Error::TokenOnly(key.field.as_ref().map_or_else(String::new, |field| field.name.clone())))
+}
+
 fn open(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Datum> {
+    require_kept(key, envelope)?;
     let mut varlena = NewVarlena::with_capacity(envelope.ciphertext().len());
     let length = key.key.open(envelope, varlena.bytes_mut())?;
     let text = std::str::from_utf8(&varlena.bytes_mut()[..length]).map_err(|_| OpenError)?;
@@ -200,7 +309,7 @@ pub fn assign(bytes: &[u8], handle: i32) -> Result<Option<Datum>> {
     let field_id = envelope.header().field_id;
     if field_id.is_none() {
         let text = open_in_transit(&envelope)?;
-        return assign_text(text.as_str()?, handle).map(Some);
+        return assign_text(text.as_str()?, envelope.header().plaintext_type, handle).map(Some);
     }
     if field_id.handle() == handle {
         return Ok(None);
@@ -209,10 +318,10 @@ pub fn assign(bytes: &[u8], handle: i32) -> Result<Option<Datum>> {
 }
 
 /// Seals a text for a column: under the session's account, or left to the row's trigger.
-pub fn assign_text(text: &str, handle: i32) -> Result<Datum> {
+pub fn assign_text(text: &str, plaintext_type: PlaintextType, handle: i32) -> Result<Datum> {
     let field = By::Handle(handle);
     if guc::with_account(|account| account == Some(guc::ACCOUNT_OF_ROW)) {
-        return seal_in_transit(text, fields::require(field)?.id);
+        return seal_in_transit(text, plaintext_type, fields::require(field)?.id);
     }
-    session_account(|account| seal(text, field, account))
+    session_account(|account| seal_as(text, plaintext_type, field, account))
 }

@@ -30,11 +30,13 @@ pub const FIXED_HEADER_LENGTH: usize = 23;
 pub enum PlaintextType {
     /// UTF-8.
     Text = 1,
+    /// JSON text in UTF-8.
+    Json = 3,
 }
 
 impl PlaintextType {
     fn from_number(number: u8) -> Option<Self> {
-        (number == Self::Text as u8).then_some(Self::Text)
+        [Self::Text, Self::Json].into_iter().find(|&known| known as u8 == number)
     }
 }
 
@@ -47,6 +49,8 @@ impl Flags {
     pub const PADDED: Self = Self(0x01);
     /// The value is in transit: not stored data, no tokens.
     pub const TRANSIT: Self = Self(0x04);
+    /// Only the tokens are kept; the plaintext is empty.
+    pub const TOKEN_ONLY: Self = Self(0x08);
 
     /// Both sets of flags.
     #[must_use]
@@ -60,7 +64,9 @@ impl Flags {
     }
 
     const fn from_number(number: u8) -> Option<Self> {
-        if number & !(Self::PADDED.0 | Self::TRANSIT.0) == 0 { Some(Self(number)) } else { None }
+        let known = Self::PADDED.0 | Self::TRANSIT.0 | Self::TOKEN_ONLY.0;
+        let both = Self::PADDED.0 | Self::TOKEN_ONLY.0;
+        if number & !known == 0 && number & both != both { Some(Self(number)) } else { None }
     }
 }
 
@@ -182,6 +188,11 @@ impl<'a> Envelope<'a> {
         self.header.flags.contains(Flags::TRANSIT)
     }
 
+    /// Whether the value itself is not kept, only its tokens.
+    pub const fn is_token_only(&self) -> bool {
+        self.header.flags.contains(Flags::TOKEN_ONLY)
+    }
+
     /// The whole header, as it is authenticated.
     pub fn header_bytes(&self) -> &'a [u8] {
         &self.bytes[..self.header_length]
@@ -195,6 +206,11 @@ impl<'a> Envelope<'a> {
     /// The equality token that `=` looks at, if there is one.
     pub fn equality_token(&self) -> Option<IndexToken> {
         token::equality_token(self.token_sections())
+    }
+
+    /// Every token, in the order of the sections.
+    pub fn tokens(&self) -> impl Iterator<Item = token::StoredToken<'a>> {
+        token::tokens(self.token_sections())
     }
 
     /// The nonce.

@@ -66,6 +66,11 @@ impl Mask {
     }
 }
 
+/// Whether a text looks like something that a mask has made. Of `zero` no one can tell.
+pub fn looks_masked(text: &str) -> bool {
+    text.contains(PART) || text.ends_with("-**-**")
+}
+
 fn last4(text: &str) -> Option<String> {
     let length = text.chars().count();
     let last: String = text.chars().skip(length.checked_sub(4)?).collect();

@@ -18,6 +18,25 @@ use crate::token::check_sections;
 /// Associated data up to this many bytes needs no allocation: a header with three token sections.
 const ASSOCIATED_DATA_ON_STACK: usize = 256;
 
+/// How a value is sealed.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// What the plaintext is.
+    pub plaintext_type: PlaintextType,
+    /// To which length it is padded.
+    pub padding: Padding,
+    /// Whether the value itself is not kept, only its tokens. The plaintext is then empty and not
+    /// padded.
+    pub token_only: bool,
+}
+
+impl From<Padding> for Form {
+    /// Text.
+    fn from(padding: Padding) -> Self {
+        Self { plaintext_type: PlaintextType::Text, padding, token_only: false }
+    }
+}
+
 /// A field's key of one account, set up for one suite. Wiped when dropped.
 pub struct FieldKey {
     cipher: Cipher,
@@ -100,11 +119,12 @@ impl FieldKey {
     pub fn seal(
         &self,
         plaintext: &[u8],
-        padding: Padding,
+        form: impl Into<Form>,
         tokens: &[u8],
         nonce: impl FnOnce(&mut [u8]) -> Result<(), SealError>,
         out: &mut [u8],
     ) -> Result<(), SealError> {
+        let Form { plaintext_type, padding, token_only } = form.into();
         if out.len() != self.sealed_length(plaintext.len(), padding, tokens.len())? {
             return Err(SealError::TooLong);
         }
@@ -112,9 +132,9 @@ impl FieldKey {
         let transit = self.purpose == Purpose::Transit;
         let opens = match self.purpose {
             Purpose::Data => !self.field_id.is_none(),
-            Purpose::Transit => tokens.is_empty(),
+            Purpose::Transit => tokens.is_empty() && !token_only,
             _ => false,
-        };
+        } && !(token_only && (!plaintext.is_empty() || padding != Padding::None));
         if !opens || check_sections(tokens).is_err() {
             return Err(SealError::Malformed);
         }
@@ -126,13 +146,11 @@ impl FieldKey {
         if transit {
             flags = flags.with(Flags::TRANSIT);
         }
-        let header = Header {
-            suite,
-            plaintext_type: PlaintextType::Text,
-            flags,
-            key_id: self.key_id,
-            field_id: self.field_id,
-        };
+        if token_only {
+            flags = flags.with(Flags::TOKEN_ONLY);
+        }
+        let header =
+            Header { suite, plaintext_type, flags, key_id: self.key_id, field_id: self.field_id };
         let header_length = header.write(tokens, out).ok_or(SealError::TooLong)?;
         let (header, rest) = out.split_at_mut(header_length);
         let (nonce_bytes, rest) = rest.split_at_mut(suite.nonce_length());
@@ -183,6 +201,8 @@ impl FieldKey {
         })?;
         if header.flags.contains(Flags::PADDED) {
             unpadded_length(&out[..length])
+        } else if envelope.is_token_only() && length > 0 {
+            Err(OpenError)
         } else {
             Ok(length)
         }

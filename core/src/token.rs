@@ -20,12 +20,23 @@ pub const EQUALITY_SECTION_LENGTH: usize = 2 + SECTION_HEAD + GROUP_HEAD + EQUAL
 const SECTION_HEAD: usize = 10;
 /// Kind, scope, width and count.
 const GROUP_HEAD: usize = 5;
-/// The kind "exact".
-const EXACT: u8 = 1;
 /// Longest token, in bytes: a whole HMAC-SHA-256.
 const LONGEST_TOKEN: u8 = 32;
-/// The last kind that is reserved: range.
-const LAST_KIND: u8 = 6;
+/// Length of the tokens of a set, in bytes.
+pub const MEMBER_TOKEN_LENGTH: usize = 8;
+
+/// What a token says. The kinds 3 to 6 are reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The value equals another, or what is looked for.
+    Exact = 1,
+    /// The value equals another: for constraints, not for look-ups.
+    Unique = 2,
+    /// A member of the value, such as one key's value in a JSON object, equals what is looked for:
+    /// the start of that member's own exact token.
+    Member = 7,
+}
 
 /// Across which values a token is comparable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +85,11 @@ impl TokenKey {
         self.key_id
     }
 
-    /// The equality token of a normalised value.
-    pub fn equality(&self, scope: Scope, normalised: &[u8]) -> IndexToken {
+    /// The equality token of a normalised value, exact or unique.
+    pub fn equality(&self, kind: Kind, scope: Scope, normalised: &[u8]) -> IndexToken {
         let mut mac = self.mac.clone();
-        framing::authenticate(&mut mac, Label::Token, &[&[EXACT], &[scope as u8], normalised]);
+        let parts: [&[u8]; 3] = [&[kind as u8], &[scope as u8], normalised];
+        framing::authenticate(&mut mac, Label::Token, &parts);
         let full = mac.finalize().into_bytes();
         IndexToken { key_id: self.key_id, token: std::array::from_fn(|i| full[i]) }
     }
@@ -86,6 +98,7 @@ impl TokenKey {
 /// The token section that holds one equality token.
 pub fn equality_section(
     token: &IndexToken,
+    kind: Kind,
     normalizer: Normalizer,
     scope: Scope,
 ) -> [u8; EQUALITY_SECTION_LENGTH] {
@@ -94,27 +107,100 @@ pub fn equality_section(
     section[2..10].copy_from_slice(&token.key_id.number().to_be_bytes());
     section[10] = normalizer.number();
     section[11] = normalizer.version();
-    section[12..17].copy_from_slice(&[EXACT, scope as u8, EQUALITY_TOKEN_LENGTH as u8, 0, 1]);
+    section[12..17].copy_from_slice(&[kind as u8, scope as u8, EQUALITY_TOKEN_LENGTH as u8, 0, 1]);
     section[17..].copy_from_slice(&token.token);
     section
 }
 
-/// The equality token of the first section, if it has one.
+/// The token section that holds the exact tokens of members of a value, all made by one index key
+/// under one normalizer. `None` if they are more than a section can hold.
+pub fn member_section(
+    key_id: KeyId,
+    normalizer: Normalizer,
+    scope: Scope,
+    tokens: &[[u8; MEMBER_TOKEN_LENGTH]],
+) -> Option<Vec<u8>> {
+    let length = SECTION_HEAD + GROUP_HEAD + MEMBER_TOKEN_LENGTH * tokens.len();
+    let mut section = Vec::with_capacity(2 + length);
+    section.extend(u16::try_from(length).ok()?.to_be_bytes());
+    section.extend(key_id.number().to_be_bytes());
+    section.extend([normalizer.number(), normalizer.version()]);
+    section.extend([Kind::Member as u8, scope as u8, MEMBER_TOKEN_LENGTH as u8]);
+    section.extend(u16::try_from(tokens.len()).ok()?.to_be_bytes());
+    section.extend(tokens.as_flattened());
+    Some(section)
+}
+
+/// A token as it stands in an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredToken<'a> {
+    /// The index key.
+    pub key_id: KeyId,
+    /// The number of the normalizer.
+    pub normalizer: u8,
+    /// Its number in the envelope: see [`Kind`].
+    pub kind: u8,
+    /// Its number in the envelope: see [`Scope`].
+    pub scope: u8,
+    /// The token.
+    pub bytes: &'a [u8],
+}
+
+impl StoredToken<'_> {
+    /// Whether it is of that kind and scope.
+    pub const fn is(&self, kind: Kind, scope: Scope) -> bool {
+        self.kind == kind as u8 && self.scope == scope as u8
+    }
+}
+
+/// Every token of well-formed sections, in their order.
+pub fn tokens(sections: &[u8]) -> impl Iterator<Item = StoredToken<'_>> {
+    split_sections(sections).flat_map(|section| {
+        let key_id = section.first_chunk().and_then(|id| KeyId::new(u64::from_be_bytes(*id)));
+        let normalizer = section.get(8).copied().unwrap_or_default();
+        let groups = section.get(SECTION_HEAD..).unwrap_or_default();
+        key_id.into_iter().flat_map(move |key_id| {
+            split_groups(groups).flat_map(move |(kind, scope, width, tokens)| {
+                tokens.chunks_exact(width).map(move |bytes| StoredToken {
+                    key_id,
+                    normalizer,
+                    kind,
+                    scope,
+                    bytes,
+                })
+            })
+        })
+    })
+}
+
+fn split_sections(mut sections: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = sections.split_first_chunk::<2>()?;
+        let (section, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        sections = rest;
+        Some(section)
+    })
+}
+
+fn split_groups(mut groups: &[u8]) -> impl Iterator<Item = (u8, u8, usize, &[u8])> {
+    std::iter::from_fn(move || {
+        let (&[kind, scope, width, high, low], rest) = groups.split_first_chunk::<GROUP_HEAD>()?;
+        let width = usize::from(width).max(1);
+        let count = usize::from(u16::from_be_bytes([high, low]));
+        let (tokens, rest) = rest.split_at_checked(count * width)?;
+        groups = rest;
+        Some((kind, scope, width, tokens))
+    })
+}
+
+/// The equality token of the first section, exact or unique, if it has one.
 pub fn equality_token(sections: &[u8]) -> Option<IndexToken> {
-    let (length, rest) = sections.split_first_chunk::<2>()?;
-    let section = rest.get(..usize::from(u16::from_be_bytes(*length)))?;
+    let section = split_sections(sections).next()?;
     let (key_id, rest) = section.split_first_chunk::<8>()?;
     let key_id = KeyId::new(u64::from_be_bytes(*key_id))?;
-    let mut groups = rest.get(2..)?;
-    while let Some((&[kind, _, width, high, low], rest)) = groups.split_first_chunk::<GROUP_HEAD>()
-    {
-        if kind == EXACT {
-            return Some(IndexToken { key_id, token: *rest.first_chunk()? });
-        }
-        let count = usize::from(u16::from_be_bytes([high, low]));
-        groups = rest.get(count * usize::from(width)..)?;
-    }
-    None
+    let (.., token) =
+        split_groups(rest.get(2..)?).find(|&(kind, ..)| kind <= Kind::Unique as u8)?;
+    Some(IndexToken { key_id, token: *token.first_chunk()? })
 }
 
 /// Checks that token sections follow section 6 to the last byte.
@@ -142,8 +228,10 @@ fn check_section(section: &[u8]) -> Option<()> {
     while !groups.is_empty() {
         let (&[kind, scope, width, high, low], rest) = groups.split_first_chunk::<GROUP_HEAD>()?;
         let count = usize::from(u16::from_be_bytes([high, low]));
-        let known = (EXACT..=LAST_KIND).contains(&kind) && scope <= Scope::Database as u8;
-        let exact = kind != EXACT || (usize::from(width) == EQUALITY_TOKEN_LENGTH && count == 1);
+        let kinds = Kind::Exact as u8..=Kind::Member as u8;
+        let known = kinds.contains(&kind) && scope <= Scope::Database as u8;
+        let exact =
+            kind > Kind::Unique as u8 || usize::from(width) == EQUALITY_TOKEN_LENGTH && count == 1;
         let fits = (1..=LONGEST_TOKEN).contains(&width) && count > 0;
         if !known || !exact || !fits || previous >= Some((kind, scope)) {
             return None;

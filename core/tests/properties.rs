@@ -29,9 +29,12 @@ use fieldcrypt_core::mask::{HIDDEN, Mask};
 use fieldcrypt_core::normalize::Normalizer;
 use fieldcrypt_core::padding::{Padding, pad, unpadded_length};
 use fieldcrypt_core::random::{self, NoncePool};
-use fieldcrypt_core::seal::FieldKey;
+use fieldcrypt_core::seal::{FieldKey, Form};
 use fieldcrypt_core::suite::{Cipher, Suite};
-use fieldcrypt_core::token::{Scope, TokenKey, equality_section, equality_token};
+use fieldcrypt_core::token::{
+    IndexToken, Kind, MEMBER_TOKEN_LENGTH, Scope, StoredToken, TokenKey, equality_section,
+    equality_token, member_section, tokens,
+};
 use fieldcrypt_core::wrap::{KeyName, check_value, root_check_value, unwrap, verify, wrap};
 use hmac::Mac;
 use proptest::collection::vec;
@@ -74,11 +77,19 @@ fn derive(key: [u8; 32], key_id: u64, account: &str, suite: Suite, field_id: Fie
     FieldKey::derive(&secret(key), id(key_id), Purpose::Data, account, suite, field_id)
 }
 
-fn seal(key: &FieldKey, plaintext: &[u8], padding: Padding, sections: &[u8]) -> Vec<u8> {
-    let length = key.sealed_length(plaintext.len(), padding, sections.len()).unwrap();
+fn seal(key: &FieldKey, plaintext: &[u8], form: impl Into<Form>, sections: &[u8]) -> Vec<u8> {
+    let form = form.into();
+    let length = key.sealed_length(plaintext.len(), form.padding, sections.len()).unwrap();
     let mut envelope = vec![0xA5; length];
-    key.seal(plaintext, padding, sections, random::fill, &mut envelope).unwrap();
+    key.seal(plaintext, form, sections, random::fill, &mut envelope).unwrap();
     envelope
+}
+
+const PLAINTEXT_TYPES: [PlaintextType; 2] = [PlaintextType::Text, PlaintextType::Json];
+
+/// Only the tokens are kept.
+fn token_only(plaintext_type: PlaintextType) -> Form {
+    Form { plaintext_type, padding: Padding::None, token_only: true }
 }
 
 /// The plaintext; `None` if it is no envelope or does not open.
@@ -95,10 +106,29 @@ fn sections(count: u64) -> Vec<u8> {
     let section = |number| {
         let key_id = id(u64::from(account_tag(ACCOUNT)) << 32 | number);
         let key = TokenKey::derive(&secret([7; 32]), key_id, FieldId::of("lead.ssn"), ACCOUNT);
-        let token = key.equality(Scope::Account, b"123456789");
-        equality_section(&token, Normalizer::Digits, Scope::Account)
+        let token = key.equality(Kind::Exact, Scope::Account, b"123456789");
+        equality_section(&token, Kind::Exact, Normalizer::Digits, Scope::Account)
     };
     (1..=count).flat_map(section).collect()
+}
+
+/// A token of every kind that is made, each in a section of its own; of one kind twice, for the
+/// account and the database.
+fn mixed_sections() -> [Vec<u8>; 4] {
+    let key_id = |account, number| id(u64::from(account_tag(account)) << 32 | number);
+    let equality = |account, kind, scope| {
+        let key_id = key_id(account, 1);
+        let key = TokenKey::derive(&secret([7; 32]), key_id, FieldId::of("lead.ssn"), account);
+        let token = key.equality(kind, scope, b"123456789");
+        equality_section(&token, kind, Normalizer::Digits, scope).to_vec()
+    };
+    let members = [[1; MEMBER_TOKEN_LENGTH], [2; 8], [3; 8]];
+    [
+        equality(ACCOUNT, Kind::Unique, Scope::Account),
+        equality("*database*", Kind::Unique, Scope::Database),
+        equality(ACCOUNT, Kind::Exact, Scope::Account),
+        member_section(key_id(ACCOUNT, 2), Normalizer::None, Scope::Account, &members).unwrap(),
+    ]
 }
 
 fn suites() -> impl Strategy<Value = Suite> {
@@ -158,6 +188,170 @@ fn round_trip(key: &FieldKey, plaintext: &[u8], padding: Padding, sections: &[u8
     let text = to_text(&sealed);
     assert!(is_reserved_text(text.as_bytes()));
     assert_eq!(from_text(text.as_bytes()), Ok(sealed));
+}
+
+#[test]
+fn values_of_every_type_open() {
+    let mut opened = 0;
+    for suite in Suite::ALL {
+        let key = field_key(suite);
+        for plaintext_type in PLAINTEXT_TYPES {
+            for padding in Padding::ALL {
+                for sections in mixed_sections() {
+                    for length in 0..=80 {
+                        let plaintext = &[b'1'; 80][..length];
+                        let form = Form { plaintext_type, padding, token_only: false };
+                        let sealed = seal(&key, plaintext, form, &sections);
+                        let envelope = Envelope::parse(&sealed).unwrap();
+                        assert_eq!(envelope.header().plaintext_type, plaintext_type);
+                        assert!(!envelope.is_token_only());
+                        assert_eq!(open(&key, &sealed).as_deref(), Some(plaintext));
+                        // the type goes into the tag
+                        let mut other = sealed;
+                        other[3] ^= 2;
+                        assert!(Envelope::parse(&other).is_ok());
+                        assert_eq!(open(&key, &other), None);
+                        opened += 1;
+                    }
+                }
+            }
+        }
+    }
+    println!("values of every type: {opened}");
+    assert_eq!(opened, 3 * 2 * 6 * 4 * 81);
+    // a padding alone is the form of a text
+    let form = Form::from(Padding::To64);
+    assert_eq!((form.plaintext_type, form.padding), (PlaintextType::Text, Padding::To64));
+    assert!(!form.token_only);
+}
+
+// only tokens are kept
+
+#[test]
+fn of_a_token_only_value_nothing_is_kept() {
+    let count = Cell::new(0);
+    let values = (any::<[u8; 32]>(), 1..u64::MAX >> 1, "\\PC{1,40}", 0..16_u8);
+    for_all(2_000, values, |(key, key_id, account, chosen)| {
+        let sections: Vec<u8> = (0..4)
+            .zip(mixed_sections())
+            .filter(|(place, _)| chosen >> place & 1 == 1)
+            .flat_map(|(_, section)| section)
+            .collect();
+        for suite in Suite::ALL {
+            for plaintext_type in PLAINTEXT_TYPES {
+                let key = derive(key, key_id, &account, suite, FieldId::of("lead.ssn"));
+                let sealed = seal(&key, b"", token_only(plaintext_type), &sections);
+                let envelope = Envelope::parse(&sealed).unwrap();
+                assert!(envelope.is_token_only() && !envelope.in_transit());
+                assert!(!envelope.header().flags.contains(Flags::PADDED));
+                assert_eq!((sealed[3], sealed[4]), (plaintext_type as u8, 0x08));
+                assert_eq!(envelope.header().plaintext_type, plaintext_type);
+                assert_eq!(envelope.token_sections(), sections);
+                assert_eq!(envelope.ciphertext().len(), suite.ciphertext_length(0));
+                assert_eq!(open(&key, &sealed).as_deref(), Some(&b""[..]));
+                assert_eq!(from_text(to_text(&sealed).as_bytes()).as_ref(), Ok(&sealed));
+                // it cannot become an empty value, nor that a token-only one
+                let kept = seal(&key, b"", Padding::None, &sections);
+                for mut other in [sealed, kept] {
+                    other[4] ^= 0x08;
+                    assert!(Envelope::parse(&other).is_ok());
+                    assert_eq!(open(&key, &other), None);
+                }
+                count.set(count.get() + 1);
+            }
+        }
+    });
+    println!("token-only round trips: {}", count.get());
+    assert_eq!(count.get(), 2_000 * 3 * 2);
+}
+
+#[test]
+fn a_token_only_value_is_sealed_empty() {
+    let (mut sealed, mut refused) = (0, 0);
+    for suite in Suite::ALL {
+        for purpose in [Purpose::Data, Purpose::Transit, Purpose::Index, Purpose::Root] {
+            let field_id = FieldId::of("lead.ssn");
+            let key = FieldKey::derive(&secret(KEY), id(77), purpose, ACCOUNT, suite, field_id);
+            for plaintext_type in PLAINTEXT_TYPES {
+                for padding in Padding::ALL {
+                    for sections in [vec![], mixed_sections().concat()] {
+                        for length in [0, 1, 15, 16, 31, 32, 100] {
+                            let plaintext = &[b'#'; 100][..length];
+                            let form = Form { padding, ..token_only(plaintext_type) };
+                            let room = key.sealed_length(length, padding, sections.len()).unwrap();
+                            let mut out = vec![0xA5; room];
+                            let asked = Cell::new(false);
+                            let nonce = |nonce: &mut [u8]| {
+                                asked.set(true);
+                                random::fill(nonce)
+                            };
+                            let result = key.seal(plaintext, form, &sections, nonce, &mut out);
+                            let allowed =
+                                purpose == Purpose::Data && padding == Padding::None && length == 0;
+                            assert_eq!(asked.get(), allowed);
+                            if allowed {
+                                assert_eq!(result, Ok(()));
+                                sealed += 1;
+                            } else {
+                                assert_eq!(result, Err(SealError::Malformed), "{purpose:?}");
+                                assert_eq!(out, vec![0xA5; room]);
+                                refused += 1;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("token-only seals allowed: {sealed}, refused: {refused}");
+    assert_eq!((sealed, refused), (3 * 2 * 2, 3 * 2 * 2 * (4 * 6 * 7 - 1)));
+}
+
+/// Whoever has the key could write one; no reader takes it.
+#[test]
+fn a_token_only_envelope_with_a_plaintext_does_not_open() {
+    let mut refused = 0;
+    for suite in Suite::ALL {
+        let key = field_key(suite);
+        let cipher = Cipher::new(suite, &reference_key(suite, ACCOUNT));
+        for plaintext_type in PLAINTEXT_TYPES {
+            for sections in [vec![], mixed_sections().concat()] {
+                let sealed = seal(&key, b"", token_only(plaintext_type), &sections);
+                let body = FIXED_HEADER_LENGTH + sections.len() + suite.nonce_length();
+                for length in 0..=100 {
+                    for byte in [b'x', 0, 0x80] {
+                        let envelope = Envelope::parse(&sealed).unwrap();
+                        let associated = reference::associated_data(envelope.header_bytes());
+                        let mut ciphertext = vec![byte; length];
+                        ciphertext.resize(suite.ciphertext_length(length), 0);
+                        let mut tag = vec![0; suite.tag_length()];
+                        cipher
+                            .encrypt(
+                                envelope.nonce(),
+                                &associated,
+                                &mut ciphertext,
+                                length,
+                                &mut tag,
+                            )
+                            .unwrap();
+                        let forged = [&sealed[..body], &ciphertext, &tag].concat();
+                        let envelope = Envelope::parse(&forged).unwrap();
+                        let mut out = vec![0xA5; ciphertext.len()];
+                        let result = key.open(&envelope, &mut out);
+                        if length == 0 {
+                            assert_eq!((result, &forged), (Ok(0), &sealed));
+                        } else {
+                            assert_eq!(result, Err(OpenError), "{suite:?} {length}");
+                            assert_eq!(out, vec![0; out.len()], "something is left behind");
+                            refused += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("token-only envelopes with a plaintext: {refused}");
+    assert_eq!(refused, 3 * 2 * 2 * 100 * 3);
 }
 
 #[test]
@@ -250,7 +444,48 @@ fn every_bit_counts() {
     );
     assert_eq!(envelopes, 3 * 6 * 3 * 8);
     // of 432 sections, seven bits of the normalizer's version each give a later one
-    assert_eq!((flips, parsed, followed), (1_234_656, 1_184_544, 143_424));
+    assert_eq!((flips, parsed, followed), (1_234_656, 1_185_048, 143_928));
+}
+
+/// The same of every type and kind, kept or not.
+#[test]
+fn every_bit_of_every_form_counts() {
+    let (mut envelopes, mut flips, mut parsed, mut followed) = (0, 0, 0, 0);
+    let mixed = mixed_sections();
+    for suite in Suite::ALL {
+        let key = field_key(suite);
+        for plaintext_type in PLAINTEXT_TYPES {
+            for sections in mixed.iter().cloned().chain([mixed.concat()]) {
+                let kept = Form { plaintext_type, padding: Padding::None, token_only: false };
+                let padded = Form { padding: Padding::To32, ..kept };
+                let only = token_only(plaintext_type);
+                for (form, plaintext) in [(kept, &b"12.50"[..]), (padded, b"12.50"), (only, b"")] {
+                    let sealed = seal(&key, plaintext, form, &sections);
+                    assert_eq!(open(&key, &sealed).as_deref(), Some(plaintext));
+                    envelopes += 1;
+                    for bit in 0..sealed.len() * 8 {
+                        let changed = flipped(&sealed, bit);
+                        flips += 1;
+                        let Ok(envelope) = Envelope::parse(&changed) else {
+                            continue;
+                        };
+                        parsed += 1;
+                        assert_eq!(open(&key, &changed), None, "{suite:?} {form:?} bit {bit}");
+                        if bit / 8 < FIXED_HEADER_LENGTH + sections.len() {
+                            assert_eq!(open(&follow(&envelope), &changed), None, "bit {bit}");
+                            followed += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!(
+        "bit flips: {flips} in {envelopes} envelopes of every form, {parsed} of them well formed, \
+        {followed} with a reader that follows the header"
+    );
+    assert_eq!(envelopes, 3 * 2 * 5 * 3);
+    assert_eq!((flips, parsed, followed), (97_040, 83_468, 43_308));
 }
 
 /// The same data key, under the id, for the field and suite that the header names.
@@ -918,8 +1153,10 @@ fn threat_a9_padding_hides_lengths() {
 
 /// Token sections, some of them well formed.
 fn likely_sections() -> impl Strategy<Value = Vec<u8>> {
-    let exact = (Just(1), 0..2_u8, Just(16), Just(1));
-    let group = prop_oneof![2 => exact, 3 => (0..8_u8, 0..3_u8, 0..36_u8, 0..3_u16)];
+    let equality = (1..3_u8, 0..2_u8, Just(16), Just(1));
+    let member = (Just(7), 0..2_u8, Just(8), 1..4_u16);
+    let any_group = (0..9_u8, 0..3_u8, 0..36_u8, 0..3_u16);
+    let group = prop_oneof![2 => equality, 1 => member, 3 => any_group];
     let section = (1..u64::MAX >> 1, 0..6_u8, prop_oneof![0..4_u8, any::<u8>()], vec(group, 0..4))
         .prop_map(|(key_id, normalizer, version, groups)| {
             let mut section = key_id.to_be_bytes().to_vec();
@@ -942,8 +1179,8 @@ fn likely_sections() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn threat_a12_parser_takes_anything() {
     let accepted = Cell::new(0);
-    let (ids, tokens) = ((any::<u64>(), any::<u64>()), likely_sections());
-    let likely = (0..5_u8, 0..2_u8, 0..8_u8, ids.0, ids.1, tokens, vec(any::<u8>(), 0..120))
+    let (ids, likely) = ((any::<u64>(), any::<u64>()), likely_sections());
+    let likely = (0..5_u8, 0..4_u8, 0..10_u8, ids.0, ids.1, likely, vec(any::<u8>(), 0..120))
         .prop_map(|(suite, plaintext_type, flags, key_id, field_id, tokens, body)| {
             let mut bytes = vec![0xFC, 1, suite, plaintext_type, flags];
             bytes.extend((key_id >> 1).to_be_bytes());
@@ -965,7 +1202,7 @@ fn threat_a12_parser_takes_anything() {
         let again = Envelope::parse(&bytes).map(|envelope| {
             accepted.set(accepted.get() + 1);
             let header = *envelope.header();
-            let _ = envelope.equality_token();
+            assert_eq!(envelope.equality_token(), first_equality(&envelope));
             let mut rewritten = vec![0; envelope.header_bytes().len()];
             header.write(envelope.token_sections(), &mut rewritten).unwrap();
             [&rewritten, envelope.nonce(), envelope.ciphertext(), envelope.tag()].concat()
@@ -975,6 +1212,7 @@ fn threat_a12_parser_takes_anything() {
         }
         // sections as well, without the check in front
         let _ = equality_token(&bytes);
+        assert!(tokens(&bytes).all(|token| token.bytes.len() <= bytes.len()));
         // texts as well: as they are, and what stands in them
         let _ = from_text(&bytes);
         assert_eq!(from_text(to_text(&bytes).as_bytes()).as_deref(), Ok(bytes.as_slice()));
@@ -985,6 +1223,17 @@ fn threat_a12_parser_takes_anything() {
     });
     println!("parsed: 400000, accepted: {}", accepted.get());
     assert!(accepted.get() > 10_000);
+}
+
+/// The equality token by another way: of all tokens.
+fn first_equality(envelope: &Envelope<'_>) -> Option<IndexToken> {
+    let sections = envelope.token_sections();
+    let first = sections.first_chunk().map_or(0, |length| 2 + u16::from_be_bytes(*length));
+    let mut found = tokens(&sections[..usize::from(first)])
+        .filter(|token| token.kind == Kind::Exact as u8 || token.kind == Kind::Unique as u8);
+    found
+        .next()
+        .map(|token| IndexToken { key_id: token.key_id, token: token.bytes.try_into().unwrap() })
 }
 
 /// One value has another token in every account, field and scope, and under every key.
@@ -1004,10 +1253,10 @@ fn threat_f3_tokens_differ_across_accounts_and_fields() {
                 let derive = || TokenKey::derive(&secret(key), key_id, FieldId::of(field), account);
                 for scope in [Scope::Account, Scope::Database] {
                     for value in values {
-                        let made = derive().equality(scope, value.as_bytes());
+                        let made = derive().equality(Kind::Exact, scope, value.as_bytes());
                         assert!(seen.insert(made.token), "{account} {field} {value}");
                         // equal values of one field still meet
-                        assert_eq!(derive().equality(scope, value.as_bytes()), made);
+                        assert_eq!(derive().equality(Kind::Exact, scope, value.as_bytes()), made);
                     }
                 }
             }
@@ -1033,7 +1282,7 @@ fn tokens_of_one_key_differ_across_accounts_and_fields() {
             let field_id = FieldId::of(field);
             let key = TokenKey::derive(&secret(KEY), id(77), field_id, account);
             assert_eq!(key.key_id(), id(77));
-            let made = key.equality(Scope::Account, b"123456789");
+            let made = key.equality(Kind::Exact, Scope::Account, b"123456789");
             assert!(seen.insert(made.token), "{account} {field}");
             // as section 6 says, made without TokenKey
             let key = reference::field_key(&KEY, "index", 1, 32, field_id.0, account);
@@ -1045,12 +1294,35 @@ fn tokens_of_one_key_differ_across_accounts_and_fields() {
     for bit in (0..ACCOUNT.len() * 8).filter(|bit| bit % 8 != 7) {
         let account = String::from_utf8(flipped(ACCOUNT.as_bytes(), bit)).unwrap();
         let key = TokenKey::derive(&secret(KEY), id(77), FieldId::of("lead.ssn"), &account);
-        let made = key.equality(Scope::Account, b"123456789").token;
+        let made = key.equality(Kind::Exact, Scope::Account, b"123456789").token;
         // one flip makes `Acme`, which was there
         assert_eq!(seen.insert(made), account != "Acme", "{account:?}");
     }
     println!("tokens of one value under one key: {}", seen.len());
     assert_eq!(seen.len(), 9 * 3 + 4 * 7 - 1);
+}
+
+/// What is looked for is not what is unique, and neither is comparable across scopes.
+#[test]
+fn tokens_of_one_value_differ_across_kinds_and_scopes() {
+    let kinds = [Kind::Exact, Kind::Unique, Kind::Member];
+    for_all(5_000, (any::<[u8; 32]>(), vec(any::<u8>(), 0..100)), |(key, value)| {
+        let field_id = FieldId::of("lead.ssn");
+        let token_key = TokenKey::derive(&secret(key), id(77), field_id, ACCOUNT);
+        let mut seen = HashSet::new();
+        for kind in kinds {
+            for scope in [Scope::Account, Scope::Database] {
+                let made = token_key.equality(kind, scope, &value);
+                assert!(seen.insert(made.token), "{kind:?} {scope:?}");
+                // as section 6 says, made without TokenKey
+                let key = reference::field_key(&key, "index", 1, 32, field_id.0, ACCOUNT);
+                let mut mac = <HmacSha256 as KeyInit>::new_from_slice(&key[..32]).unwrap();
+                let (kind, scope) = ([kind as u8], [scope as u8]);
+                mac.update(&reference::lp(&[b"fieldcrypt/1/token", &kind, &scope, &value]));
+                assert_eq!(made.token, mac.finalize().into_bytes()[..16]);
+            }
+        }
+    });
 }
 
 // wrapped keys
@@ -1219,12 +1491,13 @@ fn tokens_have_1_to_32_bytes() {
     for suite in Suite::ALL {
         let key = field_key(suite);
         for version in [1, 2, 255] {
-            for kind in 1..=6 {
+            for kind in 0..=8 {
                 for width in 0..=255 {
                     for count in [1, 2, 100] {
                         let section = section_with(0, version, [kind, 0, width], count);
                         let fits = match kind {
-                            1 => width == 16 && count == 1,
+                            0 | 8 => false,
+                            1 | 2 => width == 16 && count == 1,
                             _ => (1..=32).contains(&width),
                         };
                         assert_eq!(takes(&key, &section), fits, "{kind} {width} {count}");
@@ -1235,7 +1508,7 @@ fn tokens_have_1_to_32_bytes() {
         }
     }
     println!("groups accepted: {accepted}");
-    assert_eq!(accepted, 3 * 3 * (1 + 5 * 32 * 3));
+    assert_eq!(accepted, 3 * 3 * (2 + 5 * 32 * 3));
 }
 
 /// What reading refuses is not written, and the other way round.
@@ -1254,6 +1527,184 @@ fn sealing_and_reading_agree() {
         for length in 0..=whole.len() {
             assert_eq!(takes(&field_key(suite), &whole[..length]), length % 33 == 0);
         }
+    }
+}
+
+type Group = ((u8, u8), u8, Vec<Vec<u8>>);
+type Section = (u64, u8, Vec<Group>);
+
+/// Sections that are well formed: key id, normalizer and groups of each.
+fn good_sections() -> impl Strategy<Value = Vec<Section>> {
+    let tokens = |width, count| vec(vec(any::<u8>(), usize::from(width)), count);
+    let equality = (1..=2_u8, 0..=1_u8, Just(16_u8), tokens(16, 1..=1));
+    let other = (3..=7_u8, 0..=1_u8, 1..=32_u8, 1..=5_usize).prop_flat_map(
+        move |(kind, scope, width, count)| {
+            (Just(kind), Just(scope), Just(width), tokens(width, count..=count))
+        },
+    );
+    let groups = vec(prop_oneof![equality, other], 0..6).prop_map(|groups| {
+        let mut groups: Vec<Group> = groups
+            .into_iter()
+            .map(|(kind, scope, width, tokens)| ((kind, scope), width, tokens))
+            .collect();
+        groups.sort();
+        groups.dedup_by_key(|group| group.0);
+        groups
+    });
+    vec((1..u64::MAX >> 1, 0..=4_u8, groups), 0..4)
+}
+
+/// What was written is what is read, in the same order.
+#[test]
+fn tokens_are_read_as_they_were_written() {
+    let (count, with_equality) = (Cell::new(0), Cell::new(0));
+    for_all(50_000, (suites(), good_sections()), |(suite, written)| {
+        let mut bytes = vec![];
+        let mut expected = vec![];
+        for (key_id, normalizer, groups) in &written {
+            let mut section = [&key_id.to_be_bytes()[..], &[*normalizer, 1]].concat();
+            for ((kind, scope), width, tokens) in groups {
+                section.extend([*kind, *scope, *width]);
+                section.extend((tokens.len() as u16).to_be_bytes());
+                for token in tokens {
+                    section.extend(token);
+                    let (key_id, normalizer) = (id(*key_id), *normalizer);
+                    let (kind, scope, bytes) = (*kind, *scope, token.as_slice());
+                    expected.push(StoredToken { key_id, normalizer, kind, scope, bytes });
+                }
+            }
+            bytes.extend((section.len() as u16).to_be_bytes());
+            bytes.extend(section);
+        }
+        let key = field_key(suite);
+        assert!(takes(&key, &bytes));
+        assert_eq!(tokens(&bytes).collect::<Vec<_>>(), expected);
+        let sealed = seal(&key, b"value", Padding::None, &bytes);
+        let envelope = Envelope::parse(&sealed).unwrap();
+        assert_eq!(envelope.tokens().collect::<Vec<_>>(), expected);
+        // the first section's exact or, without one, unique token; pairs are in ascending order
+        let first = written.first().and_then(|(key_id, _, groups)| {
+            let group = groups.iter().find(|((kind, _), ..)| *kind <= 2)?;
+            let token = group.2[0].as_slice().try_into().unwrap();
+            Some(IndexToken { key_id: id(*key_id), token })
+        });
+        assert_eq!(envelope.equality_token(), first);
+        assert_eq!(first_equality(&envelope), first);
+        for found in envelope.tokens() {
+            for kind in [Kind::Exact, Kind::Unique, Kind::Member] {
+                for scope in [Scope::Account, Scope::Database] {
+                    let same = (found.kind, found.scope) == (kind as u8, scope as u8);
+                    assert_eq!(found.is(kind, scope), same);
+                }
+            }
+        }
+        count.set(count.get() + expected.len());
+        with_equality.set(with_equality.get() + usize::from(first.is_some()));
+    });
+    println!("tokens read: {}, first an equality token: {}", count.get(), with_equality.get());
+    assert!(count.get() > 100_000 && with_equality.get() > 10_000);
+}
+
+/// Sections cut anywhere give the tokens of what is whole, and nothing else.
+#[test]
+fn tokens_of_cut_sections_are_those_that_are_whole() {
+    let mixed = mixed_sections();
+    let whole = mixed.concat();
+    let all: Vec<_> = tokens(&whole).collect();
+    assert_eq!(all.iter().map(|token| token.kind).collect::<Vec<_>>(), [2, 2, 1, 7, 7, 7]);
+    for length in 0..=whole.len() {
+        let (mut end, mut count) = (0, 0);
+        for (section, tokens) in mixed.iter().zip([1, 1, 1, 3]) {
+            end += section.len();
+            count += if end <= length { tokens } else { 0 };
+        }
+        assert_eq!(tokens(&whole[..length]).collect::<Vec<_>>(), all[..count], "{length}");
+    }
+    // without a check in front, no width makes it panic or loop
+    for byte in 0..=255 {
+        for place in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[place] = byte;
+            assert!(tokens(&changed).count() <= whole.len());
+            let _ = equality_token(&changed);
+        }
+    }
+}
+
+#[test]
+fn member_sections_hold_the_starts_of_exact_tokens() {
+    let key_id = id(u64::from(account_tag(ACCOUNT)) << 32 | 1);
+    let most = (usize::from(u16::MAX) - 15) / MEMBER_TOKEN_LENGTH;
+    // what fits into a header behind its fixed part
+    let sealable = (MAXIMUM_HEADER_LENGTH - FIXED_HEADER_LENGTH - 17) / MEMBER_TOKEN_LENGTH;
+    assert_eq!((most, sealable), (8_190, 8_187));
+    let made: Vec<[u8; MEMBER_TOKEN_LENGTH]> = (0..=most)
+        .map(|number| {
+            let field_id = FieldId::of(["lead.ssn", "lead.tax_id"][number % 2]);
+            let key = TokenKey::derive(&secret([7; 32]), key_id, field_id, ACCOUNT);
+            let value = number.to_string();
+            let token = key.equality(Kind::Exact, Scope::Account, value.as_bytes()).token;
+            *token.first_chunk().unwrap()
+        })
+        .collect();
+    assert_eq!(made.iter().collect::<HashSet<_>>().len(), made.len());
+    let key = field_key(Suite::Xaes256Gcm);
+    let counts = (0..=40).chain([255, 256, 257, 4_095, sealable, sealable + 1, most, most + 1]);
+    for count in counts {
+        for normalizer in Normalizer::ALL {
+            for scope in [Scope::Account, Scope::Database] {
+                let members = &made[..count];
+                let section = member_section(key_id, normalizer, scope, members);
+                assert_eq!(section.is_some(), count <= most, "{count}");
+                let Some(section) = section else { continue };
+                let mut expected = ((15 + 8 * count) as u16).to_be_bytes().to_vec();
+                expected.extend(key_id.number().to_be_bytes());
+                expected.extend([normalizer.number(), normalizer.version(), 7, scope as u8, 8]);
+                expected.extend((count as u16).to_be_bytes());
+                expected.extend(members.concat());
+                assert_eq!(section, expected, "{count}");
+                let found: Vec<_> = tokens(&section).collect();
+                assert_eq!(found.len(), count);
+                for (found, member) in found.iter().zip(members) {
+                    assert!(found.is(Kind::Member, scope) && found.key_id == key_id);
+                    assert_eq!(found.normalizer, normalizer.number());
+                    assert_eq!(found.bytes, member);
+                }
+                assert_eq!(equality_token(&section), None);
+                if count <= sealable {
+                    // a section of none is not written, as it is not read
+                    assert_eq!(takes(&key, &section), count > 0, "{count}");
+                } else {
+                    let room = key.sealed_length(2, Padding::None, section.len()).unwrap();
+                    let mut out = vec![0; room];
+                    let result = key.seal(b"{}", Padding::None, &section, random::fill, &mut out);
+                    assert_eq!(result, Err(SealError::TooLong), "{count}");
+                }
+            }
+        }
+    }
+}
+
+/// The first section's token is the one that `=` looks at, exact or unique, whatever follows it.
+#[test]
+fn the_first_section_has_the_equality_token() {
+    let [unique, database, exact, members] = mixed_sections();
+    for (sections, first) in [
+        (vec![&unique, &database, &exact, &members], Some(&unique)),
+        (vec![&exact, &unique], Some(&exact)),
+        (vec![&database, &exact], Some(&database)),
+        (vec![&members, &exact], None),
+        (vec![&members], None),
+        (vec![], None),
+    ] {
+        let sections: Vec<u8> = sections.into_iter().flatten().copied().collect();
+        let found = equality_token(&sections);
+        assert_eq!(
+            found.map(|found| found.token.to_vec()),
+            first.map(|first| first[17..].to_vec())
+        );
+        let key_id = found.map(|found| found.key_id.number().to_be_bytes().to_vec());
+        assert_eq!(key_id, first.map(|first| first[2..10].to_vec()));
     }
 }
 

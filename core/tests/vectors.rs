@@ -19,9 +19,9 @@ use fieldcrypt_core::field::{FieldId, account_tag, check_field_name};
 use fieldcrypt_core::key::{KeyId, Purpose, SecretKey};
 use fieldcrypt_core::normalize::Normalizer;
 use fieldcrypt_core::padding::{Padding, pad};
-use fieldcrypt_core::seal::FieldKey;
+use fieldcrypt_core::seal::{FieldKey, Form};
 use fieldcrypt_core::suite::{Cipher, Suite};
-use fieldcrypt_core::token::{Scope, TokenKey, equality_section};
+use fieldcrypt_core::token::{IndexToken, Kind, Scope, TokenKey, equality_section, member_section};
 use fieldcrypt_core::wrap::{KeyName, check_value, root_check_value, unwrap};
 use serde_json::Value;
 
@@ -45,6 +45,34 @@ fn key_id(object: &Value, key: &str) -> KeyId {
 
 fn suite(object: &Value) -> Suite {
     Suite::from_number(small(object, "suite").try_into().unwrap()).unwrap()
+}
+
+fn plaintext_type(object: &Value) -> PlaintextType {
+    match small(object, "plaintext_type") {
+        1 => PlaintextType::Text,
+        3 => PlaintextType::Json,
+        other => panic!("plaintext type {other}"),
+    }
+}
+
+fn kind(object: &Value) -> Kind {
+    match small(object, "kind") {
+        1 => Kind::Exact,
+        2 => Kind::Unique,
+        other => panic!("kind {other}"),
+    }
+}
+
+fn scope(object: &Value) -> Scope {
+    match small(object, "scope") {
+        0 => Scope::Account,
+        1 => Scope::Database,
+        other => panic!("scope {other}"),
+    }
+}
+
+fn normalizer(object: &Value) -> Normalizer {
+    Normalizer::from_number(small(object, "normalizer").try_into().unwrap()).unwrap()
 }
 
 fn purpose(object: &Value) -> Purpose {
@@ -86,7 +114,7 @@ fn envelopes() {
         envelope(vector, name);
     }
     println!("envelopes of vectors.json: {}", vectors.len());
-    assert_eq!(vectors.len(), 95);
+    assert_eq!(vectors.len(), 177);
 }
 
 fn envelope(vector: &Value, name: &str) {
@@ -98,6 +126,13 @@ fn envelope(vector: &Value, name: &str) {
     let (suite, purpose) = (suite(vector), purpose(vector));
     let padding = Padding::from_name(text(vector, "padding")).unwrap();
     let plaintext = text(vector, "plaintext").as_bytes();
+    let plaintext_type = plaintext_type(vector);
+    let token_only = vector["token_only"].as_bool().unwrap();
+    assert_eq!(
+        plaintext,
+        if token_only { b"" } else { text(vector, "value").as_bytes() },
+        "{name}"
+    );
     let padded_length = padding.padded_length(plaintext.len());
     assert_eq!(padded_length, small(vector, "padded_length") as usize, "{name}");
     let nonce = bytes(vector, "nonce");
@@ -114,7 +149,8 @@ fn envelope(vector: &Value, name: &str) {
         buffer.copy_from_slice(&nonce);
         Ok(())
     };
-    field_key.seal(plaintext, padding, &sections, fill, &mut sealed).unwrap();
+    let form = Form { plaintext_type, padding, token_only };
+    field_key.seal(plaintext, form, &sections, fill, &mut sealed).unwrap();
     assert_eq!(sealed, bytes(vector, "envelope"), "{name}");
     assert_eq!(to_text(&sealed), text(vector, "text"), "{name}");
     assert_eq!(from_text(text(vector, "text").as_bytes()), Ok(sealed.clone()), "{name}");
@@ -128,6 +164,8 @@ fn envelope(vector: &Value, name: &str) {
     assert_eq!(envelope.tag(), bytes(vector, "tag"), "{name}");
     let header = envelope.header();
     assert_eq!((header.suite, header.key_id, header.field_id), (suite, key_id, field_id), "{name}");
+    assert_eq!(header.plaintext_type, plaintext_type, "{name}");
+    assert_eq!(envelope.is_token_only(), token_only, "{name}");
     assert_eq!(header.flags.contains(Flags::PADDED), padding != Padding::None, "{name}");
     assert_eq!(envelope.in_transit(), purpose == Purpose::Transit, "{name}");
 
@@ -163,45 +201,81 @@ fn envelope(vector: &Value, name: &str) {
     assert_eq!(&opened[..length], plaintext, "{name}");
 }
 
+/// The token of `value`, as the vector says that it is made.
+fn token(token: &Value, name: &str, field_id: FieldId, value: &str) -> IndexToken {
+    let account = text(token, "account");
+    let normalizer = normalizer(token);
+    assert_eq!(u32::from(normalizer.version()), small(token, "normalizer_version"), "{name}");
+    let normalised = normalizer.apply(value);
+    assert_eq!(normalised.as_deref(), Some(text(token, "normalised")), "{name}");
+    let id = key_id(token, "index_key_id");
+    assert_eq!(id.account_tag(), u64::from(account_tag(account)), "{name}");
+    let token_key =
+        reference::field_key(&bytes(token, "index_key"), "index", 1, 32, field_id.0, account);
+    assert_eq!(token_key, in_64(&bytes(token, "token_key")), "{name}");
+    let key = TokenKey::derive(&secret(token, "index_key"), id, field_id, account);
+    let made = key.equality(kind(token), scope(token), normalised.unwrap().as_bytes());
+    assert_eq!(made.token.as_slice(), bytes(token, "token"), "{name}");
+    made
+}
+
 fn tokens(vector: &Value, name: &str, field_id: FieldId, sections: &[u8]) {
     let mut rest = sections;
-    let tokens = array(vector, "tokens");
-    for (place, token) in tokens.iter().enumerate() {
-        let account = text(token, "account");
-        let normalizer =
-            Normalizer::from_number(small(token, "normalizer").try_into().unwrap()).unwrap();
-        assert_eq!(u32::from(normalizer.version()), small(token, "normalizer_version"), "{name}");
-        let normalised = normalizer.apply(text(vector, "plaintext"));
-        assert_eq!(normalised.as_deref(), Some(text(token, "normalised")), "{name}");
-        let scope = match small(token, "scope") {
-            0 => Scope::Account,
-            1 => Scope::Database,
-            other => panic!("{name}: scope {other}"),
-        };
-        let id = key_id(token, "index_key_id");
-        assert_eq!(id.account_tag(), u64::from(account_tag(account)), "{name}");
-        let token_key =
-            reference::field_key(&bytes(token, "index_key"), "index", 1, 32, field_id.0, account);
-        assert_eq!(token_key, in_64(&bytes(token, "token_key")), "{name}");
-        let made = TokenKey::derive(&secret(token, "index_key"), id, field_id, account)
-            .equality(scope, normalised.unwrap().as_bytes());
-        assert_eq!(made.token.as_slice(), bytes(token, "token"), "{name}");
-        if place == 0 {
-            let envelope = bytes(vector, "envelope");
-            let first = Envelope::parse(&envelope).unwrap().equality_token();
-            assert_eq!(first, Some(made), "{name}");
-        }
-        let mut section = equality_section(&made, normalizer, scope).to_vec();
-        if place + 1 == tokens.len() {
-            // the last section has the groups of reserved kinds in it
-            section.extend(bytes(vector, "reserved_groups"));
-            section[1] = (section.len() - 2) as u8;
-        }
+    let mut take = |section: &[u8]| {
         let (own, behind) = rest.split_at(section.len());
         assert_eq!(own, section, "{name}");
         rest = behind;
+    };
+    let envelope = bytes(vector, "envelope");
+    let envelope = Envelope::parse(&envelope).unwrap();
+    let reserved_groups = bytes(vector, "reserved_groups");
+    let mut expected = vec![];
+    let tokens = array(vector, "tokens");
+    for (place, item) in tokens.iter().enumerate() {
+        let made = token(item, name, field_id, text(vector, "value"));
+        if place == 0 {
+            assert_eq!(envelope.equality_token(), Some(made), "{name}");
+        }
+        let (kind, scope) = (kind(item), scope(item));
+        let mut section = equality_section(&made, kind, normalizer(item), scope).to_vec();
+        if place + 1 == tokens.len() {
+            // the last section has the groups of reserved kinds in it
+            section.extend(&reserved_groups);
+            section[1] = (section.len() - 2) as u8;
+        }
+        take(&section);
+        expected.push((made.key_id, normalizer(item), kind, scope, made.token.to_vec()));
     }
-    assert_eq!(rest, bytes(vector, "later_sections"), "{name}");
+    for members in array(vector, "members") {
+        let members = members.as_array().unwrap();
+        let mut starts = vec![];
+        for member in members {
+            let field_id = FieldId::of(text(member, "field"));
+            let made = token(member, name, field_id, text(member, "value"));
+            assert_eq!(kind(member), Kind::Exact, "{name}");
+            assert_eq!(made.token[..8], bytes(member, "member_token"), "{name}");
+            assert_eq!(key_id(&members[0], "index_key_id"), made.key_id, "{name}");
+            assert_eq!(normalizer(member), normalizer(&members[0]), "{name}");
+            starts.push(*made.token.first_chunk().unwrap());
+            let start = made.token[..8].to_vec();
+            expected.push((made.key_id, normalizer(member), Kind::Member, scope(member), start));
+        }
+        let (first, key_id) = (&members[0], key_id(&members[0], "index_key_id"));
+        take(&member_section(key_id, normalizer(first), scope(first), &starts).unwrap());
+    }
+    let later_sections = bytes(vector, "later_sections");
+    assert_eq!(rest, later_sections, "{name}");
+    if reserved_groups.is_empty() && later_sections.is_empty() {
+        let found: Vec<_> = envelope.tokens().collect();
+        assert_eq!(found.len(), expected.len(), "{name}");
+        for (found, (key_id, normalizer, kind, scope, token)) in found.iter().zip(expected) {
+            assert_eq!((found.key_id, found.bytes), (key_id, &token[..]), "{name}");
+            assert_eq!(found.normalizer, normalizer.number(), "{name}");
+            assert!(found.is(kind, scope), "{name}: {found:?}");
+        }
+        let equality = !tokens.is_empty();
+        assert_eq!(envelope.equality_token().is_some(), equality, "{name}");
+    }
 }
 
 #[test]
@@ -304,7 +378,7 @@ fn malformed_envelopes() {
         assert_eq!(format!("{error:?}"), text(case, "error"), "{name}");
     }
     println!("malformed envelopes: {} ({binary} binary, {texts} text)", cases.len());
-    assert_eq!((binary, texts), (222, 95));
+    assert_eq!((binary, texts), (281, 95));
 }
 
 /// The key with which a case of `malformed.json` is to be opened.
@@ -335,7 +409,7 @@ fn envelopes_that_are_not_authentic() {
         assert!(contents.insert(bytes.clone()), "{name}: the same bytes stand twice");
     }
     println!("envelopes that are not authentic: {}", cases.len());
-    assert_eq!(cases.len(), 116);
+    assert_eq!(cases.len(), 155);
 }
 
 /// Sealing does not write what reading refuses.
@@ -373,7 +447,7 @@ fn malformed_token_sections_are_not_sealed() {
         }
     }
     println!("malformed token sections that are not sealed: {}", sections.len());
-    assert_eq!(sections.len(), 116);
+    assert_eq!(sections.len(), 166);
 }
 
 /// Authentic, and opened to bytes; as a text they are refused.
@@ -381,18 +455,19 @@ fn malformed_token_sections_are_not_sealed() {
 fn envelopes_of_what_is_not_text() {
     let file = json::load("malformed.json");
     let cases = array(&file, "not_text");
+    let mut by_type = [0; 4];
     for case in cases {
         let name = text(case, "name");
         let bytes = bytes(case, "hex");
         let envelope = Envelope::parse(&bytes).unwrap();
-        assert_eq!(envelope.header().plaintext_type, PlaintextType::Text, "{name}");
+        by_type[envelope.header().plaintext_type as usize] += 1;
         let mut out = vec![0xA5; envelope.ciphertext().len()];
         let length = opening_key(case).open(&envelope, &mut out).unwrap();
         let text = std::str::from_utf8(&out[..length]).map_err(|_| OpenError);
         assert_eq!(text, Err(OpenError), "{name}");
     }
     println!("envelopes of what is not text: {}", cases.len());
-    assert_eq!(cases.len(), 18);
+    assert_eq!(by_type, [0, 18, 0, 12]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -121,6 +122,11 @@ SUITES = {1: Xaes(), 2: Gcm(), 3: CbcHs512()}
 # sections 1 and 3 to 6: what can be read without a key
 
 
+TEXT, JSON = 1, 3
+PADDED, TRANSIT, TOKEN_ONLY = 0x01, 0x04, 0x08
+EXACT, UNIQUE, MEMBER = 1, 2, 7
+
+
 class Envelope:
     def __init__(self, data):
         if data[:1] not in (b"", b"\xfc"):
@@ -131,12 +137,15 @@ class Envelope:
             raise Refused("Format")
         if data[2] not in SUITES:
             raise Refused("Suite")
-        if data[3] != 1:
+        if data[3] not in (TEXT, JSON):
             raise Refused("PlaintextType")
-        if data[4] & ~0x05:
+        # token only goes with neither of the others
+        if data[4] not in (0, PADDED, TRANSIT, PADDED | TRANSIT, TOKEN_ONLY):
             raise Refused("Flags")
         self.suite_number, self.suite = data[2], SUITES[data[2]]
-        self.padded, self.transit = bool(data[4] & 1), bool(data[4] & 4)
+        self.type, flags = data[3], data[4]
+        self.padded, self.transit = bool(flags & PADDED), bool(flags & TRANSIT)
+        self.token_only = bool(flags & TOKEN_ONLY)
         self.key_id, self.field_id = data[5:13], data[13:21]
         if not valid_key_id(self.key_id):
             raise Refused("KeyId")
@@ -179,11 +188,11 @@ def read_sections(sections):
                 raise Refused("Tokens")
             kind, scope, width, count = *rest[:3], int.from_bytes(rest[3:5], "big")
             tokens, rest = rest[5 : 5 + width * count], rest[5 + width * count :]
-            if not 1 <= kind <= 6 or scope > 1 or (kind, scope) <= last:
+            if not EXACT <= kind <= MEMBER or scope > 1 or (kind, scope) <= last:
                 raise Refused("Tokens")
             if not 1 <= width <= 32 or count == 0:
                 raise Refused("Tokens")
-            if kind == 1 and (width, count) != (16, 1) or len(tokens) != width * count:
+            if kind <= UNIQUE and (width, count) != (16, 1) or len(tokens) != width * count:
                 raise Refused("Tokens")
             last = (kind, scope)
             groups[last] = [tokens[at : at + width] for at in range(0, len(tokens), width)]
@@ -247,6 +256,25 @@ def normalise(normalizer, text):
     """None if nothing is left of a text that is not empty."""
     normalised = NORMALIZERS[normalizer](text)
     return None if text and not normalised else normalised
+
+
+# section 3: JSON text
+
+
+def json_text(value):
+    """As jsonb prints it. Numbers are decimals."""
+    if isinstance(value, dict):
+        keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
+        return "{" + ", ".join(f"{json_text(key)}: {json_text(value[key])}" for key in keys) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(json_text, value)) + "]"
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def parse_json(text):
+    return json.loads(text, parse_int=Decimal, parse_float=Decimal)
 
 
 # sections 5 and 7: ids and keys
@@ -327,6 +355,8 @@ def open_envelope(key, purpose, account, envelope):
         plaintext, mark = plaintext.rstrip(b"\0")[:-1], plaintext.rstrip(b"\0")[-1:]
         if mark != b"\x80":
             raise Refused("OpenError")
+    if envelope.token_only and plaintext:
+        raise Refused("OpenError")
     try:
         return plaintext.decode()
     except UnicodeDecodeError:
@@ -358,35 +388,93 @@ def refusal(function, *arguments):
     return None
 
 
+def section(key_id, normalizer, version, groups):
+    rest = key_id + bytes([normalizer, version]) + groups
+    return len(rest).to_bytes(2, "big") + rest
+
+
+def check_token(name, item, field, value):
+    """The token made again, of a value in a field."""
+    index_key, index_key_id = unhex(item, "index_key", "index_key_id")
+    token_key = field_key(index_key, "index", 1, 32, field, item["account"])
+    check("token key", name, token_key, unhex(item, "token_key"))
+    tag = int.from_bytes(index_key_id[:4], "big")
+    check("account in the index key id", name, tag, account_tag(item["account"]))
+    normalised = normalise(item["normalizer"], value)
+    check("normalised value", name, normalised, item["normalised"])
+    made = token(token_key, item["kind"], item["scope"], normalised.encode(), 16)
+    check("token", name, made, unhex(item, "token"))
+    of_database = item["account"] == "*database*"
+    check("account of the scope", name, item["scope"], int(of_database))
+    return made
+
+
+def check_members(name, members, document):
+    """The section of the tokens of members, made again."""
+    key_id = unhex(members[0], "index_key_id")
+    head = [members[0][key] for key in ("normalizer", "normalizer_version")]
+    scope, tokens = members[0]["scope"], b""
+    for item in members:
+        check("kind of a member's token", name, item["kind"], EXACT)
+        same = [item[key] for key in ("index_key_id", "normalizer", "normalizer_version", "scope")]
+        check("section of a member", name, same, [key_id.hex(), *head, scope])
+        made = check_token(name, item, field_id(item["field"]), item["value"])[:8]
+        check("member token", name, made, unhex(item, "member_token"))
+        tokens += made
+        if document is not None:
+            value = document[item["field"].removeprefix("lead.")]
+            # a string under a flagged path is a text
+            text = value if isinstance(value, str) else json_text(value)
+            check("value of a member", name, text, item["value"])
+    group = bytes([MEMBER, scope, 8]) + len(members).to_bytes(2, "big") + tokens
+    return section(key_id, *head, group)
+
+
+def check_stored_tokens(name, case, sections):
+    """What is read from the sections is what went into them."""
+    expected = []
+    for item in case["tokens"]:
+        made, key_id = unhex(item, "token", "index_key_id")
+        expected.append((key_id, {(item["kind"], item["scope"]): [made]}))
+    for members in case["members"]:
+        made = [unhex(item, "member_token") for item in members]
+        key_id = unhex(members[0], "index_key_id")
+        expected.append((key_id, {(MEMBER, members[0]["scope"]): made}))
+    found = [(key_id, groups) for key_id, _, _, groups in read_sections(sections)]
+    check("stored tokens", name, found, expected)
+
+
 def check_envelope(case):
     name = case["name"]
     field = field_id(case["field"]) if case["field"] is not None else bytes(8)
     account, suite_number, suite = case["account"], case["suite"], SUITES[case["suite"]]
     key, key_id, nonce = unhex(case, "key", "key_id", "nonce")
-    plaintext = case["plaintext"].encode()
+    token_only, plaintext = case["token_only"], case["plaintext"].encode()
     check("field id", name, field, unhex(case, "field_id"))
+    check("plaintext", name, case["plaintext"], "" if token_only else case["value"])
+    document = None
+    if case["plaintext_type"] == JSON:
+        document = parse_json(case["value"])
+        check("json text", name, json_text(document), case["value"])
 
     sections = b""
     for item in case["tokens"]:
-        index_key, index_key_id = unhex(item, "index_key", "index_key_id")
-        token_key = field_key(index_key, "index", 1, 32, field, item["account"])
-        check("token key", name, token_key, unhex(item, "token_key"))
-        tag = int.from_bytes(index_key_id[:4], "big")
-        check("account in the index key id", name, tag, account_tag(item["account"]))
-        value = normalise(item["normalizer"], case["plaintext"])
-        check("normalised value", name, value, item["normalised"])
-        made = token(token_key, 1, item["scope"], value.encode(), 16)
-        check("token", name, made, unhex(item, "token"))
-        rest = index_key_id + bytes([item["normalizer"], item["normalizer_version"]])
-        rest += bytes([1, item["scope"], 16, 0, 1]) + made
+        made = check_token(name, item, field, case["value"])
+        groups = bytes([item["kind"], item["scope"], 16, 0, 1]) + made
         if item is case["tokens"][-1]:
             # their tokens are not specified yet
-            rest += unhex(case, "reserved_groups")
-        sections += len(rest).to_bytes(2, "big") + rest
+            groups += unhex(case, "reserved_groups")
+        index_key_id = unhex(item, "index_key_id")
+        sections += section(index_key_id, item["normalizer"], item["normalizer_version"], groups)
+    for members in case["members"]:
+        sections += check_members(name, members, document)
+    if not case["reserved_groups"] and not case["later_sections"]:
+        check_stored_tokens(name, case, sections)
     # nor are the tokens of later versions of the normalizers
     sections += unhex(case, "later_sections")
     check("token sections", name, sections, unhex(case, "token_sections"))
-    versions = [item["normalizer_version"] for item in case["tokens"]]
+    firsts = case["tokens"] + [members[0] for members in case["members"]]
+    versions = [item["normalizer_version"] for item in firsts]
     found = [version for _, _, version, _ in read_sections(sections)]
     check("normalizer versions", name, found[: len(versions)], versions)
     later = [version > 1 for version in found[len(versions) :]]
@@ -402,8 +490,8 @@ def check_envelope(case):
         padded += b"\x80"
         padded += bytes(-len(padded) % int(case["padding"]))
     check("padded length", name, len(padded), case["padded_length"])
-    flags = (case["padding"] != "none") | transit << 2
-    header = bytes([0xFC, 1, suite_number, 1, flags]) + key_id + field
+    flags = (case["padding"] != "none") | transit << 2 | token_only << 3
+    header = bytes([0xFC, 1, suite_number, case["plaintext_type"], flags]) + key_id + field
     header += len(sections).to_bytes(2, "big") + sections
     check("header", name, header, unhex(case, "header"))
     derived = field_key(key, case["purpose"], suite_number, suite.key, field, account)
@@ -416,7 +504,11 @@ def check_envelope(case):
     envelope = header + nonce + sealed
     check("envelope", name, envelope, unhex(case, "envelope"))
     check("text form", name, to_text(envelope), case["text"])
-    opened = open_envelope(key, case["purpose"], account, Envelope(from_text(case["text"])))
+    parsed = Envelope(from_text(case["text"]))
+    read = parsed.type, parsed.padded, parsed.transit, parsed.token_only
+    written = case["plaintext_type"], case["padding"] != "none", transit, token_only
+    check("type and flags", name, read, written)
+    opened = open_envelope(key, case["purpose"], account, parsed)
     check("opened envelope", name, opened, case["plaintext"])
 
 

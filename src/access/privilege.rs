@@ -11,11 +11,14 @@ pub enum Privilege {
     Mask = 4,
     /// See plain values.
     Decrypt = 8,
+    /// Flag paths of documents, for one account.
+    Manage = 16,
 }
 
 impl Privilege {
     /// Every privilege.
-    pub const ALL: [Self; 4] = [Self::Encrypt, Self::Search, Self::Mask, Self::Decrypt];
+    pub const ALL: [Self; 5] =
+        [Self::Encrypt, Self::Search, Self::Mask, Self::Decrypt, Self::Manage];
 
     /// Its name in SQL.
     pub const fn name(self) -> &'static str {
@@ -24,6 +27,7 @@ impl Privilege {
             Self::Search => "search",
             Self::Mask => "mask",
             Self::Decrypt => "decrypt",
+            Self::Manage => "manage",
         }
     }
 

@@ -40,7 +40,7 @@ fn create_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         current_root()?;
     }
     if account::state(DATABASE_ACCOUNT)?.is_none() {
-        make(DATABASE_ACCOUNT, &root, &[Purpose::Transit])?;
+        make(DATABASE_ACCOUNT, &root, &[Purpose::Transit, Purpose::Index])?;
     }
     if make(&account, &root, &[Purpose::Data, Purpose::Index])? {
         Ok(Answer::datum(pg_sys::Datum::null()))

@@ -50,11 +50,20 @@ fn check_hidden(value: &str) -> Result<()> {
     one_of("hidden", value, ["mask", "ciphertext"])
 }
 
+fn check_scope(value: &str) -> Result<()> {
+    one_of("scope", value, ["account", "database"])
+}
+
+fn check_store(value: &str) -> Result<()> {
+    one_of("store", value, ["value", "token"])
+}
+
 fn check_padding(value: &str) -> Result<()> {
     one_of("padding", value, Padding::ALL.map(Padding::name))
 }
 
-/// `create_field(name, search, normalizer, mask, hidden, padding, suite, label)`
+/// `create_field(name, search, normalizer, mask, hidden, padding, suite, label, scope, store,
+/// reversible)`
 #[pg_extern(sql = false)]
 fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
@@ -64,7 +73,11 @@ fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let mut search = call.texts(1)?.unwrap_or_default();
     search.dedup();
     for kind in &search {
-        one_of("search", kind, ["exact"])?;
+        one_of("search", kind, ["exact", "unique"])?;
+    }
+    if search.len() > 1 {
+        let hint = "A field has one kind: what can be found can be unique as well.".to_owned();
+        return Err(Error::InvalidArgument { name: "search", hint }.into());
     }
     let text = |index, default: &str| {
         Ok::<_, Error>(call.optional_text(index)?.map_or_else(|| default.to_owned(), Into::into))
@@ -80,6 +93,15 @@ fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let suite = text(6, Suite::Xaes256Gcm.name())?;
     check_suite(&suite)?;
     let label = call.optional_text(7)?;
+    let scope = text(8, "account")?;
+    check_scope(&scope)?;
+    let store = text(9, "value")?;
+    check_store(&store)?;
+    let reversible = call.is_null(10) || call.boolean(10);
+    if search.is_empty() && (scope != "account" || store != "value") {
+        let hint = "Without it there are no tokens: search => '{exact}' or '{unique}'.".to_owned();
+        return Err(Error::InvalidArgument { name: "search", hint }.into());
+    }
 
     let id = FieldId::of(&name);
     if Field::find(By::Name(&name))?.is_some() {
@@ -90,8 +112,9 @@ fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     }
     write::run(
         "INSERT INTO fieldcrypt.field \
-         (name, field_id, handle, label, suite, search, normalizer, mask, hidden, padding) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, NULLIF($8, 'none'), $9, $10)",
+         (name, field_id, handle, label, suite, search, normalizer, mask, hidden, padding, \
+         scope, store, reversible) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, NULLIF($8, 'none'), $9, $10, $11, $12, $13)",
         &[
             name.as_ref().into(),
             id.0.cast_signed().into(),
@@ -103,6 +126,9 @@ fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
             mask.as_str().into(),
             hidden.as_str().into(),
             padding.as_str().into(),
+            scope.as_str().into(),
+            store.as_str().into(),
+            reversible.into(),
         ],
     )?;
     done()

@@ -7,6 +7,7 @@ use fieldcrypt_core::mask::Mask;
 use fieldcrypt_core::normalize::Normalizer;
 use fieldcrypt_core::padding::Padding;
 use fieldcrypt_core::suite::Suite;
+use fieldcrypt_core::token::{Kind, Scope};
 use pgrx::Spi;
 
 use super::objects::{Indexed, Objects};
@@ -28,8 +29,14 @@ pub struct Field {
     pub name: String,
     pub id: FieldId,
     pub suite: Suite,
-    /// Whether values carry an equality token.
-    pub exact: bool,
+    /// Which equality token values carry: exact, to be found by, or unique, for constraints only.
+    pub equality: Option<Kind>,
+    /// Whether values carry, beside their account's token, one that is comparable across accounts.
+    pub scope: Scope,
+    /// Whether only tokens are kept, and not the value.
+    pub token_only: bool,
+    /// Whether stored values may be turned back into plain ones.
+    pub reversible: bool,
     pub normalizer: Normalizer,
     pub mask: Option<Mask>,
     pub hidden: Hidden,
@@ -82,13 +89,12 @@ impl Field {
 
     /// Fails unless values of the field carry equality tokens.
     pub fn require_searchable(&self) -> Result<()> {
-        if self.exact {
-            return Ok(());
-        }
-        Err(Error::CannotSearch {
-            field: self.name.clone(),
-            reason: "The field was created without search => '{exact}'.",
-        })
+        let reason = match self.equality {
+            Some(Kind::Exact) => return Ok(()),
+            Some(_) => "The field was created with search => '{unique}': for constraints only.",
+            None => "The field was created without search => '{exact}'.",
+        };
+        Err(Error::CannotSearch { field: self.name.clone(), reason })
     }
 
     /// Whether a column of the field is unique.
@@ -116,7 +122,12 @@ impl Field {
             name: row.required_text(1)?,
             id: FieldId(row.bigint(2)?.cast_unsigned()),
             suite: Suite::from_name(&row.required_text(5)?).ok_or(Error::Catalog("suite"))?,
-            exact: row.texts(6)?.iter().any(|kind| kind == "exact"),
+            equality: match row.texts(6)?.first().map(String::as_str) {
+                None => None,
+                Some("exact") => Some(Kind::Exact),
+                Some("unique") => Some(Kind::Unique),
+                Some(_) => return Err(Error::Catalog("search kind")),
+            },
             normalizer: Normalizer::from_name(&row.required_text(7)?)
                 .ok_or(Error::Catalog("normalizer"))?,
             mask: mask.as_deref().map(mask_of).transpose()?,
@@ -127,6 +138,13 @@ impl Field {
             },
             padding: Padding::from_name(&row.required_text(10)?)
                 .ok_or(Error::Catalog("padding"))?,
+            scope: match row.required_text(11)?.as_str() {
+                "account" => Scope::Account,
+                "database" => Scope::Database,
+                _ => return Err(Error::Catalog("scope")),
+            },
+            token_only: row.required_text(12)? == "token",
+            reversible: row.boolean(13),
         })
     }
 }

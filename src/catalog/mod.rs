@@ -10,5 +10,6 @@ pub mod grant;
 pub mod invalidation;
 pub mod key;
 pub mod objects;
+pub mod path;
 pub mod scan;
 pub mod write;

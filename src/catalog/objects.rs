@@ -26,9 +26,11 @@ pub struct Objects {
     pub field_by_id: Indexed,
     pub access_grant: Indexed,
     pub key_use: Indexed,
+    pub path: Indexed,
     pub root_key: Indexed,
     pub encrypted_text: Oid,
     pub encrypted_text_array: Oid,
+    pub encrypted_jsonb: Oid,
     /// `T = T` and `T <> T`, with their functions.
     pub equal: Operator,
     pub not_equal: Operator,
@@ -94,9 +96,11 @@ impl Objects {
             field_by_id: indexed(c"field", c"field_by_id")?,
             access_grant: indexed(c"access_grant", c"access_grant_pkey")?,
             key_use: indexed(c"key_use", c"key_use_by_key")?,
+            path: indexed(c"path", c"path_pkey")?,
             root_key: indexed(c"root_key", c"root_key_pkey")?,
             encrypted_text,
             encrypted_text_array,
+            encrypted_jsonb: type_oid(c"encrypted_jsonb", schema),
             equal: operator(c"=", encrypted_text, encrypted_text),
             not_equal: operator(c"<>", encrypted_text, encrypted_text),
             equal_text: operator(c"=", encrypted_text, text),
@@ -120,7 +124,14 @@ impl Objects {
 
     /// Whether a change of that relation changes what the caches hold.
     pub fn holds(&self, relation: Oid) -> bool {
-        let tables = [self.account, self.account_key, self.field, self.access_grant, self.root_key];
+        let tables = [
+            self.account,
+            self.account_key,
+            self.field,
+            self.access_grant,
+            self.root_key,
+            self.path,
+        ];
         tables.iter().any(|indexed| indexed.table == relation)
     }
 

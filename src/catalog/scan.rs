@@ -88,7 +88,6 @@ impl Row {
         self.value(column).map(|datum| datum.value() as i32).ok_or(Error::Catalog("NULL"))
     }
 
-    #[cfg(not(feature = "pg15"))]
     /// A boolean column; NULL is false.
     pub fn boolean(&self, column: usize) -> bool {
         self.value(column).is_some_and(|datum| datum.value() & 1 == 1)

@@ -3,13 +3,20 @@
 //! PostgreSQL runs these per row, so that one literal inserted a thousand times gets a thousand
 //! nonces.
 
+use fieldcrypt_core::envelope::PlaintextType;
+use fieldcrypt_core::field::FieldId;
+use fieldcrypt_document::jsonb::Container;
 use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 
+use zeroize::Zeroizing;
+
 use super::input;
 use crate::call::{Answer, Call};
+use crate::document::json;
 use crate::encoding;
+use crate::error::Error;
 use crate::value;
 
 /// The length coercion `(T, int4, bool)`: T to a column of T.
@@ -54,4 +61,21 @@ fn encrypted_text_from_name(
     // a name is NUL-terminated, as a cstring is
     let text = encoding::to_utf8(call.cstring(0).to_bytes())?;
     Ok(Answer::datum(input::from_text(&text, call.int(1))?))
+}
+
+/// The assignment cast `(jsonb, int4, bool)`.
+#[pg_extern(sql = false)]
+fn encrypted_jsonb_from_jsonb(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> std::result::Result<Answer, ErrorReport> {
+    let call = Call::new(fcinfo);
+    let container = Container::new(call.bytes(0)).map_err(Error::from)?;
+    let text = Zeroizing::new(json::document_text(container)?);
+    let typmod = call.int(1);
+    let sealed = if typmod < 0 {
+        value::seal_in_transit(&text, PlaintextType::Json, FieldId::NONE)?
+    } else {
+        value::assign_text(&text, PlaintextType::Json, typmod)?
+    };
+    Ok(Answer::datum(sealed))
 }

@@ -8,8 +8,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 use crate::call::{Answer, Call, NewVarlena};
 use crate::catalog::field::{By, Field};
 use crate::catalog::key::StoredKey;
+use crate::document::open::{self, Reading};
+use crate::document::search;
 use crate::error::Result;
-use crate::keyring::sealer::Tokenizer;
 use crate::value;
 
 type Answered = std::result::Result<Answer, ErrorReport>;
@@ -44,15 +45,25 @@ fn reveal(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     Ok(value::reveal(Call::new(fcinfo).bytes(0))?.map_or(Answer::NULL, Answer::datum))
 }
 
+/// `decrypt(encrypted_jsonb) → jsonb`
+#[pg_extern(sql = false)]
+fn decrypt_jsonb(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    Ok(Answer::datum(open::value(Call::new(fcinfo).bytes(0), Reading::Decrypt)?))
+}
+
+/// `reveal(encrypted_jsonb) → jsonb`
+#[pg_extern(sql = false)]
+fn reveal_jsonb(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    Ok(Answer::datum(open::value(Call::new(fcinfo).bytes(0), Reading::Reveal)?))
+}
+
 /// `blind_index(value text, field text, account text) → bytea`: the 16 bytes of the token.
 #[pg_extern(sql = false)]
 fn blind_index(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let field = call.required_text(1, "the field")?;
     let Some(text) = call.optional_text(0)? else { return Ok(Answer::NULL) };
-    let token = with_account(&call, 2, |account| {
-        Tokenizer::to_search(By::Name(&field), account)?.token(&text)
-    })?;
+    let token = search::search_token(&call, &field, &text, 2)?;
     Ok(Answer::datum(NewVarlena::of(&token.token)))
 }
 

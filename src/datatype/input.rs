@@ -3,15 +3,17 @@
 //! Input takes plain text and seals it; only restores, replication and the like may put an
 //! envelope in as it is. Input is never echoed.
 
-use fieldcrypt_core::envelope::{self, Envelope, FORMAT, MAGIC};
+use fieldcrypt_core::envelope::{self, Envelope, FORMAT, MAGIC, PlaintextType};
 use fieldcrypt_core::field::FieldId;
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum};
+use zeroize::Zeroizing;
 
 use crate::access::roles;
 use crate::call::{Answer, Call, NewVarlena};
 use crate::catalog::field::{describe, describe_handle};
+use crate::document::json;
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -28,19 +30,33 @@ pub fn accepts_envelopes() -> bool {
         || unsafe { pg_sys::IsLogicalWorker() }
 }
 
-/// A text given as input for a type with this modifier, or -1.
+/// A text given as input for `encrypted_text` with this modifier, or -1.
 pub fn from_text(text: &str, typmod: i32) -> Result<Datum> {
+    from_input(text, PlaintextType::Text, typmod)
+}
+
+/// The same for `encrypted_jsonb`.
+pub fn from_json(text: &str, typmod: i32) -> Result<Datum> {
+    from_input(text, PlaintextType::Json, typmod)
+}
+
+fn from_input(text: &str, plaintext_type: PlaintextType, typmod: i32) -> Result<Datum> {
     if envelope::is_reserved_text(text.as_bytes()) {
         if !accepts_envelopes() {
             return Err(Error::EnvelopeRefused);
         }
         return from_envelope(&envelope::from_text(text.as_bytes())?, typmod);
     }
+    let canonical = match plaintext_type {
+        PlaintextType::Json => Some(Zeroizing::new(json::canonical(text)?)),
+        _ => None,
+    };
+    let text = canonical.as_ref().map_or(text, |canonical| canonical.as_str());
     if typmod < 0 {
         // a literal or a parameter: which column it is for, its coercion will say
-        value::seal_in_transit(text, FieldId::NONE)
+        value::seal_in_transit(text, plaintext_type, FieldId::NONE)
     } else {
-        value::assign_text(text, typmod)
+        value::assign_text(text, plaintext_type, typmod)
     }
 }
 
@@ -66,8 +82,27 @@ fn encrypted_text_out(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
 }
 
 #[pg_extern(sql = false)]
-fn encrypted_text_recv(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+fn encrypted_jsonb_in(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
+    let text = encoding::to_utf8(call.cstring(0).to_bytes())?;
+    Ok(Answer::datum(from_json(&text, call.int(2))?))
+}
+
+#[pg_extern(sql = false)]
+fn encrypted_text_recv(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    receive(Call::new(fcinfo), |bytes, typmod| from_text(&encoding::from_client(bytes)?, typmod))
+}
+
+#[pg_extern(sql = false)]
+fn encrypted_jsonb_recv(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    receive(Call::new(fcinfo), |bytes, typmod| match bytes {
+        // the version of jsonb's binary form, and the text
+        [1, text @ ..] => from_json(&encoding::from_client(text)?, typmod),
+        _ => Err(Error::InvalidJson),
+    })
+}
+
+fn receive(call: Call, plain: impl FnOnce(&[u8], i32) -> Result<Datum>) -> Answered {
     let message: *mut pg_sys::StringInfoData = call.pointer(0);
     // SAFETY: PostgreSQL passes the message, with the cursor inside it
     let bytes = unsafe {
@@ -81,8 +116,7 @@ fn encrypted_text_recv(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         }
         return Ok(Answer::datum(from_envelope(bytes, call.int(2))?));
     }
-    let text = encoding::from_client(bytes)?;
-    Ok(Answer::datum(from_text(&text, call.int(2))?))
+    Ok(Answer::datum(plain(bytes, call.int(2))?))
 }
 
 #[pg_extern(sql = false)]

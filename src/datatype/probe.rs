@@ -8,7 +8,7 @@ use fieldcrypt_core::envelope::{
     Envelope, FIXED_HEADER_LENGTH, Flags, Header, PlaintextType, is_reserved_text,
 };
 use fieldcrypt_core::suite::Suite;
-use fieldcrypt_core::token::{self, EQUALITY_SECTION_LENGTH, Scope};
+use fieldcrypt_core::token::{self, EQUALITY_SECTION_LENGTH, Kind, Scope};
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -51,7 +51,8 @@ fn of_text(text: &str, handle: i32) -> Result<Datum> {
         let tokenizer = Tokenizer::to_search(By::Handle(handle), account)?;
         let field = tokenizer.field();
         let token = tokenizer.token(text)?;
-        let section = token::equality_section(&token, field.normalizer, Scope::Account);
+        let section =
+            token::equality_section(&token, Kind::Exact, field.normalizer, Scope::Account);
         let header = Header {
             suite: Suite::Xaes256Gcm,
             plaintext_type: PlaintextType::Text,

@@ -7,7 +7,7 @@
 
 use std::ffi::CStr;
 
-use fieldcrypt_core::envelope::is_reserved_text;
+use fieldcrypt_core::envelope::{PlaintextType, is_reserved_text};
 use fieldcrypt_core::field::FieldId;
 use pgrx::pg_extern;
 use pgrx::pg_sys::{self, Datum, Node, NodeTag, Oid};
@@ -215,7 +215,9 @@ fn constant_int(value: i32) -> *mut Node {
 /// # Safety
 /// `node` is a valid expression.
 unsafe fn seal_constant(objects: &Objects, node: *mut Node) -> Result<Option<*mut Node>> {
-    let seal = |bytes: &[u8]| value::seal_in_transit(&encoding::to_utf8(bytes)?, FieldId::NONE);
+    let seal = |bytes: &[u8]| {
+        value::seal_in_transit(&encoding::to_utf8(bytes)?, PlaintextType::Text, FieldId::NONE)
+    };
     // SAFETY: the caller's; a constant of text is a varlena, one of text[] an array
     unsafe {
         if (*node).type_ != NodeTag::T_Const {

@@ -112,6 +112,7 @@ struct Cache {
     newest: LruCache<String, Newest>,
     owners: LruCache<KeyId, Rc<str>>,
     transit: Option<KeyId>,
+    database_index: Option<KeyId>,
 }
 
 /// Most slots of [`Cache::recent`].
@@ -131,6 +132,7 @@ impl Cache {
             newest: LruCache::unbounded(),
             owners: LruCache::unbounded(),
             transit: None,
+            database_index: None,
         }
     }
 
@@ -262,7 +264,7 @@ pub fn to_seal(account: &str, field: &Field) -> Result<Locked<OpenKey>> {
 
 /// The key with which an account makes tokens of a field.
 pub fn to_tokenize(account: &str, field: &Field) -> Result<Locked<TokenHandle>> {
-    let id = newest(account)?.index;
+    let id = if account == DATABASE_ACCOUNT { database_index()? } else { newest(account)?.index };
     let place = (id, field.id, 0, Oid::INVALID);
     let (generation, cached) = look_up(|cache| cache.keys.get(&place).cloned());
     if let Some(Entry::Token(key)) = cached
@@ -295,18 +297,33 @@ pub fn transit(field_id: FieldId) -> Result<Locked<OpenKey>> {
     in_transit(id, field_id)
 }
 
+/// The key of tokens that are comparable across accounts.
+fn database_index() -> Result<KeyId> {
+    let (generation, cached) = look_up(|cache| cache.database_index);
+    if let Some(id) = cached {
+        return Ok(id);
+    }
+    let id = newest_id(DATABASE_ACCOUNT, Purpose::Index)?;
+    keep(generation, |cache| cache.database_index = Some(id));
+    Ok(id)
+}
+
+fn newest_id(account: &str, purpose: Purpose) -> Result<KeyId> {
+    StoredKey::newest(account, purpose)?
+        .map(|stored| stored.id)
+        .ok_or_else(|| Error::NoActiveKey(purpose.name(), account.to_owned()))
+}
+
 fn newest(account: &str) -> Result<Newest> {
     let (generation, cached) = look_up(|cache| cache.newest.get(account).copied());
     if let Some(newest) = cached {
         return Ok(newest);
     }
     account::require_active(account)?;
-    let id = |purpose| {
-        StoredKey::newest(account, purpose)?
-            .map(|stored| stored.id)
-            .ok_or(Error::NoActiveKey(purpose.name(), account.to_owned()))
+    let newest = Newest {
+        data: newest_id(account, Purpose::Data)?,
+        index: newest_id(account, Purpose::Index)?,
     };
-    let newest = Newest { data: id(Purpose::Data)?, index: id(Purpose::Index)? };
     keep(generation, |cache| {
         cache.newest.put(account.to_owned(), newest);
     });

@@ -6,7 +6,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use fieldcrypt_core::token::{IndexToken, Scope};
+use fieldcrypt_core::field::DATABASE_ACCOUNT;
+use fieldcrypt_core::token::{EQUALITY_SECTION_LENGTH, IndexToken, Kind, Scope, equality_section};
 use pgrx::pg_sys::Oid;
 
 use super::cache::{self, OpenKey, TokenHandle};
@@ -14,7 +15,7 @@ use super::locked::Locked;
 use crate::access::{Privilege, Privileges, rights};
 use crate::backend;
 use crate::catalog::field::{By, Field};
-use crate::catalog::{fields, invalidation};
+use crate::catalog::{fields, grant, invalidation};
 use crate::error::{Error, Result};
 
 /// For whom and for what.
@@ -41,6 +42,10 @@ impl Purpose {
             && *self.account == *account
     }
 
+    fn is_current(&self) -> bool {
+        self.generation == invalidation::current() && self.user == backend::user()
+    }
+
     fn require(&self, privilege: Privilege) -> Result<()> {
         if self.privileges.contains(privilege) {
             Ok(())
@@ -51,9 +56,10 @@ impl Purpose {
     }
 }
 
-/// Makes tokens of a field of an account.
+/// Makes tokens of a field of an account, or of the database.
 pub struct Tokenizer {
     purpose: Purpose,
+    scope: Scope,
     key: Locked<TokenHandle>,
 }
 
@@ -63,6 +69,32 @@ pub struct Sealer {
     pub key: Locked<OpenKey>,
     /// Of a field with equality tokens.
     tokens: Option<Locked<TokenHandle>>,
+    /// Of a field with equality tokens that are comparable across accounts.
+    database_tokens: Option<Locked<TokenHandle>>,
+}
+
+/// The token sections of a new value: none, the account's, or that and the database's.
+pub struct Sections {
+    bytes: [[u8; EQUALITY_SECTION_LENGTH]; 2],
+    count: usize,
+}
+
+impl Default for Sections {
+    fn default() -> Self {
+        Self { bytes: [[0; EQUALITY_SECTION_LENGTH]; 2], count: 0 }
+    }
+}
+
+impl Sections {
+    fn push(&mut self, section: [u8; EQUALITY_SECTION_LENGTH]) {
+        self.bytes[self.count] = section;
+        self.count += 1;
+    }
+
+    /// As they stand in an envelope.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes[..self.count].as_flattened()
+    }
 }
 
 thread_local! {
@@ -84,11 +116,26 @@ impl Tokenizer {
                 purpose.field.require_searchable()?;
                 purpose.require(Privilege::Search)?;
                 let key = cache::to_tokenize(account, &purpose.field)?;
-                Rc::new(Self { purpose, key })
+                Rc::new(Self { purpose, scope: Scope::Account, key })
             }
         };
         TOKENIZER.set(Some(Rc::clone(&tokenizer)));
         Ok(tokenizer)
+    }
+
+    /// For whoever may search in all accounts, a field whose tokens are comparable across them.
+    pub fn to_search_everywhere(by: By<'_>) -> Result<Self> {
+        let purpose = Purpose::new(invalidation::current(), by, grant::ALL)?;
+        purpose.field.require_searchable()?;
+        if purpose.field.scope != Scope::Database {
+            return Err(Error::CannotSearch {
+                field: purpose.field.name.clone(),
+                reason: "Across accounts only fields with scope => 'database' can be searched.",
+            });
+        }
+        purpose.require(Privilege::Search)?;
+        let key = cache::to_tokenize(DATABASE_ACCOUNT, &purpose.field)?;
+        Ok(Self { purpose, scope: Scope::Database, key })
     }
 
     /// The field.
@@ -98,7 +145,7 @@ impl Tokenizer {
 
     /// The equality token of a text.
     pub fn token(&self, text: &str) -> Result<IndexToken> {
-        token(&self.purpose.field, &self.key, text).ok_or_else(|| Error::CannotSearch {
+        token(&self.purpose.field, &self.key, Kind::Exact, self.scope, text).ok_or_else(|| Error::CannotSearch {
             field: self.purpose.field.name.clone(),
             reason: "Nothing of the value is left by the field's normalizer, so no token was made \
                      of such values.",
@@ -110,23 +157,24 @@ impl Sealer {
     /// For whoever may encrypt.
     pub fn to_encrypt(by: By<'_>, account: &str) -> Result<Rc<Self>> {
         let generation = invalidation::current();
-        let last = SEALER.with_borrow(Option::clone).filter(|last| {
-            last.purpose.is_for(generation, by, account)
-                && last.key.is_fresh()
-                && last.tokens.as_ref().is_none_or(|tokens| tokens.is_fresh())
-        });
+        let last = SEALER
+            .with_borrow(Option::clone)
+            .filter(|last| last.purpose.is_for(generation, by, account) && last.is_fresh());
         let sealer = match last {
             Some(last) => return Ok(last),
             None => {
                 let purpose = Purpose::new(generation, by, account)?;
                 purpose.require(Privilege::Encrypt)?;
                 let key = cache::to_seal(account, &purpose.field)?;
-                let tokens = if purpose.field.exact {
-                    Some(cache::to_tokenize(account, &purpose.field)?)
-                } else {
-                    None
-                };
-                Rc::new(Self { purpose, key, tokens })
+                let (mut tokens, mut database_tokens) = (None, None);
+                if purpose.field.equality.is_some() {
+                    tokens = Some(cache::to_tokenize(account, &purpose.field)?);
+                    if purpose.field.scope == Scope::Database {
+                        database_tokens =
+                            Some(cache::to_tokenize(DATABASE_ACCOUNT, &purpose.field)?);
+                    }
+                }
+                Rc::new(Self { purpose, key, tokens, database_tokens })
             }
         };
         SEALER.set(Some(Rc::clone(&sealer)));
@@ -138,22 +186,57 @@ impl Sealer {
         &self.purpose.field
     }
 
-    /// The equality token of a text, if the field has them and the normalizer leaves something.
+    /// What the current user may do with the field of the account.
+    pub fn privileges(&self) -> Privileges {
+        self.purpose.privileges
+    }
+
+    /// Whether it may be used again: for one that is kept outside of this module.
+    pub fn is_current(&self, account: &str) -> bool {
+        self.purpose.is_current() && *self.purpose.account == *account && self.is_fresh()
+    }
+
+    fn is_fresh(&self) -> bool {
+        let tokens = [&self.tokens, &self.database_tokens];
+        self.key.is_fresh() && tokens.into_iter().flatten().all(|tokens| tokens.is_fresh())
+    }
+
+    /// The token sections of a text, if the field has tokens and the normalizer leaves something.
     ///
-    /// Where it leaves nothing and a column of the field is unique, that is an error: such values
-    /// would all pass for different.
-    pub fn token(&self, text: &str) -> Result<Option<IndexToken>> {
-        let Some(tokens) = &self.tokens else { return Ok(None) };
-        let field = &self.purpose.field;
-        let token = token(field, tokens, text);
-        if token.is_none() && field.has_unique_column()? {
-            return Err(Error::NotUnique(field.name.clone()));
+    /// Where it leaves nothing and values of the field have to be unique, or nothing else is kept,
+    /// that is an error: such values would all pass for different, or be lost.
+    pub fn sections(&self, text: &str) -> Result<Sections> {
+        let mut sections = Sections::default();
+        let field = &*self.purpose.field;
+        let (Some(kind), Some(account)) = (field.equality, &self.tokens) else {
+            return Ok(sections);
+        };
+        let database = self.database_tokens.as_ref().map(|key| (key, Scope::Database));
+        for (key, scope) in [(account, Scope::Account)].into_iter().chain(database) {
+            match token(field, key, kind, scope, text) {
+                Some(token) => {
+                    sections.push(equality_section(&token, kind, field.normalizer, scope));
+                }
+                None if kind == Kind::Unique
+                    || field.token_only
+                    || field.has_unique_column()? =>
+                {
+                    return Err(Error::NotUnique(field.name.clone()));
+                }
+                None => return Ok(sections),
+            }
         }
-        Ok(token)
+        Ok(sections)
     }
 }
 
-fn token(field: &Field, key: &TokenHandle, text: &str) -> Option<IndexToken> {
+fn token(
+    field: &Field,
+    key: &TokenHandle,
+    kind: Kind,
+    scope: Scope,
+    text: &str,
+) -> Option<IndexToken> {
     let normalised = field.normalizer.apply(text)?;
-    Some(key.key.equality(Scope::Account, normalised.as_bytes()))
+    Some(key.key.equality(kind, scope, normalised.as_bytes()))
 }

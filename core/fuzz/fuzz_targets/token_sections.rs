@@ -9,12 +9,14 @@ use fieldcrypt_core::key::{KeyId, Purpose, SecretKey};
 use fieldcrypt_core::padding::Padding;
 use fieldcrypt_core::seal::FieldKey;
 use fieldcrypt_core::suite::Suite;
-use fieldcrypt_core::token::equality_token;
+use fieldcrypt_core::token::{equality_token, tokens};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|sections: &[u8]| {
     // whatever they are, before any check
     let found = equality_token(sections);
+    let all: Vec<_> = tokens(sections).collect();
+    assert!(all.iter().map(|token| token.bytes.len()).sum::<usize>() <= sections.len());
     let Some(key_id) = KeyId::new(1) else { return };
     let header = Header {
         suite: Suite::Aes256Gcm,
@@ -43,6 +45,7 @@ fuzz_target!(|sections: &[u8]| {
             );
             assert_eq!(envelope.token_sections(), sections);
             assert_eq!(envelope.equality_token(), found);
+            assert!(envelope.tokens().eq(all));
             if let Some(token) = found {
                 assert!(sections.windows(16).any(|window| window == token.token));
             }

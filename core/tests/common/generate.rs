@@ -4,14 +4,16 @@
 use aes::Aes256;
 use cbc::cipher::block_padding::NoPadding;
 use cbc::cipher::{BlockModeEncrypt, KeyIvInit};
-use fieldcrypt_core::envelope::{Envelope, to_text};
+use fieldcrypt_core::envelope::{Envelope, PlaintextType, to_text};
 use fieldcrypt_core::field::{ACCOUNT_LENGTH, DATABASE_ACCOUNT, FieldId, account_tag};
 use fieldcrypt_core::key::{KEY_LENGTH, KeyId, Purpose, SecretKey};
 use fieldcrypt_core::normalize::Normalizer;
 use fieldcrypt_core::padding::Padding;
-use fieldcrypt_core::seal::FieldKey;
+use fieldcrypt_core::seal::{FieldKey, Form};
 use fieldcrypt_core::suite::{Cipher, Suite};
-use fieldcrypt_core::token::{Scope, TokenKey, equality_section};
+use fieldcrypt_core::token::{
+    IndexToken, Kind, MEMBER_TOKEN_LENGTH, Scope, TokenKey, equality_section, member_section,
+};
 use fieldcrypt_core::wrap::{KeyName, check_value, root_check_value};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -54,13 +56,77 @@ fn key_id(name: &str, index_account: Option<&str>) -> KeyId {
 #[derive(Clone)]
 struct Token {
     account: String,
+    kind: Kind,
     scope: Scope,
     normalizer: Normalizer,
 }
 
 impl Token {
     fn of(account: &str, scope: Scope, normalizer: Normalizer) -> Self {
-        Self { account: account.to_owned(), scope, normalizer }
+        Self { account: account.to_owned(), kind: Kind::Exact, scope, normalizer }
+    }
+
+    fn unique(&self) -> Self {
+        Self { kind: Kind::Unique, ..self.clone() }
+    }
+
+    /// The token of `value` in `field`, and what `vectors.json` says about the index key.
+    fn make(&self, field_id: FieldId, value: &str) -> (IndexToken, Value) {
+        let index_key = fixed(&format!("index key of {}", self.account));
+        let id = key_id(&format!("index key id of {}", self.account), Some(&self.account));
+        let normalised = self.normalizer.apply(value).unwrap();
+        let made = TokenKey::derive(&secret(&index_key), id, field_id, &self.account).equality(
+            self.kind,
+            self.scope,
+            normalised.as_bytes(),
+        );
+        let token_key = field_key(&index_key, "index", 1, 32, field_id.0, &self.account);
+        let value = json!({
+            "account": self.account,
+            "kind": self.kind as u8,
+            "scope": self.scope as u8,
+            "normalizer": self.normalizer.number(),
+            "normalizer_version": self.normalizer.version(),
+            "index_key": hex(index_key),
+            "index_key_id": hex_id(id.number()),
+            "token_key": hex(&token_key[..32]),
+            "normalised": normalised,
+            "token": hex(made.token),
+        });
+        (made, value)
+    }
+}
+
+/// The tokens of members of a value, in a section of their own: field and value of each.
+#[derive(Clone)]
+struct Members {
+    /// How their exact tokens are made.
+    token: Token,
+    members: Vec<(&'static str, &'static str)>,
+}
+
+impl Members {
+    fn of(token: &Token, members: &[(&'static str, &'static str)]) -> Self {
+        Self { token: token.clone(), members: members.to_vec() }
+    }
+
+    /// The section, and what `vectors.json` says about each member.
+    fn section(&self) -> (Vec<u8>, Value) {
+        let Token { scope, normalizer, .. } = self.token;
+        let mut key_id = None;
+        let mut starts = vec![];
+        let mut values = vec![];
+        for &(field, member) in &self.members {
+            let (made, mut value) = self.token.make(FieldId::of(field), member);
+            value["field"] = field.into();
+            value["value"] = member.into();
+            let start: [u8; MEMBER_TOKEN_LENGTH] = *made.token.first_chunk().unwrap();
+            value["member_token"] = hex(start).into();
+            key_id = Some(made.key_id);
+            starts.push(start);
+            values.push(value);
+        }
+        (member_section(key_id.unwrap(), normalizer, scope, &starts).unwrap(), values.into())
     }
 }
 
@@ -72,11 +138,15 @@ struct Case {
     purpose: Purpose,
     field: Option<String>,
     suite: Suite,
+    plaintext_type: PlaintextType,
     padding: Padding,
-    plaintext: String,
+    /// The plaintext, unless only the tokens are kept.
+    value: String,
+    token_only: bool,
     tokens: Vec<Token>,
     /// Groups of reserved kinds behind the last token.
     groups: Vec<u8>,
+    members: Vec<Members>,
     /// Sections of later versions of the normalizers, behind those of the tokens.
     later: Vec<u8>,
 }
@@ -89,16 +159,23 @@ impl Case {
             purpose: Purpose::Data,
             field: Some("lead.ssn".to_owned()),
             suite,
+            plaintext_type: PlaintextType::Text,
             padding: Padding::None,
-            plaintext: "123-45-6789".to_owned(),
+            value: "123-45-6789".to_owned(),
+            token_only: false,
             tokens: vec![],
             groups: vec![],
+            members: vec![],
             later: vec![],
         }
     }
 
     fn named(&self, name: &str) -> Self {
         Self { name: format!("{}, {name}", self.name), ..self.clone() }
+    }
+
+    fn plaintext(&self) -> &str {
+        if self.token_only { "" } else { &self.value }
     }
 
     fn to_json(&self) -> Value {
@@ -113,8 +190,9 @@ impl Case {
         let mut sections = vec![];
         let mut tokens = vec![];
         for token in &self.tokens {
-            let (section, value) = self.token(token, field_id);
-            sections.extend(section);
+            let (made, value) = token.make(field_id, &self.value);
+            let Token { kind, scope, normalizer, .. } = *token;
+            sections.extend(equality_section(&made, kind, normalizer, scope));
             tokens.push(value);
         }
         if !self.groups.is_empty() {
@@ -122,6 +200,12 @@ impl Case {
             let start = sections.len() - fieldcrypt_core::token::EQUALITY_SECTION_LENGTH;
             sections[start + 1] += self.groups.len() as u8;
             sections.extend(&self.groups);
+        }
+        let mut members = vec![];
+        for section in &self.members {
+            let (section, value) = section.section();
+            sections.extend(section);
+            members.push(value);
         }
         sections.extend(&self.later);
         let nonce = &fixed(&format!("nonce of {}", self.name))[..self.suite.nonce_length()];
@@ -140,11 +224,15 @@ impl Case {
             "field": self.field,
             "field_id": hex_id(field_id.0),
             "suite": suite.number(),
+            "plaintext_type": self.plaintext_type as u8,
             "padding": self.padding.name(),
-            "padded_length": self.padding.padded_length(self.plaintext.len()),
-            "plaintext": self.plaintext,
+            "padded_length": self.padding.padded_length(self.plaintext().len()),
+            "token_only": self.token_only,
+            "value": self.value,
+            "plaintext": self.plaintext(),
             "tokens": tokens,
             "reserved_groups": hex(&self.groups),
+            "members": members,
             "later_sections": hex(&self.later),
             "token_sections": hex(sections),
             "header": hex(parsed.header_bytes()),
@@ -168,38 +256,17 @@ impl Case {
     ) -> Vec<u8> {
         let field_key =
             FieldKey::derive(key, key_id, self.purpose, &self.account, self.suite, field_id);
-        let plaintext = self.plaintext.as_bytes();
-        let length =
-            field_key.sealed_length(plaintext.len(), self.padding, sections.len()).unwrap();
+        let Self { plaintext_type, padding, token_only, .. } = *self;
+        let plaintext = self.plaintext().as_bytes();
+        let length = field_key.sealed_length(plaintext.len(), padding, sections.len()).unwrap();
         let mut envelope = vec![0; length];
         let fill = |buffer: &mut [u8]| {
             buffer.copy_from_slice(nonce);
             Ok(())
         };
-        field_key.seal(plaintext, self.padding, sections, fill, &mut envelope).unwrap();
+        let form = Form { plaintext_type, padding, token_only };
+        field_key.seal(plaintext, form, sections, fill, &mut envelope).unwrap();
         envelope
-    }
-
-    /// The section of a token, and what `vectors.json` says about it.
-    fn token(&self, token: &Token, field_id: FieldId) -> (Vec<u8>, Value) {
-        let index_key = fixed(&format!("index key of {}", token.account));
-        let id = key_id(&format!("index key id of {}", token.account), Some(&token.account));
-        let normalised = token.normalizer.apply(&self.plaintext).unwrap();
-        let made = TokenKey::derive(&secret(&index_key), id, field_id, &token.account)
-            .equality(token.scope, normalised.as_bytes());
-        let token_key = field_key(&index_key, "index", 1, 32, field_id.0, &token.account);
-        let value = json!({
-            "account": token.account,
-            "scope": token.scope as u8,
-            "normalizer": token.normalizer.number(),
-            "normalizer_version": token.normalizer.version(),
-            "index_key": hex(index_key),
-            "index_key_id": hex_id(id.number()),
-            "token_key": hex(&token_key[..32]),
-            "normalised": normalised,
-            "token": hex(made.token),
-        });
-        (equality_section(&made, token.normalizer, token.scope).to_vec(), value)
     }
 }
 
@@ -224,12 +291,12 @@ fn cases() -> Vec<Case> {
             (32, Padding::To32),
             (1000, Padding::None),
         ] {
-            let plaintext = "0123456789".repeat(length.div_ceil(10))[..length].to_owned();
+            let value = "0123456789".repeat(length.div_ceil(10))[..length].to_owned();
             let name = format!("{length} bytes, padding {}", padding.name());
-            cases.push(Case { plaintext, padding, ..plain.named(&name) });
+            cases.push(Case { value, padding, ..plain.named(&name) });
         }
         cases.push(Case {
-            plaintext: String::new(),
+            value: String::new(),
             tokens: vec![token],
             ..plain.named("token of the empty value")
         });
@@ -256,15 +323,15 @@ fn cases() -> Vec<Case> {
         cases
             .push(Case { field: Some(field.to_owned()), ..plain.named(&format!("field {field}")) });
     }
-    for (normalizer, plaintext) in [
+    for (normalizer, value) in [
         (Normalizer::None, " Ann SMITH "),
         (Normalizer::Casefold, "Straße ﬁle ΣΊΣΥΦΟΣ"),
         (Normalizer::Email, "  Ann@Example.COM\n"),
         (Normalizer::Phone, "0049 (30) 1234"),
     ] {
         let tokens = vec![Token::of("acme", Scope::Account, normalizer)];
-        let plaintext = plaintext.to_owned();
-        cases.push(Case { plaintext, tokens, ..plain.named(normalizer.name()) });
+        let value = value.to_owned();
+        cases.push(Case { value, tokens, ..plain.named(normalizer.name()) });
     }
     let token = Token::of("acme", Scope::Account, Normalizer::None);
     let across = Token::of(DATABASE_ACCOUNT, Scope::Database, Normalizer::None);
@@ -273,7 +340,7 @@ fn cases() -> Vec<Case> {
     let tokens = vec![token];
     for (name, groups) in [
         ("groups of reserved kinds", [group(3, 0, 4, 3), group(5, 0, 2, 5)]),
-        ("narrowest and widest tokens", [group(2, 0, 32, 1), group(4, 0, 1, 9)]),
+        ("tokens of 32 bytes and of 1", [group(3, 0, 32, 1), group(4, 0, 1, 9)]),
     ] {
         let groups = groups.concat();
         cases.push(Case { tokens: tokens.clone(), groups, ..plain.named(name) });
@@ -289,7 +356,94 @@ fn cases() -> Vec<Case> {
     ] {
         cases.push(Case { tokens, later, ..plain.named(name) });
     }
+    for suite in Suite::ALL {
+        unique_and_token_only(suite, &mut cases);
+    }
+    json_values(&mut cases);
+    member_sections(&mut cases);
     cases
+}
+
+fn unique_and_token_only(suite: Suite, cases: &mut Vec<Case>) {
+    let plain = Case::plain(suite);
+    let token = Token::of("acme", Scope::Account, Normalizer::Digits);
+    let across = Token::of(DATABASE_ACCOUNT, Scope::Database, Normalizer::Digits);
+    let only = Case { token_only: true, ..plain.named("token only") };
+    for (kind, account, database) in
+        [("exact", token.clone(), across.clone()), ("unique", token.unique(), across.unique())]
+    {
+        let (one, two) = (vec![account.clone()], vec![account, database]);
+        for case in [&plain, &only] {
+            let named = case.named(kind);
+            cases.push(Case { tokens: one.clone(), ..named.clone() });
+            cases.push(Case { tokens: two.clone(), ..named.named("account and database") });
+        }
+    }
+    let padded = Case { padding: Padding::To32, ..plain.named("unique, padding 32") };
+    cases.push(Case { tokens: vec![token.unique()], ..padded });
+    // a value that normalises to nothing
+    cases.push(Case { value: "n/a".to_owned(), ..only.named("no token") });
+    cases.push(Case { value: String::new(), tokens: vec![token], ..only.named("empty value") });
+}
+
+fn json_values(cases: &mut Vec<Case>) {
+    let object = r#"{"a": 1, "b": [true, null, 2.50], "ab": {"c": "\"\\\n\u0001/日本"}, "é": ""}"#;
+    for suite in Suite::ALL {
+        let plaintext_type = PlaintextType::Json;
+        let json = Case { plaintext_type, ..Case::plain(suite).named("json") };
+        let of = |name: &str, value: &str| Case { value: value.to_owned(), ..json.named(name) };
+        cases.push(of("object", object));
+        cases.push(Case { padding: Padding::To128, ..of("object, padding 128", object) });
+        let purpose = Purpose::Transit;
+        let account = "*row*/10".to_owned();
+        cases.push(Case { purpose, account, ..of("object, in transit, role 10", object) });
+        for value in ["[]", "{}", "null", "false", r#"[1, -0.5, "x", {}, []]"#] {
+            cases.push(of(value, value));
+        }
+        // over the JSON text
+        let token = Token::of("acme", Scope::Account, Normalizer::None);
+        for value in ["true", "0", "-12.50", "123456789012345678901234567890"] {
+            let tokens = vec![token.clone()];
+            cases.push(Case { tokens, ..of(&format!("{value}, token"), value) });
+        }
+        let only = Case { token_only: true, ..of("12.50, token only", "12.50") };
+        cases.push(Case { tokens: vec![token.unique()], ..only });
+    }
+}
+
+fn member_sections(cases: &mut Vec<Case>) {
+    let account = Token::of("acme", Scope::Account, Normalizer::None);
+    let of = |token: &Token, normalizer| Token { normalizer, ..token.clone() };
+    let across = Token::of(DATABASE_ACCOUNT, Scope::Database, Normalizer::None);
+    // keys in jsonb's order: the shorter ones first
+    let value = r#"{"ssn": "123-45-6789", "vip": true, "email": "Ann@Example.COM", "score": 42.50, "tax_id": "98 765"}"#;
+    let digits = [("lead.ssn", "123-45-6789"), ("lead.tax_id", "98 765")];
+    let plain = [("lead.vip", "true"), ("lead.score", "42.50")];
+    let email = [("lead.email", "Ann@Example.COM")];
+    for suite in Suite::ALL {
+        let case = Case {
+            field: Some("lead.pii".to_owned()),
+            plaintext_type: PlaintextType::Json,
+            value: value.to_owned(),
+            ..Case::plain(suite).named("members")
+        };
+        let one = Members::of(&of(&account, Normalizer::Digits), &digits);
+        cases.push(Case { members: vec![one.clone()], ..case.named("one section") });
+        let members = vec![
+            Members::of(&account, &plain),
+            one,
+            Members::of(&of(&account, Normalizer::Email), &email),
+            Members::of(&of(&across, Normalizer::Digits), &digits[..1]),
+        ];
+        cases.push(Case { members: members.clone(), ..case.named("four sections") });
+        let padded = Case { padding: Padding::To256, ..case.named("four sections, padding 256") };
+        cases.push(Case { members, ..padded });
+    }
+    // behind a token of the whole value
+    let members = vec![Members::of(&account, &[("lead.vip", "true")])];
+    let behind = Case::plain(Suite::Xaes256Gcm).named("members behind a token");
+    let tokens = vec![account];
+    cases.push(Case { tokens, members, ..behind });
 }
 
 /// The contents of `data/vectors.json`.
@@ -563,11 +717,14 @@ fn malformed_headers(add: &mut impl FnMut(String, Vec<u8>, &str)) {
     for suite in [0, 4, 5, 0x10, 0x7F, 0x81, 0x82, 0x83, 0xFF] {
         add(format!("suite {suite}"), Raw { suite, ..good.clone() }.bytes(), "Suite");
     }
-    for plaintext_type in [0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0x7F, 0x81, 0xFF] {
+    for plaintext_type in [0, 2, 4, 5, 6, 7, 8, 9, 10, 0x7F, 0x81, 0xFF] {
         let raw = Raw { plaintext_type, ..good.clone() };
         add(format!("plaintext type {plaintext_type}"), raw.bytes(), "PlaintextType");
     }
-    for flags in [0x02, 0x03, 0x06, 0x07, 0x08, 0x09, 0x10, 0x20, 0x40, 0x80, 0x85, 0xFF] {
+    for flags in [
+        0x02, 0x03, 0x06, 0x07, 0x09, 0x0A, 0x0B, 0x0D, 0x0E, 0x0F, 0x10, 0x18, 0x20, 0x28, 0x40,
+        0x48, 0x80, 0x85, 0x88, 0xFF,
+    ] {
         add(format!("flags {flags:#04x}"), Raw { flags, ..good.clone() }.bytes(), "Flags");
     }
     for key_id in [0, 1 << 63, 1 << 63 | good.key_id, u64::MAX] {
@@ -578,7 +735,12 @@ fn malformed_headers(add: &mut impl FnMut(String, Vec<u8>, &str)) {
     add("field id 0".to_owned(), no_field.bytes(), "FieldId");
     let padded = Raw { flags: 0x01, ..no_field.clone() };
     add("field id 0, padded".to_owned(), padded.bytes(), "FieldId");
+    let only = Raw { flags: 0x08, ..no_field.clone() };
+    add("field id 0, token only".to_owned(), only.bytes(), "FieldId");
     let tokens = section(1, 0, 1, &group(1, 0, 16, 1));
+    // the flags are refused whatever else there is
+    let padded = Raw { flags: 0x09, tokens: tokens.clone(), ..good.clone() };
+    add("token only, padded, token section".to_owned(), padded.bytes(), "Flags");
     let with_tokens = Raw { tokens: tokens.clone(), ..no_field };
     add("field id 0, token section".to_owned(), with_tokens.bytes(), "FieldId");
     for (name, raw) in [("field id 0", with_tokens), ("field id", Raw { tokens, ..good })] {
@@ -638,7 +800,7 @@ fn malformed_tokens(add: &mut impl FnMut(String, Vec<u8>, &str)) {
     let mut groups = |name: &str, parts: &[&[u8]]| {
         tokens(name, section(1, 0, 1, &parts.concat()));
     };
-    for kind in [0, 7, 8, 0x81, 0xFF] {
+    for kind in [0, 8, 9, 0x81, 0x82, 0x87, 0xFF] {
         groups(&format!("kind {kind}"), &[&group(kind, 0, 16, 1)]);
     }
     for scope in [2, 3, 0x80, 0xFF] {
@@ -650,7 +812,22 @@ fn malformed_tokens(add: &mut impl FnMut(String, Vec<u8>, &str)) {
     for count in [0, 2, 3, 256] {
         groups(&format!("exact, count {count}"), &[&group(1, 0, 16, count)]);
     }
-    for kind in 2..=6 {
+    // so is unique
+    for scope in [0, 1] {
+        for width in [1, 8, 15, 17, 32] {
+            let name = format!("unique, scope {scope}, width {width}");
+            groups(&name, &[&group(2, scope, width, 1)]);
+        }
+        for count in [0, 2, 3, 256] {
+            let name = format!("unique, scope {scope}, count {count}");
+            groups(&name, &[&group(2, scope, 16, count)]);
+        }
+    }
+    for scope in [2, 3, 0x80, 0xFF] {
+        groups(&format!("unique, scope {scope}"), &[&group(2, scope, 16, 1)]);
+        groups(&format!("member, scope {scope}"), &[&group(7, scope, 8, 1)]);
+    }
+    for kind in 2..=7 {
         for width in [0, 33, 34, 64, 128, 255] {
             groups(&format!("kind {kind}, width {width}"), &[&group(kind, 0, width, 1)]);
         }
@@ -671,6 +848,18 @@ fn malformed_tokens(add: &mut impl FnMut(String, Vec<u8>, &str)) {
     groups("scopes in descending order", &[&group(1, 1, 16, 1), &exact]);
     groups("kinds in descending order", &[&group(3, 0, 4, 1), &group(2, 0, 4, 1)]);
     groups("kinds out of order, scopes in order", &[&group(3, 0, 4, 1), &group(2, 1, 4, 1)]);
+    let (unique, member) = (group(2, 0, 16, 1), group(7, 0, 8, 3));
+    groups("unique in front of exact", &[&unique, &exact]);
+    groups("unique twice", &[&unique, &unique]);
+    groups("unique behind a reserved kind", &[&group(3, 0, 4, 1), &unique]);
+    groups("unique of both scopes in descending order", &[&group(2, 1, 16, 1), &unique]);
+    groups("member in front of exact", &[&member, &exact]);
+    groups("member twice", &[&member, &member]);
+    groups("member of both scopes in descending order", &[&group(7, 1, 8, 3), &member]);
+    groups("member, no token", &[&member[..5]]);
+    groups("member, a token short", &[&member[..21]]);
+    groups("member, a byte too many", &[&member, &[0]]);
+    groups("member, count 65535, one token", &[&[7, 0, 8, 0xFF, 0xFF], &[0; 8]]);
     groups("third group out of order", &[&exact, &group(5, 0, 4, 1), &group(5, 0, 4, 1)]);
     // a later section
     let second = section(2, 9, 1, &exact);
@@ -681,7 +870,10 @@ fn malformed_tokens(add: &mut impl FnMut(String, Vec<u8>, &str)) {
     for (name, groups) in [
         ("exact, width 17", group(1, 0, 17, 1)),
         ("kind 2, width 33", group(2, 0, 33, 1)),
-        ("kind 7", group(7, 0, 16, 1)),
+        ("unique, width 8", group(2, 0, 8, 1)),
+        ("unique, count 2", group(2, 0, 16, 2)),
+        ("member, width 33", group(7, 0, 33, 1)),
+        ("kind 8", group(8, 0, 16, 1)),
         ("a byte short", exact[..20].to_vec()),
     ] {
         tokens(&format!("normalizer version 2, {name}"), section(1, 0, 2, &groups));
@@ -855,6 +1047,42 @@ fn not_authentic() -> Vec<Value> {
             plaintext[0] = 0x80;
             add(suite, name, &forge_with(suite, &key, &associated, &good[..23], nonce, &plaintext));
         }
+        // what is in the header is authenticated, the type and the kind of a token as well
+        let exact = section(1, 0, 1, &group(1, 0, 16, 1));
+        let plain = Case::plain(suite);
+        let json = Case { plaintext_type: PlaintextType::Json, ..plain.clone() };
+        let empty = Case { value: String::new(), ..plain.clone() };
+        let only = Case { token_only: true, ..plain.clone() };
+        for (name, case, at, byte) in [
+            ("text said to be json", plain.clone(), 3, 3),
+            ("json said to be text", json, 3, 1),
+            ("kept, said to be token only", plain, 4, 8),
+            ("empty, said to be token only", empty, 4, 8),
+            ("token only, flag taken away", only.clone(), 4, 0),
+            ("exact said to be unique", only.clone(), 23 + 12, 2),
+            ("account's token said to be the database's", only, 23 + 13, 1),
+        ] {
+            let mut changed = case.seal(&secret(&key), key_id, field_id, &exact, nonce);
+            assert_ne!(changed[at], byte);
+            changed[at] = byte;
+            add(suite, name, &changed);
+        }
+        // authentic, and flagged as token only, with a value
+        let number = suite.number();
+        let only = Raw { suite: number, flags: 8, key_id: key_id.number(), ..Raw::new() };
+        let with_token = Raw { tokens: exact, ..only.clone() };
+        let with_json = Raw { plaintext_type: 3, ..with_token.clone() };
+        for (name, raw, plaintext) in [
+            ("a value", &with_token, &b"123-45-6789"[..]),
+            ("one byte", &with_token, &[0]),
+            ("a mark of padding", &with_token, &[0x80]),
+            ("16 bytes", &with_token, &[0; 16]),
+            ("json", &with_json, b"{}"),
+            ("a value, no token", &only, b"123-45-6789"),
+        ] {
+            let envelope = forge(suite, &key, &raw.header(), nonce, plaintext);
+            add(suite, &format!("token only, with {name}"), &envelope);
+        }
         // authentic, and flagged as padded
         let zeros = [0; 32];
         let mut mark = zeros;
@@ -922,6 +1150,16 @@ fn not_text() -> Vec<Value> {
             ("above U+10FFFF", b"\xF4\x90\x80\x80"),
         ] {
             let envelope = forge(suite, &key, &header, nonce, plaintext);
+            cases.push(refused(suite, Purpose::Data, name, &envelope));
+        }
+        let json = Raw { suite: suite.number(), plaintext_type: 3, key_id, ..Raw::new() }.header();
+        for (name, plaintext) in [
+            ("json, byte 0xFF", &b"\"a\xFF\""[..]),
+            ("json, latin 1", b"{\"caf\xE9\": 1}"),
+            ("json, cut in a character", b"\"caf\xC3"),
+            ("json, utf-16", b"\xFF\xFE1\0"),
+        ] {
+            let envelope = forge(suite, &key, &json, nonce, plaintext);
             cases.push(refused(suite, Purpose::Data, name, &envelope));
         }
     }

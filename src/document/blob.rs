@@ -1,0 +1,210 @@
+//! Blob mode: the flagged values of a document are gathered in a column of their own, one
+//! `encrypted_jsonb`. Inside it each value is an envelope of its own field, so that grants, masks and
+//! tokens stay per key; around it is one more, so that the table does not even tell the keys.
+
+use fieldcrypt_core::envelope::{self, Envelope, PlaintextType, is_reserved_text};
+use fieldcrypt_core::key::KeyId;
+use fieldcrypt_core::normalize::Normalizer;
+use fieldcrypt_core::token::{Kind, MEMBER_TOKEN_LENGTH, Scope, member_section};
+use fieldcrypt_document::jsonb::{Container, Value, strings};
+use fieldcrypt_document::rewrite::{Change, Node, Transform, document_of, merge, object, rewrite};
+use pgrx::pg_extern;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::{self, Datum};
+use zeroize::Zeroizing;
+
+use super::at::Located;
+use super::json;
+use super::open::{self, Reading};
+use super::seal::Gathered;
+use crate::access::Privilege;
+use crate::call::{Answer, Call, NewVarlena, varlena_bytes};
+use crate::catalog::field::By;
+use crate::error::{Error, Result};
+use crate::keyring::sealer::Sealer;
+use crate::value::{self, NewValue};
+
+type Answered = std::result::Result<Answer, ErrorReport>;
+
+/// What a blob holds: an object of keys and envelopes. No right is asked: it shows no value.
+pub fn content(blob: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    let envelope = value::stored(blob)?;
+    let text = value::open_text(&*value::key_of(&envelope)?, &envelope)?;
+    let document = json::parse(text.as_str()?)?;
+    // SAFETY: a jsonb that was just made
+    let content = Zeroizing::new(unsafe { varlena_bytes(document) }.to_vec());
+    Ok(content)
+}
+
+/// An empty object.
+pub fn empty() -> Result<Zeroizing<Vec<u8>>> {
+    Ok(document_of(&object(Vec::new())?))
+}
+
+/// The content with what was gathered from a new document put in.
+pub fn put(content: &[u8], gathered: Vec<Gathered>) -> Result<Zeroizing<Vec<u8>>> {
+    let mut content = Zeroizing::new(content.to_vec());
+    for Gathered { keys, envelope } in gathered {
+        let container = Container::new(&content)?;
+        let changed = match envelope {
+            Some(text) => {
+                let mut node = Node::String(text);
+                for key in keys.into_iter().rev() {
+                    node = object(vec![(key, node)])?;
+                }
+                Some(merge(container, Container::new(&document_of(&node))?)?)
+            }
+            None => rewrite(container, 0, &mut Without(&keys)).map_err(Located::of_any)?,
+        };
+        if let Some(changed) = changed {
+            content = changed;
+        }
+    }
+    Ok(content)
+}
+
+/// Takes out the value to which the keys lead.
+struct Without<'a>(&'a [Vec<u8>]);
+
+impl Transform for Without<'_> {
+    /// How many of the keys have led here.
+    type State = usize;
+    type Error = Located;
+
+    fn key(&mut self, at: &usize, key: &[u8]) -> std::result::Result<Option<usize>, Located> {
+        Ok(self.0.get(*at).is_some_and(|next| next == key).then_some(at + 1))
+    }
+
+    fn element(&mut self, _: &usize, _: usize) -> std::result::Result<Option<usize>, Located> {
+        Ok(None)
+    }
+
+    fn value(&mut self, at: usize, _: Value<'_>) -> std::result::Result<Change<usize>, Located> {
+        Ok(if at == self.0.len() { Change::Remove } else { Change::Enter(at) })
+    }
+}
+
+/// Seals a content as a blob of the field with that handle; `None` if it is empty.
+pub fn seal(content: &[u8], handle: i32, account: &str) -> Result<Option<Datum>> {
+    let container = Container::new(content)?;
+    if container.is_empty() {
+        return Ok(None);
+    }
+    let sealer = Sealer::to_encrypt(By::Handle(handle), account)?;
+    let sections = sections(container)?;
+    let text = Zeroizing::new(json::document_text(container)?);
+    let value = NewValue::new(&sealer, &text, PlaintextType::Json, &sections)?;
+    let mut varlena = NewVarlena::with_capacity(value.length);
+    value.seal(varlena.bytes_mut())?;
+    Ok(Some(varlena.finish(value.length)))
+}
+
+/// The tokens of the values inside, by index key and normalizer, so that the blob can be found by
+/// them.
+fn sections(content: Container<'_>) -> Result<Vec<u8>> {
+    type Group = (KeyId, u8, u8);
+    let mut groups = Vec::<(Group, Vec<[u8; MEMBER_TOKEN_LENGTH]>)>::new();
+    strings(content, |text| {
+        let bytes = envelope::from_text(text)?;
+        for token in Envelope::parse(&bytes)?.tokens() {
+            if token.kind != Kind::Exact as u8 {
+                continue;
+            }
+            let Some(start) = token.bytes.first_chunk() else { continue };
+            let of = (token.key_id, token.normalizer, token.scope);
+            match groups.iter_mut().find(|(group, _)| *group == of) {
+                Some((_, tokens)) => tokens.push(*start),
+                None => groups.push((of, vec![*start])),
+            }
+        }
+        Ok::<_, Error>(())
+    })?;
+    let mut sections = Vec::new();
+    for ((key_id, normalizer, scope), mut tokens) in groups {
+        tokens.sort_unstable();
+        tokens.dedup();
+        let normalizer = Normalizer::from_number(normalizer).ok_or(Error::Catalog("normalizer"))?;
+        let scope = if scope == Scope::Database as u8 { Scope::Database } else { Scope::Account };
+        let section = member_section(key_id, normalizer, scope, &tokens);
+        sections.extend(section.ok_or(fieldcrypt_core::error::SealError::TooLong)?);
+    }
+    Ok(sections)
+}
+
+/// `decrypt(document jsonb, blob encrypted_jsonb) → jsonb`
+#[pg_extern(sql = false)]
+fn decrypt_merged(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    read(&Call::new(fcinfo), Reading::Decrypt)
+}
+
+/// `reveal(document jsonb, blob encrypted_jsonb) → jsonb`
+#[pg_extern(sql = false)]
+fn reveal_merged(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    read(&Call::new(fcinfo), Reading::Reveal)
+}
+
+fn read(call: &Call, reading: Reading) -> Answered {
+    if call.is_null(0) && call.is_null(1) {
+        return Ok(Answer::NULL);
+    }
+    let document = if call.is_null(0) { empty()? } else { call.bytes(0).to_vec().into() };
+    let mut merged = document;
+    if !call.is_null(1)
+        && let Some(content) = readable(call.bytes(1), reading)?
+    {
+        let (under, over) = (
+            Container::new(&merged).map_err(Error::from)?,
+            Container::new(&content).map_err(Error::from)?,
+        );
+        merged = merge(under, over).map_err(Error::from)?;
+    }
+    let container = Container::new(&merged).map_err(Error::from)?;
+    let read = open::document(container, reading)?;
+    Ok(Answer::datum(read.unwrap_or_else(|| NewVarlena::of(&merged))))
+}
+
+/// The content of a blob; `None` where nothing of it may be shown. One that was gathered shows
+/// envelopes; any other is a value itself, and asks for the right to it.
+fn readable(blob: &[u8], reading: Reading) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let key = match value::key_of(&value::stored(blob)?) {
+        Ok(key) => key,
+        Err(Error::AccountClosed(..) | Error::KeyState(..)) if reading == Reading::Reveal => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let content = content(blob)?;
+    if key.privileges()?.contains(Privilege::Decrypt) {
+        return Ok(Some(content));
+    }
+    let gathered = rewrite(Container::new(&content)?, (), &mut OnlyEnvelopes).is_ok();
+    match reading {
+        _ if gathered => Ok(Some(content)),
+        Reading::Reveal => Ok(None),
+        Reading::Decrypt => key.require(Privilege::Decrypt).map(|()| None),
+    }
+}
+
+/// Fails at any value that is no envelope.
+struct OnlyEnvelopes;
+
+impl Transform for OnlyEnvelopes {
+    type State = ();
+    type Error = Located;
+
+    fn key(&mut self, (): &(), _: &[u8]) -> std::result::Result<Option<()>, Located> {
+        Ok(Some(()))
+    }
+
+    fn element(&mut self, (): &(), _: usize) -> std::result::Result<Option<()>, Located> {
+        Ok(Some(()))
+    }
+
+    fn value(&mut self, (): (), value: Value<'_>) -> std::result::Result<Change<()>, Located> {
+        match value {
+            Value::String(text) if is_reserved_text(text) => Ok(Change::Keep),
+            Value::Container(container) if json::is_object(container) => Ok(Change::Enter(())),
+            _ => Err(Error::NotSealed.into()),
+        }
+    }
+}

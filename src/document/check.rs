@@ -1,0 +1,120 @@
+//! The CHECK behind the row trigger: whatever other triggers did, a flagged value is an envelope of
+//! the row's account. It needs no key.
+
+use fieldcrypt_core::envelope::{self, is_reserved_text};
+use fieldcrypt_document::flags::State;
+use fieldcrypt_document::jsonb::{Container, Value};
+use fieldcrypt_document::rewrite::{Change, Step, Transform, rewrite};
+use pgrx::pg_extern;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+
+use super::at::Located;
+use super::policy::{self, Policy};
+use crate::call::{Answer, Call};
+use crate::datatype::input::accepts_envelopes;
+use crate::error::{Error, Result};
+use crate::keyring::cache;
+use crate::value;
+
+/// `check_document(document text, value jsonb, account text, kind text, gathered boolean)`: true,
+/// or an error that shows nothing of the row.
+#[pg_extern(sql = false)]
+fn check_document(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer, ErrorReport> {
+    let call = Call::new(fcinfo);
+    if call.is_null(1) {
+        return Ok(true.into());
+    }
+    let document = call.required_text(0, "the document")?;
+    let container = Container::new(call.bytes(1)).map_err(Error::from)?;
+    let account = call.optional_text(2)?;
+    let kind = call.optional_text(3)?;
+    let gathered = !call.is_null(4) && call.boolean(4);
+    check(&document, container, account.as_deref(), kind.as_deref(), gathered)?;
+    Ok(true.into())
+}
+
+fn check(
+    document: &str,
+    container: Container<'_>,
+    account: Option<&str>,
+    kind: Option<&str>,
+    gathered: bool,
+) -> Result<()> {
+    let policy = policy::of(document, account.unwrap_or("*"), kind)?;
+    if policy.flags.is_empty() {
+        return Ok(());
+    }
+    let mut check = Check { policy: &policy, account, gathered };
+    let start = policy.flags.start();
+    rewrite(container, start, &mut check).map_err(|error| error.of(document))?;
+    Ok(())
+}
+
+struct Check<'a> {
+    policy: &'a Policy,
+    account: Option<&'a str>,
+    /// Whether flagged values belong into another column.
+    gathered: bool,
+}
+
+impl Transform for Check<'_> {
+    type State = State;
+    type Error = Located;
+
+    fn key(&mut self, state: &State, key: &[u8]) -> std::result::Result<Option<State>, Located> {
+        Ok(self.policy.flags.key(*state, key))
+    }
+
+    fn element(
+        &mut self,
+        state: &State,
+        _index: usize,
+    ) -> std::result::Result<Option<State>, Located> {
+        Ok(self.policy.flags.element(*state))
+    }
+
+    fn value(
+        &mut self,
+        state: State,
+        value: Value<'_>,
+    ) -> std::result::Result<Change<State>, Located> {
+        let Some(index) = self.policy.flags.rule(state, value.is_array()) else {
+            return Ok(Change::Enter(state));
+        };
+        let flag = &self.policy.flags.rules()[index];
+        match value {
+            Value::String(text) if is_reserved_text(text) => {
+                self.sealed(text)?;
+                Ok(Change::Keep)
+            }
+            _ if flag.retired => Ok(Change::Enter(state)),
+            Value::Null if !flag.seals_null => Ok(Change::Keep),
+            _ => Err(Error::NotSealed.into()),
+        }
+    }
+
+    fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
+        error.within(step)
+    }
+}
+
+impl Check<'_> {
+    fn sealed(&self, text: &[u8]) -> Result<()> {
+        if self.gathered {
+            return Err(Error::NotSealed);
+        }
+        let bytes = envelope::from_text(text)?;
+        let header = *value::stored(&bytes)?.header();
+        if !self.policy.fields.contains(&header.field_id) {
+            return Err(Error::NotSealed);
+        }
+        match (cache::account_of(header.key_id)?, self.account) {
+            (Some(owner), Some(account)) if *owner == *account => Ok(()),
+            (Some(_), _) => Err(Error::AccountMismatch),
+            // a restore may bring the values before the keys
+            (None, _) if accepts_envelopes() => Ok(()),
+            (None, _) => Err(Error::KeyMissing(header.key_id)),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Between JSON values and the text that is sealed: a string as text, anything else as JSON text
+//! (PostgreSQL's own, so that numbers keep their digits).
+
+use std::borrow::Cow;
+use std::ffi::{CStr, CString};
+
+use fieldcrypt_core::envelope::PlaintextType;
+use fieldcrypt_document::jsonb::{Container, Kind, Value};
+use fieldcrypt_document::rewrite::{Node, document_of};
+use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::{PgSqlErrorCode, PgTryBuilder};
+
+use crate::call::{NewVarlena, varlena_bytes};
+use crate::encoding;
+use crate::error::{Error, Result};
+use crate::value;
+
+/// A JSON value as it is sealed.
+pub struct Plain<'a> {
+    pub text: Cow<'a, str>,
+    pub plaintext_type: PlaintextType,
+}
+
+impl Plain<'_> {
+    /// What it can be found by.
+    pub fn searched(&self) -> Option<&str> {
+        value::searched(&self.text, self.plaintext_type)
+    }
+}
+
+/// A JSON value as it is sealed.
+pub fn plain(value: Value<'_>) -> Result<Plain<'_>> {
+    let json = |text| Plain { text, plaintext_type: PlaintextType::Json };
+    Ok(match value {
+        Value::String(text) => {
+            Plain { text: encoding::to_utf8(text)?, plaintext_type: PlaintextType::Text }
+        }
+        Value::Null => json(Cow::Borrowed("null")),
+        Value::Bool(true) => json(Cow::Borrowed("true")),
+        Value::Bool(false) => json(Cow::Borrowed("false")),
+        Value::Number(numeric) => json(Cow::Owned(number_text(numeric)?)),
+        Value::Container(container) => json(Cow::Owned(document_text(container)?)),
+    })
+}
+
+fn number_text(numeric: &[u8]) -> Result<String> {
+    // its own copy, aligned as a datum has to be
+    let memory = crate::backend::allocate(numeric.len()).cast::<u8>();
+    // SAFETY: that much was allocated; the bytes are those of a numeric, header included
+    unsafe {
+        memory.copy_from_nonoverlapping(numeric.as_ptr(), numeric.len());
+        output(pg_sys::F_NUMERIC_OUT, Datum::from(memory))
+    }
+}
+
+/// A document, or a part of one, as JSON text.
+pub fn document_text(container: Container<'_>) -> Result<String> {
+    // SAFETY: the bytes are those of a jsonb
+    unsafe { output(pg_sys::F_JSONB_OUT, NewVarlena::of(container.as_bytes())) }
+}
+
+/// # Safety
+/// `function` is the output function of the datum's type.
+unsafe fn output(function: u32, datum: Datum) -> Result<String> {
+    // SAFETY: the caller's; an output function returns a NUL-terminated text
+    let text = unsafe { CStr::from_ptr(pg_sys::OidOutputFunctionCall(Oid::from(function), datum)) };
+    Ok(encoding::to_utf8(text.to_bytes())?.into_owned())
+}
+
+/// The value of which `text` is the sealed form.
+pub fn node(text: &str, plaintext_type: PlaintextType) -> Result<Node> {
+    if plaintext_type == PlaintextType::Json {
+        let document = parse(text)?;
+        // SAFETY: a jsonb that was just made
+        let container = Container::new(unsafe { varlena_bytes(document) })?;
+        return Ok(Node::from_document(container)?);
+    }
+    Ok(Node::String(encoding::convert_to_server(text)))
+}
+
+/// JSON text as jsonb. PostgreSQL's own error would show the text in its context.
+pub fn parse(text: &str) -> Result<Datum> {
+    let text = CString::new(encoding::convert_to_server(text)).map_err(|_| Error::InvalidText)?;
+    PgTryBuilder::new(|| {
+        let function = Oid::from(pg_sys::F_JSONB_IN);
+        // SAFETY: jsonb_in takes a NUL-terminated text
+        Ok(unsafe {
+            pg_sys::OidInputFunctionCall(function, text.as_ptr().cast_mut(), Oid::INVALID, -1)
+        })
+    })
+    .catch_when(PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION, |_| Err(Error::InvalidJson))
+    .catch_when(PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER, |_| Err(Error::InvalidJson))
+    .catch_when(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, |_| Err(Error::InvalidJson))
+    .execute()
+}
+
+/// JSON text as it is sealed: the way in which PostgreSQL prints jsonb.
+pub fn canonical(text: &str) -> Result<String> {
+    // SAFETY: a jsonb that was just made
+    unsafe { output(pg_sys::F_JSONB_OUT, parse(text)?) }
+}
+
+/// A JSON value as a document of its own.
+pub fn datum(node: &Node) -> Datum {
+    NewVarlena::of(&document_of(node))
+}
+
+/// Whether a document is an object.
+pub fn is_object(container: Container<'_>) -> bool {
+    matches!(container.kind(), Kind::Object)
+}

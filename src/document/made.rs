@@ -1,0 +1,63 @@
+//! The envelopes that this session has just made in documents. A row may pass the trigger twice in
+//! one statement: `ON CONFLICT DO UPDATE SET data = EXCLUDED.data`, or a row that moves to another
+//! partition. What was sealed then must not be taken for an envelope from elsewhere.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+
+use crate::backend;
+
+/// How many are remembered at least; of a statement that makes more, the oldest are forgotten.
+const REMEMBERED: usize = 1 << 15;
+
+#[derive(Default)]
+struct Made {
+    statement: i64,
+    /// Keyed by a random number, so that no one can make a text with the hash of another.
+    hasher: RandomState,
+    recent: HashSet<u64>,
+    before: HashSet<u64>,
+}
+
+thread_local! {
+    static MADE: RefCell<Made> = RefCell::default();
+}
+
+impl Made {
+    /// Forgets what an earlier statement made.
+    fn catch_up(&mut self) {
+        let statement = backend::statement_start();
+        if self.statement != statement {
+            self.statement = statement;
+            self.recent.clear();
+            self.before.clear();
+        }
+    }
+}
+
+/// Remembers an envelope's text form.
+pub fn remember(text: &[u8]) {
+    MADE.with_borrow_mut(|made| {
+        made.catch_up();
+        made.recent.insert(made.hasher.hash_one(text));
+    });
+}
+
+/// Makes room, if it must: called between rows, so that those of one row stay together.
+pub fn next_row() {
+    MADE.with_borrow_mut(|made| {
+        if made.recent.len() > REMEMBERED {
+            made.before = std::mem::take(&mut made.recent);
+        }
+    });
+}
+
+/// Whether this session made it in this statement.
+pub fn contains(text: &[u8]) -> bool {
+    MADE.with_borrow_mut(|made| {
+        made.catch_up();
+        let hash = made.hasher.hash_one(text);
+        made.recent.contains(&hash) || made.before.contains(&hash)
+    })
+}

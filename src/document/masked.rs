@@ -1,0 +1,55 @@
+//! Masks that an application writes back: it read a value as its role may see it, and sends the
+//! whole row or document again.
+//!
+//! Invariant: for a role that may not decrypt, what equals the old value's mask keeps the old
+//! value, and what otherwise looks like a mask is refused. Values are never mixed up.
+
+use fieldcrypt_core::envelope::{self, Envelope};
+use fieldcrypt_core::mask::{self, HIDDEN};
+
+use crate::access::{Privilege, rights};
+use crate::backend;
+use crate::catalog::field::Field;
+use crate::error::{Error, Result};
+use crate::value::{self, Shown};
+
+/// What a role that may not decrypt reads of an old value.
+pub enum Seen {
+    Text(String),
+    Null,
+}
+
+/// What the current user reads of a stored value; `None` if that is the value itself, or if it
+/// cannot be told.
+pub fn seen(bytes: &[u8]) -> Option<Seen> {
+    let envelope = value::stored(bytes).ok()?;
+    match value::show(&envelope).ok()? {
+        Shown::Plain(_) => None,
+        Shown::Masked(text) => Some(Seen::Text(text)),
+        Shown::Null => Some(Seen::Null),
+        Shown::Hidden => Some(Seen::Text(HIDDEN.to_owned())),
+        Shown::Ciphertext => Some(Seen::Text(envelope::to_text(bytes))),
+    }
+}
+
+/// Whether the current user reads an old value as NULL.
+pub fn is_shown_as_null(old: &[u8]) -> bool {
+    matches!(seen(old), Some(Seen::Null))
+}
+
+/// Whether a text is what the current user reads of the old value of a column. Fails if it looks
+/// like a mask, but is not that one.
+pub fn is_of_old(text: &str, old: Option<&[u8]>, field: &Field, account: &str) -> Result<bool> {
+    if rights::of(backend::user(), account, &field.name)?.contains(Privilege::Decrypt) {
+        return Ok(false);
+    }
+    // a value of another field says nothing about this one
+    let old =
+        old.filter(|old| Envelope::parse(old).is_ok_and(|old| old.header().field_id == field.id));
+    if let Some(Seen::Text(seen)) = old.and_then(seen)
+        && seen == text
+    {
+        return Ok(true);
+    }
+    if mask::looks_masked(text) { Err(Error::Masked(field.name.clone())) } else { Ok(false) }
+}

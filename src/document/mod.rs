@@ -1,0 +1,26 @@
+//! Documents: flagged values inside JSONB.
+//!
+//! - [`policy`]: which values of a document are flagged, for an account and a kind
+//! - [`seal`]: flagged values become envelopes when a row is written; [`made`] knows which of
+//!   them this statement has made, [`masked`] recognises masks that are written back
+//! - [`check`]: the CHECK behind the row trigger
+//! - [`open`]: reading: plain, masked or hidden
+//! - [`search`]: tokens of documents
+//! - [`blob`]: flagged values gathered in a column of their own
+//! - [`json`]: between JSON values and the text that is sealed
+//! - [`at`]: errors that say where in a document
+//!
+//! The stored form of jsonb is read and written by the crate `fieldcrypt-document`, without going
+//! through text: numbers keep their digits, and what is not flagged is copied.
+
+pub mod admin;
+mod at;
+pub mod blob;
+mod check;
+pub mod json;
+pub mod made;
+pub mod masked;
+pub mod open;
+pub mod policy;
+pub mod seal;
+pub mod search;

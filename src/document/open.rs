@@ -1,0 +1,200 @@
+//! Reading: each envelope in a document becomes what the current user may see of its value.
+
+use fieldcrypt_core::envelope::{self, Envelope, is_reserved_text};
+use fieldcrypt_core::mask::HIDDEN;
+use fieldcrypt_document::jsonb::{Container, Value};
+use fieldcrypt_document::path::{Path, PathStep};
+use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, array, rewrite};
+use pgrx::pg_extern;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::{self, Datum};
+
+use super::at::Located;
+use super::json;
+use crate::access::Privilege;
+use crate::call::{Answer, Call, NewVarlena};
+use crate::encoding;
+use crate::error::{Error, Result};
+use crate::value::{self, Shown};
+
+type Answered = std::result::Result<Answer, ErrorReport>;
+
+/// How values are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// The plain value, or an error.
+    Decrypt,
+    /// The plain value, its mask, or what stands for it.
+    Reveal,
+}
+
+/// `decrypt(jsonb) → jsonb`
+#[pg_extern(sql = false)]
+fn decrypt_document(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    read(Call::new(fcinfo), Reading::Decrypt)
+}
+
+/// `reveal(jsonb) → jsonb`
+#[pg_extern(sql = false)]
+fn reveal_document(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    read(Call::new(fcinfo), Reading::Reveal)
+}
+
+fn read(call: Call, reading: Reading) -> Answered {
+    let container = Container::new(call.bytes(0)).map_err(Error::from)?;
+    Ok(Answer::datum(document(container, reading)?.unwrap_or_else(|| call.datum(0))))
+}
+
+/// A value of type `encrypted_jsonb` as it is read, with the values inside it.
+pub fn value(bytes: &[u8], reading: Reading) -> Result<Datum> {
+    let text = envelope::to_text(bytes);
+    let node = open(text.as_bytes(), reading)?.unwrap_or(Node::String(text.into_bytes()));
+    match &node {
+        Node::Container(bytes) => {
+            let read = document(Container::new(bytes)?, reading)?;
+            Ok(read.unwrap_or_else(|| NewVarlena::of(bytes)))
+        }
+        node => Ok(json::datum(node)),
+    }
+}
+
+/// A document with its values as they are read; `None` if it holds none.
+pub fn document(container: Container<'_>, reading: Reading) -> Result<Option<Datum>> {
+    let read = rewrite(container, (), &mut Open(reading)).map_err(Located::of_any)?;
+    Ok(read.map(|read| NewVarlena::of(&read)))
+}
+
+/// `decrypt(document jsonb, path text) → jsonb`
+#[pg_extern(sql = false)]
+fn decrypt_at_path(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    let path = call.text(1)?;
+    let path: Path = path.parse().map_err(|error: fieldcrypt_document::path::PathError| {
+        Error::InvalidArgument { name: "path", hint: error.to_string() }
+    })?;
+    let container = Container::new(call.bytes(0)).map_err(Error::from)?;
+    let mut found = vec![container.root().map_err(Error::from)?];
+    for step in path.steps() {
+        found = follow(found, step)?;
+    }
+    let mut values = found
+        .into_iter()
+        .map(|value| node_of(value, Reading::Decrypt))
+        .collect::<Result<Vec<_>>>()?;
+    if path.steps().contains(&PathStep::Each) {
+        return Ok(Answer::datum(json::datum(&array(values).map_err(Error::from)?)));
+    }
+    Ok(match values.len() {
+        0 => Answer::NULL,
+        1 => Answer::datum(json::datum(&values.remove(0))),
+        _ => Answer::datum(json::datum(&array(values).map_err(Error::from)?)),
+    })
+}
+
+/// The values to which a step leads: a key looks into arrays too, and `[*]` takes what is no array
+/// for itself.
+fn follow<'a>(values: Vec<Value<'a>>, step: &PathStep) -> Result<Vec<Value<'a>>> {
+    let mut found = Vec::new();
+    let mut open = values;
+    open.reverse();
+    while let Some(value) = open.pop() {
+        match (step, value) {
+            (PathStep::Each, Value::Container(container)) if value.is_array() => {
+                for element in container.elements() {
+                    found.push(element?);
+                }
+            }
+            (PathStep::Each, value) => found.push(value),
+            (PathStep::Key(_), Value::Container(container)) if value.is_array() => {
+                let elements = container.elements().collect::<std::result::Result<Vec<_>, _>>()?;
+                open.extend(elements.into_iter().rev());
+            }
+            (PathStep::Key(key), Value::Container(container)) => {
+                found.extend(container.get(&encoding::convert_to_server(key))?);
+            }
+            (PathStep::Key(_), _) => {}
+        }
+    }
+    Ok(found)
+}
+
+/// A value as it is read.
+fn node_of(value: Value<'_>, reading: Reading) -> Result<Node> {
+    match value {
+        Value::String(text) if is_reserved_text(text) => {
+            Ok(open(text, reading)?.unwrap_or_else(|| Node::String(text.to_vec())))
+        }
+        Value::Container(container) => {
+            let read = rewrite(container, (), &mut Open(reading)).map_err(Located::of_any)?;
+            Ok(match read {
+                Some(read) => Node::from_document(Container::new(&read)?)?,
+                None => Node::Container(container.as_bytes().to_vec()),
+            })
+        }
+        Value::Null => Ok(Node::Null),
+        Value::Bool(value) => Ok(Node::Bool(value)),
+        Value::Number(bytes) => Ok(Node::Number(bytes.to_vec())),
+        Value::String(text) => Ok(Node::String(text.to_vec())),
+    }
+}
+
+struct Open(Reading);
+
+impl Transform for Open {
+    type State = ();
+    type Error = Located;
+
+    fn key(&mut self, (): &(), _key: &[u8]) -> std::result::Result<Option<()>, Located> {
+        Ok(Some(()))
+    }
+
+    fn element(&mut self, (): &(), _index: usize) -> std::result::Result<Option<()>, Located> {
+        Ok(Some(()))
+    }
+
+    fn value(&mut self, (): (), value: Value<'_>) -> std::result::Result<Change<()>, Located> {
+        match value {
+            Value::String(text) if is_reserved_text(text) => {
+                Ok(open(text, self.0)?.map_or(Change::Keep, Change::Replace))
+            }
+            Value::Container(container) if may_hold_envelopes(container) => Ok(Change::Enter(())),
+            _ => Ok(Change::Keep),
+        }
+    }
+
+    fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
+        error.within(step)
+    }
+}
+
+/// Whether there is anything like an envelope in it: most parts of a document have none.
+fn may_hold_envelopes(container: Container<'_>) -> bool {
+    memchr::memmem::find(container.as_bytes(), b"fc").is_some()
+}
+
+/// What is read in place of an envelope; `None` if the envelope itself.
+fn open(text: &[u8], reading: Reading) -> Result<Option<Node>> {
+    let bytes = envelope::from_text(text)?;
+    let envelope = value::stored(&bytes)?;
+    let plain = match reading {
+        Reading::Decrypt => {
+            let key = value::key_of(&envelope)?;
+            key.require(Privilege::Decrypt)?;
+            value::open_text(&key, &envelope)?
+        }
+        Reading::Reveal => match value::show(&envelope)? {
+            Shown::Plain(plain) => plain,
+            Shown::Masked(text) => {
+                return Ok(Some(Node::String(encoding::convert_to_server(&text))));
+            }
+            Shown::Null => return Ok(Some(Node::Null)),
+            Shown::Hidden => return Ok(Some(Node::String(HIDDEN.as_bytes().to_vec()))),
+            Shown::Ciphertext => return Ok(None),
+        },
+    };
+    json::node(plain.as_str()?, plaintext_type(&envelope)).map(Some)
+}
+
+fn plaintext_type(envelope: &Envelope<'_>) -> envelope::PlaintextType {
+    envelope.header().plaintext_type
+}

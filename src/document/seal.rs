@@ -1,0 +1,520 @@
+//! Writing: each flagged value of a new document becomes an envelope, unless it already is one that
+//! may stay.
+//!
+//! Invariant: after it, no flagged value is plain, and no envelope has come from elsewhere: one
+//! that stays was in the old row, was made by this session in this statement, or comes from a
+//! role that may put envelopes in.
+
+use std::cell::OnceCell;
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use fieldcrypt_core::envelope::{self, Envelope, is_reserved_text};
+use fieldcrypt_core::field::FieldId;
+use fieldcrypt_core::mask::looks_masked;
+use fieldcrypt_core::token::Kind;
+use fieldcrypt_document::flags::State;
+use fieldcrypt_document::jsonb::{Container, Value, strings};
+use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, rewrite};
+use zeroize::Zeroizing;
+
+use super::at::Located;
+use super::json::{self, Plain};
+use super::made;
+use super::masked::{Seen, seen};
+use super::policy::{Flag, Policy};
+use crate::access::{Privilege, Privileges};
+use crate::datatype::input::accepts_envelopes;
+use crate::error::{Error, Result};
+use crate::keyring::cache;
+use crate::keyring::sealer::Sealer;
+use crate::value::{self, NewValue};
+
+/// What a new document is held to.
+pub struct Context<'a> {
+    pub document: &'a str,
+    pub policy: &'a Policy,
+    pub account: &'a str,
+    pub old: Option<Container<'a>>,
+    /// Whether the old row is of the same account.
+    pub same_account: bool,
+}
+
+/// The document as it may be stored; `None` if it already is. Found values are handed to `gather`
+/// instead, if there is one.
+pub fn document(context: &Context<'_>, new: Container<'_>) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let mut seal = Seal::new(context, None);
+    seal.run(new)
+}
+
+/// The same, but every value that would be sealed, or stays as an envelope, is taken out of the
+/// document: `gathered` gets it, with the keys that lead to it.
+pub fn gather(
+    context: &Context<'_>,
+    new: Container<'_>,
+    gathered: &mut Vec<Gathered>,
+) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let mut seal = Seal::new(context, Some(gathered));
+    seal.run(new)
+}
+
+/// A value taken out of a document.
+pub struct Gathered {
+    pub keys: Vec<Vec<u8>>,
+    /// Its envelope in text form; `None` of null, which stays in the document.
+    pub envelope: Option<Vec<u8>>,
+}
+
+struct Seal<'a, 'g> {
+    context: &'a Context<'a>,
+    gathered: Option<&'g mut Vec<Gathered>>,
+    /// How many envelopes stand at flagged paths.
+    found: usize,
+    accepts_envelopes: OnceCell<bool>,
+    /// Every envelope in the old document, as the current user reads it.
+    old_masks: OnceCell<HashSet<(FieldId, String)>>,
+}
+
+/// Where a value is, and what was there before.
+struct At<'a> {
+    state: State,
+    old: Option<Value<'a>>,
+    /// Of an array, the old element for each new one, where that is not the one at its index.
+    counterparts: Option<Rc<[Option<usize>]>>,
+    in_array: bool,
+    /// The way to it, where values are gathered.
+    keys: Option<Vec<Vec<u8>>>,
+}
+
+impl<'a> Transform for Seal<'a, '_> {
+    type State = At<'a>;
+    type Error = Located;
+
+    fn key(&mut self, at: &At<'a>, key: &[u8]) -> std::result::Result<Option<At<'a>>, Located> {
+        let Some(state) = self.context.policy.flags.key(at.state, key) else { return Ok(None) };
+        let old = match at.old {
+            Some(Value::Container(old)) => old.get(key)?,
+            _ => None,
+        };
+        let keys = at.keys.as_ref().map(|keys| {
+            let mut keys = keys.clone();
+            keys.push(key.to_vec());
+            keys
+        });
+        Ok(Some(At { state, old, counterparts: None, in_array: at.in_array, keys }))
+    }
+
+    fn element(
+        &mut self,
+        at: &At<'a>,
+        index: usize,
+    ) -> std::result::Result<Option<At<'a>>, Located> {
+        let Some(state) = self.context.policy.flags.element(at.state) else { return Ok(None) };
+        let index = match &at.counterparts {
+            Some(counterparts) => counterparts.get(index).copied().flatten(),
+            None => Some(index),
+        };
+        let old = match (at.old, index) {
+            (Some(Value::Container(old)), Some(index)) => old.element(index)?,
+            _ => None,
+        };
+        Ok(Some(At { state, old, counterparts: None, in_array: true, keys: at.keys.clone() }))
+    }
+
+    fn value(
+        &mut self,
+        mut at: At<'a>,
+        value: Value<'_>,
+    ) -> std::result::Result<Change<At<'a>>, Located> {
+        let flags = &self.context.policy.flags;
+        let flag = flags.rule(at.state, value.is_array()).map(|index| &flags.rules()[index]);
+        let Some(flag) = flag else { return self.enter(at, value) };
+        if let Value::String(text) = value
+            && is_reserved_text(text)
+        {
+            self.keep(flag, &at, text)?;
+            return self.placed(at, text.to_vec(), true);
+        }
+        if flag.retired {
+            return self.enter(at, value);
+        }
+        let privileges = flag.privileges(self.context.account)?;
+        let old = match at.old.take() {
+            Some(Value::String(old)) if is_reserved_text(old) => Some(old),
+            _ => None,
+        };
+        if !privileges.contains(Privilege::Decrypt)
+            && self.is_mask(flag, value, old, at.in_array)?
+            && let Some(old) = old
+        {
+            return self.placed(at, old.to_vec(), false);
+        }
+        if matches!(value, Value::Null) && !flag.seals_null {
+            if let (Some(gathered), Some(keys)) = (&mut self.gathered, at.keys) {
+                gathered.push(Gathered { keys, envelope: None });
+            }
+            return Ok(Change::Keep);
+        }
+        let plain = json::plain(value)?;
+        if let Some(old) = old
+            && may_keep(flag, privileges)
+            && is_unchanged(old, flag, &plain)
+        {
+            return self.placed(at, old.to_vec(), false);
+        }
+        let sealed = envelope_of(&plain, &*flag.sealer(self.context.account)?)?;
+        made::remember(&sealed);
+        self.placed(at, sealed, false)
+    }
+
+    fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
+        error.within(step)
+    }
+}
+
+/// Whether the user may learn by a write whether the old value equals the new one.
+fn may_keep(flag: &Flag, privileges: Privileges) -> bool {
+    let finds = flag.field.equality == Some(Kind::Exact) && privileges.contains(Privilege::Search);
+    privileges.contains(Privilege::Decrypt) || finds
+}
+
+/// Whether an old envelope holds a value.
+fn is_unchanged(old: &[u8], flag: &Flag, plain: &Plain<'_>) -> bool {
+    let opened = || {
+        let bytes = envelope::from_text(old)?;
+        let old = Envelope::parse(&bytes)?;
+        let header = old.header();
+        if header.field_id != flag.field.id || header.plaintext_type != plain.plaintext_type {
+            return Ok(false);
+        }
+        let text = value::open_text(&*value::key_of(&old)?, &old)?;
+        Ok::<_, Error>(text.as_str()? == plain.text)
+    };
+    // what cannot be opened is sealed anew
+    opened().unwrap_or(false)
+}
+
+/// A value sealed, in text form.
+fn envelope_of(plain: &Plain<'_>, sealer: &Sealer) -> Result<Vec<u8>> {
+    let sections = plain.searched().map(|text| sealer.sections(text)).transpose()?;
+    let sections = sections.unwrap_or_default();
+    let value = NewValue::new(sealer, &plain.text, plain.plaintext_type, sections.as_bytes())?;
+    let mut bytes = vec![0; value.length];
+    value.seal(&mut bytes)?;
+    Ok(envelope::to_text(&bytes).into_bytes())
+}
+
+impl<'a, 'g> Seal<'a, 'g> {
+    fn new(context: &'a Context<'a>, gathered: Option<&'g mut Vec<Gathered>>) -> Self {
+        Self {
+            context,
+            gathered,
+            found: 0,
+            accepts_envelopes: OnceCell::new(),
+            old_masks: OnceCell::new(),
+        }
+    }
+
+    fn run(&mut self, new: Container<'_>) -> Result<Option<Zeroizing<Vec<u8>>>> {
+        let start = At {
+            state: self.context.policy.flags.start(),
+            old: self.context.old.map(Container::root).transpose()?,
+            counterparts: None,
+            in_array: false,
+            keys: self.gathered.is_some().then(Vec::new),
+        };
+        let rewritten =
+            rewrite(new, start, self).map_err(|error| error.of(self.context.document))?;
+        self.check_elsewhere(new)?;
+        Ok(rewritten)
+    }
+
+    fn enter(
+        &self,
+        mut at: At<'a>,
+        value: Value<'_>,
+    ) -> std::result::Result<Change<At<'a>>, Located> {
+        let Value::Container(new) = value else { return Ok(Change::Keep) };
+        if value.is_array() && self.gathered.is_some() {
+            return Err(Error::InArray.into());
+        }
+        if let (true, Some(Value::Container(old))) = (value.is_array(), at.old)
+            && self.reads_masks()?
+        {
+            at.counterparts = Some(self.counterparts(at.state, old, new)?.into());
+        }
+        Ok(Change::Enter(at))
+    }
+
+    /// Puts an envelope where a value was, or takes it out to be gathered.
+    fn placed(
+        &mut self,
+        at: At<'a>,
+        text: Vec<u8>,
+        already: bool,
+    ) -> std::result::Result<Change<At<'a>>, Located> {
+        match (&mut self.gathered, at.keys) {
+            (Some(gathered), Some(keys)) => {
+                gathered.push(Gathered { keys, envelope: Some(text) });
+                Ok(Change::Remove)
+            }
+            _ if already => Ok(Change::Keep),
+            _ => Ok(Change::Replace(Node::String(text))),
+        }
+    }
+
+    /// Fails unless an envelope in the new document may stay where it is.
+    fn keep(&mut self, flag: &Flag, at: &At<'a>, text: &[u8]) -> Result<()> {
+        self.found += 1;
+        let in_place = matches!(at.old, Some(Value::String(old)) if old == text);
+        if in_place && self.context.same_account {
+            return Ok(());
+        }
+        if !in_place && !self.may_stay(text)? {
+            return Err(Error::EnvelopeRefused);
+        }
+        let bytes = envelope::from_text(text)?;
+        let header = *value::stored(&bytes)?.header();
+        if !in_place && header.field_id != flag.field.id {
+            let found = crate::catalog::field::describe(header.field_id);
+            return Err(Error::FieldMismatch(found, format!("\"{}\"", flag.field.name)));
+        }
+        match cache::account_of(header.key_id)? {
+            Some(owner) if *owner == *self.context.account => Ok(()),
+            Some(_) => Err(Error::AccountMismatch),
+            // a restore may bring the values before the keys
+            None if self.accepts_envelopes() => Ok(()),
+            None => Err(Error::KeyMissing(header.key_id)),
+        }
+    }
+
+    /// Whether an envelope does not come from elsewhere.
+    fn may_stay(&self, text: &[u8]) -> Result<bool> {
+        if made::contains(text) || self.accepts_envelopes() {
+            return Ok(true);
+        }
+        let mut known = false;
+        if let Some(old) = self.context.old {
+            strings(old, |string| {
+                known |= string == text;
+                Ok::<_, Error>(())
+            })?;
+        }
+        Ok(known)
+    }
+
+    fn accepts_envelopes(&self) -> bool {
+        *self.accepts_envelopes.get_or_init(accepts_envelopes)
+    }
+
+    /// Fails if a text of the reserved form stands where nothing is flagged.
+    fn check_elsewhere(&self, new: Container<'_>) -> Result<()> {
+        if reserved_texts(new.as_bytes()) <= self.found {
+            return Ok(());
+        }
+        let mut refused = None;
+        strings(new, |text| {
+            if refused.is_none() && is_reserved_text(text) && !self.may_stay(text)? {
+                refused = Some(text);
+            }
+            Ok::<_, Error>(())
+        })?;
+        let Some(refused) = refused else { return Ok(()) };
+        match rewrite(new, (), &mut Find(refused)) {
+            Err(error) => Err(error.of(self.context.document)),
+            Ok(_) => Err(Error::EnvelopeRefused),
+        }
+    }
+
+    /// Whether a role that may not decrypt some field writes over a document that it read.
+    fn reads_masks(&self) -> Result<bool> {
+        for flag in self.context.policy.flags.rules() {
+            if !flag.privileges(self.context.account)?.contains(Privilege::Decrypt) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a value is what the current user reads of the old one. Fails if it is the mask of
+    /// another value, or looks like one.
+    fn is_mask(
+        &self,
+        flag: &Flag,
+        value: Value<'_>,
+        old: Option<&[u8]>,
+        in_array: bool,
+    ) -> Result<bool> {
+        let seen = old.and_then(|old| seen(&envelope::from_text(old).ok()?));
+        match (value, seen) {
+            (Value::Null, Some(Seen::Null)) => return Ok(true),
+            (Value::String(text), Some(Seen::Text(seen))) if json_text(text)? == seen => {
+                return Ok(true);
+            }
+            _ => {}
+        }
+        let Value::String(text) = value else { return Ok(false) };
+        let text = json_text(text)?;
+        let refused = looks_masked(&text)
+            || in_array && self.old_masks()?.contains(&(flag.field.id, text.into_owned()));
+        if refused { Err(Error::Masked(flag.field.name.clone())) } else { Ok(false) }
+    }
+
+    fn old_masks(&self) -> Result<&HashSet<(FieldId, String)>> {
+        if let Some(masks) = self.old_masks.get() {
+            return Ok(masks);
+        }
+        let mut masks = HashSet::new();
+        if let Some(old) = self.context.old {
+            strings(old, |text| {
+                if is_reserved_text(text)
+                    && let Ok(bytes) = envelope::from_text(text)
+                    && let Ok(envelope) = Envelope::parse(&bytes)
+                    && let Some(Seen::Text(seen)) = seen(&bytes)
+                {
+                    masks.insert((envelope.header().field_id, seen));
+                }
+                Ok::<_, Error>(())
+            })?;
+        }
+        Ok(self.old_masks.get_or_init(|| masks))
+    }
+
+    /// The one old element that each new element can only mean: of objects and arrays the one
+    /// whose unflagged rest is equal; of scalars the one at the same index, if all of them are
+    /// masks and none came or went.
+    fn counterparts(
+        &self,
+        state: State,
+        old: Container<'_>,
+        new: Container<'_>,
+    ) -> Result<Vec<Option<usize>>> {
+        let flags = &self.context.policy.flags;
+        let Some(element) = flags.element(state) else { return Ok(Vec::new()) };
+        let old_elements = old.elements().collect::<std::result::Result<Vec<_>, _>>()?;
+        let new_elements = new.elements().collect::<std::result::Result<Vec<_>, _>>()?;
+        let by_index = old_elements.len() == new_elements.len()
+            && new_elements.iter().zip(&old_elements).try_fold(true, |all, (new, old)| {
+                Ok::<_, Error>(all && self.is_mask_of_scalar(*new, *old)?)
+            })?;
+        let mut rests = Vec::with_capacity(old_elements.len());
+        for old in &old_elements {
+            rests.push(self.rest(element, *old)?);
+        }
+        let mut counterparts = Vec::with_capacity(new_elements.len());
+        for (index, new) in new_elements.iter().enumerate() {
+            let Some(rest) = self.rest(element, *new)? else {
+                counterparts.push(by_index.then_some(index));
+                continue;
+            };
+            let mut equal = (0..rests.len()).filter(|&i| rests[i].as_ref() == Some(&rest));
+            let only = equal.next();
+            counterparts.push(if equal.next().is_some() { None } else { only });
+        }
+        Ok(counterparts)
+    }
+
+    /// Whether an element that is a scalar is what the current user reads of an old one.
+    fn is_mask_of_scalar(&self, new: Value<'_>, old: Value<'_>) -> Result<bool> {
+        Ok(match (new, old) {
+            (Value::Container(_), _) => true,
+            (Value::String(new), Value::String(old)) => {
+                let seen = envelope::from_text(old).ok().and_then(|old| seen(&old));
+                match seen {
+                    Some(Seen::Text(seen)) => json_text(new)? == seen,
+                    _ => new == old,
+                }
+            }
+            _ => false,
+        })
+    }
+
+    /// An object or array without its flagged values; `None` for scalars.
+    fn rest(&self, state: State, value: Value<'_>) -> Result<Option<Vec<u8>>> {
+        let Value::Container(container) = value else { return Ok(None) };
+        let mut transform = Rest(self.context.policy);
+        let rest = rewrite(container, (state, false), &mut transform)
+            .map_err(|error| error.of(self.context.document))?;
+        Ok(Some(rest.map_or_else(|| container.as_bytes().to_vec(), |rest| rest.to_vec())))
+    }
+}
+
+fn is_envelope(value: Value<'_>) -> bool {
+    matches!(value, Value::String(text) if is_reserved_text(text))
+}
+
+fn json_text(text: &[u8]) -> Result<std::borrow::Cow<'_, str>> {
+    crate::encoding::to_utf8(text)
+}
+
+/// How many texts of the reserved form there are at most: as bytes, wherever they stand.
+fn reserved_texts(bytes: &[u8]) -> usize {
+    memchr::memmem::find_iter(bytes, b"fc").filter(|&at| is_reserved_text(&bytes[at..])).count()
+}
+
+/// Takes flagged values out.
+struct Rest<'a>(&'a Policy);
+
+impl Transform for Rest<'_> {
+    /// Whether it is an element of an array.
+    type State = (State, bool);
+    type Error = Located;
+
+    fn key(
+        &mut self,
+        (state, _): &(State, bool),
+        key: &[u8],
+    ) -> std::result::Result<Option<(State, bool)>, Located> {
+        Ok(self.0.flags.key(*state, key).map(|state| (state, false)))
+    }
+
+    fn element(
+        &mut self,
+        (state, _): &(State, bool),
+        _index: usize,
+    ) -> std::result::Result<Option<(State, bool)>, Located> {
+        Ok(self.0.flags.element(*state).map(|state| (state, true)))
+    }
+
+    fn value(
+        &mut self,
+        (state, is_element): (State, bool),
+        value: Value<'_>,
+    ) -> std::result::Result<Change<(State, bool)>, Located> {
+        Ok(match self.0.flags.rule(state, value.is_array()) {
+            None => Change::Enter((state, is_element)),
+            Some(index) if self.0.flags.rules()[index].retired && !is_envelope(value) => {
+                Change::Enter((state, is_element))
+            }
+            Some(_) if is_element => Change::Replace(Node::Null),
+            Some(_) => Change::Remove,
+        })
+    }
+}
+
+/// Fails at a string, so that the error says where it is.
+struct Find<'a>(&'a [u8]);
+
+impl Transform for Find<'_> {
+    type State = ();
+    type Error = Located;
+
+    fn key(&mut self, (): &(), _key: &[u8]) -> std::result::Result<Option<()>, Located> {
+        Ok(Some(()))
+    }
+
+    fn element(&mut self, (): &(), _index: usize) -> std::result::Result<Option<()>, Located> {
+        Ok(Some(()))
+    }
+
+    fn value(&mut self, (): (), value: Value<'_>) -> std::result::Result<Change<()>, Located> {
+        match value {
+            Value::String(text) if text == self.0 => Err(Error::EnvelopeRefused.into()),
+            _ => Ok(Change::Enter(())),
+        }
+    }
+
+    fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
+        error.within(step)
+    }
+}
