@@ -116,9 +116,16 @@ COMMENT ON FUNCTION fieldcrypt.token(fieldcrypt.encrypted_text, text) IS
     'the token of a value, 16 bytes, for a unique index across accounts';
 
 CREATE FUNCTION fieldcrypt.search_tokens(field text, value text, account text DEFAULT NULL) RETURNS bigint[]
-    AS 'MODULE_PATHNAME', 'search_tokens_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 10;
+    AS 'MODULE_PATHNAME', 'search_tokens_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 10
+    SUPPORT fieldcrypt.encrypted_support;
 COMMENT ON FUNCTION fieldcrypt.search_tokens(text, text, text) IS
     'what tokens() of an equal value overlaps, in an account (by default fieldcrypt.account) or across accounts (*); needs search';
+
+CREATE FUNCTION fieldcrypt.search_tokens_in_transit(field text, value fieldcrypt.encrypted_text, account text)
+    RETURNS bigint[]
+    AS 'MODULE_PATHNAME', 'search_tokens_in_transit_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION fieldcrypt.search_tokens_in_transit(text, fieldcrypt.encrypted_text, text) IS
+    'search_tokens() of a constant, as the planner writes it: no plan shows the plain value';
 
 -- the planner puts their bodies in place of them, so that an index on tokens() is used
 CREATE FUNCTION fieldcrypt.matches(document jsonb, field text, value text, account text DEFAULT NULL)

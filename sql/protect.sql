@@ -200,7 +200,7 @@ BEGIN
 
     SELECT a.attname AS column INTO problem
     FROM pg_attribute AS a JOIN fieldcrypt.field AS f ON f.handle = fieldcrypt.handle_of(a.atttypid, a.atttypmod)
-    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND NOT 'exact' = ANY (f.search)
+    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND f.search = '{}'
         AND (EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = relation AND a.attnum = ANY (i.indkey)
                         AND (i.indisunique OR i.indisexclusion))
             OR EXISTS (SELECT FROM pg_partitioned_table AS p
@@ -209,7 +209,7 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION 'column "%" cannot be unique or a partition key: its field cannot be searched', problem.column
             USING ERRCODE = 'feature_not_supported',
-                HINT = 'Equal values could not be told. Use a field with search => ''{exact}''.';
+                HINT = 'Equal values could not be told. Use a field with search => ''{exact}'' or ''{unique}''.';
     END IF;
 END
 $$;

@@ -91,6 +91,7 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.token(jsonb, text, text),
     fieldcrypt.token(fieldcrypt.encrypted_text, text),
     fieldcrypt.search_tokens(text, text, text),
+    fieldcrypt.search_tokens_in_transit(text, fieldcrypt.encrypted_text, text),
     fieldcrypt.matches(jsonb, text, text, text),
     fieldcrypt.matches(fieldcrypt.encrypted_jsonb, text, text, text),
     fieldcrypt.protect_jsonb(regclass, name, text, name, name, name),

@@ -175,6 +175,7 @@ impl<'a, S> Walk<'a, S> {
                     (Change::Keep | Change::Enter(_), _) => self.top.keep(&mut self.output)?,
                 }
             } else if frame.head.is_some() {
+                // asked here too, for the speed of a walk that keeps everything
                 frame.keep(&mut self.output)?;
             }
             self.top.index += 1;

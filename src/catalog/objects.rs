@@ -42,6 +42,8 @@ pub struct Objects {
     /// The casts from text, varchar, char and name, and the length coercion.
     pub casts: [Oid; 4],
     pub coerce: Oid,
+    pub search_tokens: Oid,
+    pub search_tokens_in_transit: Oid,
     pub probe: Oid,
     pub probe_text: Oid,
     pub probe_array: Oid,
@@ -114,6 +116,11 @@ impl Objects {
             coerce: function(
                 c"encrypted_text_coerce",
                 &[encrypted_text, pg_sys::INT4OID, pg_sys::BOOLOID],
+            ),
+            search_tokens: function(c"search_tokens", &[text, text, text]),
+            search_tokens_in_transit: function(
+                c"search_tokens_in_transit",
+                &[text, encrypted_text, text],
             ),
             probe: function(c"probe", &[encrypted_text, pg_sys::INT4OID]),
             probe_text: function(c"probe", &[text, pg_sys::INT4OID]),

@@ -41,7 +41,7 @@ fn encrypted_support(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
 /// `call` is a valid call of one of the functions that name this support function.
 unsafe fn simplify(call: *mut pg_sys::FuncExpr) -> Result<Option<*mut Node>> {
     let objects = Objects::get()?;
-    // SAFETY: the caller's; each of these functions has two arguments
+    // SAFETY: the caller's; each of these functions has two arguments or more
     unsafe {
         let function = (*call).funcid;
         let (left, right) = arguments((*call).args);
@@ -49,6 +49,10 @@ unsafe fn simplify(call: *mut pg_sys::FuncExpr) -> Result<Option<*mut Node>> {
             return Ok(
                 seal_constant(&objects, left)?.map(|sealed| coercion(&objects, sealed, call))
             );
+        }
+        if function == objects.search_tokens {
+            let sealed = seal_constant(&objects, right)?;
+            return Ok(sealed.map(|sealed| search_in_transit(&objects, sealed, call)));
         }
         if function == objects.probe_text || function == objects.probe_text_array {
             return seal_constant(&objects, left)
@@ -65,6 +69,33 @@ unsafe fn simplify(call: *mut pg_sys::FuncExpr) -> Result<Option<*mut Node>> {
             }
         }
         Ok(None)
+    }
+}
+
+/// The look-up of a sealed constant, in place of the look-up `call` of a text.
+///
+/// # Safety
+/// `call` is a valid call of `search_tokens`, `sealed` an expression of the encrypted type.
+unsafe fn search_in_transit(
+    objects: &Objects,
+    sealed: *mut Node,
+    call: *mut pg_sys::FuncExpr,
+) -> *mut Node {
+    // SAFETY: the caller's; the function has three arguments
+    unsafe {
+        let field = pg_sys::list_nth((*call).args, 0);
+        let arguments = pg_sys::lappend(std::ptr::null_mut(), field);
+        let arguments = pg_sys::lappend(arguments, sealed.cast());
+        let arguments = pg_sys::lappend(arguments, pg_sys::list_nth((*call).args, 2));
+        pg_sys::makeFuncExpr(
+            objects.search_tokens_in_transit,
+            (*call).funcresulttype,
+            arguments,
+            Oid::INVALID,
+            Oid::INVALID,
+            (*call).funcformat,
+        )
+        .cast()
     }
 }
 

@@ -140,7 +140,9 @@ impl<'a> Transform for Seal<'a, '_> {
         }
         let privileges = flag.privileges(self.context.account)?;
         let old = match at.old.take() {
-            Some(Value::String(old)) if is_reserved_text(old) => Some(old),
+            Some(Value::String(old)) if self.context.same_account && is_reserved_text(old) => {
+                Some(old)
+            }
             _ => None,
         };
         if !privileges.contains(Privilege::Decrypt)
