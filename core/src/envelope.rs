@@ -3,7 +3,8 @@
 //! Invariant: what [`Envelope::parse`] accepts is well formed to the last byte, and accepting it
 //! needs no key.
 
-use base64ct::{Base64UrlUnpadded, Encoding};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::error::FormatError;
 use crate::field::FieldId;
@@ -65,8 +66,10 @@ impl Flags {
 
     const fn from_number(number: u8) -> Option<Self> {
         let known = Self::PADDED.0 | Self::TRANSIT.0 | Self::TOKEN_ONLY.0;
-        let both = Self::PADDED.0 | Self::TOKEN_ONLY.0;
-        if number & !known == 0 && number & both != both { Some(Self(number)) } else { None }
+        // what is not kept is neither padded nor in transit
+        let only = number & Self::TOKEN_ONLY.0 != 0;
+        let alone = !only || number == Self::TOKEN_ONLY.0;
+        if number & !known == 0 && alone { Some(Self(number)) } else { None }
     }
 }
 
@@ -243,8 +246,9 @@ pub fn is_reserved_text(text: &[u8]) -> bool {
 
 /// The text form of an envelope's bytes.
 pub fn to_text(bytes: &[u8]) -> String {
-    let mut text = String::from(TEXT_PREFIX);
-    text.push_str(&Base64UrlUnpadded::encode_string(bytes));
+    let mut text = String::with_capacity(TEXT_PREFIX.len() + bytes.len().div_ceil(3) * 4);
+    text.push_str(TEXT_PREFIX);
+    BASE64_URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
     text
 }
 
@@ -258,6 +262,5 @@ pub fn from_text(text: &[u8]) -> Result<Vec<u8>, FormatError> {
     if encoded.len() / 4 * 3 > MAXIMUM_LENGTH {
         return Err(FormatError::Length);
     }
-    let encoded = std::str::from_utf8(encoded).map_err(|_| FormatError::Base64)?;
-    Base64UrlUnpadded::decode_vec(encoded).map_err(|_| FormatError::Base64)
+    BASE64_URL_SAFE_NO_PAD.decode(encoded).map_err(|_| FormatError::Base64)
 }

@@ -266,6 +266,25 @@ fn of_a_token_only_value_nothing_is_kept() {
 }
 
 #[test]
+fn token_only_goes_with_no_other_flag() {
+    for suite in Suite::ALL {
+        for sections in [vec![], mixed_sections().concat()] {
+            let sealed = seal(&field_key(suite), b"", token_only(PlaintextType::Text), &sections);
+            let taken: Vec<u8> = (0..=255)
+                .filter(|&flags| {
+                    let mut changed = sealed.clone();
+                    changed[4] = flags;
+                    Envelope::parse(&changed).is_ok()
+                })
+                .collect();
+            // in transit there are no tokens
+            let expected: &[u8] = if sections.is_empty() { &[0, 1, 4, 5, 8] } else { &[0, 1, 8] };
+            assert_eq!(taken, expected);
+        }
+    }
+}
+
+#[test]
 fn a_token_only_value_is_sealed_empty() {
     let (mut sealed, mut refused) = (0, 0);
     for suite in Suite::ALL {

@@ -68,6 +68,8 @@ pub struct Policy {
 struct Cache {
     generation: u64,
     policies: HashMap<String, Rc<Policy>>,
+    /// The one that was asked for last: most rows of a statement have the same.
+    last: Option<(String, String, String, Rc<Policy>)>,
 }
 
 thread_local! {
@@ -77,8 +79,29 @@ thread_local! {
 /// The policy of a document for an account and a kind.
 pub fn of(document: &str, account: &str, kind: Option<&str>) -> Result<Rc<Policy>> {
     let generation = invalidation::current();
+    let asked = (document, account, kind.unwrap_or_default());
+    let last = CACHE.with_borrow(|cache| {
+        let last = cache.last.as_ref().filter(|_| cache.generation == generation);
+        last.filter(|(document, account, kind, _)| asked == (&**document, &**account, &**kind))
+            .map(|(.., policy)| Rc::clone(policy))
+    });
+    if let Some(policy) = last {
+        return Ok(policy);
+    }
+    let policy = look_up(generation, asked)?;
+    CACHE.with_borrow_mut(|cache| {
+        if cache.generation == invalidation::generation() {
+            let (document, account, kind) = asked;
+            let policy = Rc::clone(&policy);
+            cache.last = Some((document.to_owned(), account.to_owned(), kind.to_owned(), policy));
+        }
+    });
+    Ok(policy)
+}
+
+fn look_up(generation: u64, (document, account, kind): (&str, &str, &str)) -> Result<Rc<Policy>> {
     // neither a name nor an account holds a control character
-    let key = [document, account, kind.unwrap_or_default()].join("\0");
+    let key = [document, account, kind].join("\0");
     let cached = CACHE.with_borrow_mut(|cache| {
         if cache.generation != generation {
             *cache = Cache { generation, ..Cache::default() };
@@ -88,7 +111,7 @@ pub fn of(document: &str, account: &str, kind: Option<&str>) -> Result<Rc<Policy
     if let Some(policy) = cached {
         return Ok(policy);
     }
-    let policy = Rc::new(Policy::load(document, account, kind.unwrap_or_default())?);
+    let policy = Rc::new(Policy::load(document, account, kind)?);
     CACHE.with_borrow_mut(|cache| {
         if cache.generation == invalidation::generation() {
             if cache.policies.len() >= MOST_KEPT {

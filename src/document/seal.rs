@@ -133,7 +133,10 @@ impl<'a> Transform for Seal<'a, '_> {
             && is_reserved_text(text)
         {
             self.keep(flag, &at, text)?;
-            return self.placed(at, text.to_vec(), true);
+            if self.gathered.is_none() {
+                return Ok(Change::Keep);
+            }
+            return self.placed(at, text.to_vec());
         }
         if flag.retired {
             return self.enter(at, value);
@@ -149,7 +152,7 @@ impl<'a> Transform for Seal<'a, '_> {
             && self.is_mask(flag, value, old, at.in_array)?
             && let Some(old) = old
         {
-            return self.placed(at, old.to_vec(), false);
+            return self.placed(at, old.to_vec());
         }
         if matches!(value, Value::Null) && !flag.seals_null {
             if let (Some(gathered), Some(keys)) = (&mut self.gathered, at.keys) {
@@ -162,11 +165,11 @@ impl<'a> Transform for Seal<'a, '_> {
             && may_keep(flag, privileges)
             && is_unchanged(old, flag, &plain)
         {
-            return self.placed(at, old.to_vec(), false);
+            return self.placed(at, old.to_vec());
         }
         let sealed = envelope_of(&plain, &*flag.sealer(self.context.account)?)?;
         made::remember(&sealed);
-        self.placed(at, sealed, false)
+        self.placed(at, sealed)
     }
 
     fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
@@ -253,14 +256,12 @@ impl<'a, 'g> Seal<'a, 'g> {
         &mut self,
         at: At<'a>,
         text: Vec<u8>,
-        already: bool,
     ) -> std::result::Result<Change<At<'a>>, Located> {
         match (&mut self.gathered, at.keys) {
             (Some(gathered), Some(keys)) => {
                 gathered.push(Gathered { keys, envelope: Some(text) });
                 Ok(Change::Remove)
             }
-            _ if already => Ok(Change::Keep),
             _ => Ok(Change::Replace(Node::String(text))),
         }
     }

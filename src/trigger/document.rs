@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Row;
 use super::row::Which;
-use crate::call::{Answer, NewVarlena, varlena_bytes};
+use crate::call::{Answer, Call, NewVarlena, varlena_bytes};
 use crate::datatype::input::accepts_envelopes;
 use crate::document::seal::Context;
 use crate::document::{blob, made, policy, seal};
@@ -27,18 +27,28 @@ fn seal_document(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer
         let hint = "Use SELECT fieldcrypt.protect_jsonb(...).".to_owned();
         return Err(Error::InvalidArgument { name: "trigger", hint }.into());
     };
-    let optional = |name: &CStr| {
-        if name.is_empty() { Ok(None) } else { row.column(name).map(Some) }
+    let look_up = || {
+        let optional = |name: &CStr| {
+            if name.is_empty() { Ok(None) } else { row.column(name).map(Some) }
+        };
+        Ok::<_, Error>(Columns {
+            document: row.column(column)?,
+            account: row.column(account)?,
+            kind: optional(kind)?,
+            blob: optional(blob)?,
+        })
     };
-    let columns = Columns {
-        document: row.column(column)?,
-        account: row.column(account)?,
-        kind: optional(kind)?,
-        blob: optional(blob)?,
+    // a trigger's place in a plan is of one table, whose columns stay while the plan runs
+    let call = Call::new(fcinfo);
+    let columns = match call.state_from_second_call::<Option<Columns>>() {
+        Some(Some(columns)) => *columns,
+        Some(known) => *known.insert(look_up()?),
+        None => look_up()?,
     };
     Ok(Answer::datum(seal_row(row, &name.to_string_lossy(), &columns)?))
 }
 
+#[derive(Clone, Copy)]
 struct Columns {
     document: i32,
     account: i32,

@@ -131,7 +131,11 @@ impl Row {
     /// A column's value as text.
     pub fn text(&self, which: Which, number: i32) -> Result<Option<Cow<'_, str>>> {
         let Some(datum) = self.datum(which, number) else { return Ok(None) };
-        let kind = self.base_type(number);
+        // SAFETY: the number is one of the descriptor's
+        let mut kind = unsafe { pg_sys::SPI_gettypeid(self.descriptor(), number) };
+        if !matches!(kind, pg_sys::TEXTOID | pg_sys::VARCHAROID) {
+            kind = self.base_type(number);
+        }
         // SAFETY: a text or varchar is a varlena; other types have an output function, which
         // returns a NUL-terminated text
         let text = unsafe {

@@ -104,6 +104,7 @@ SCHEMA = """
     CREATE UNIQUE INDEX users_employee_id ON users (employee_id);
     CREATE INDEX users_phone_number ON users USING hash (phone_number);
     CREATE INDEX users_custom_attributes ON users USING gin (custom_attributes jsonb_path_ops);
+    CREATE INDEX users_manager_id ON users (manager_id);
     CREATE INDEX users_pii_tokens ON users USING gin (fieldcrypt.tokens(pii_attributes));
     GRANT SELECT, INSERT, UPDATE, DELETE ON users TO floh_app, floh_pii, floh_support, floh_guest;
     GRANT SELECT ON users TO floh_payroll, floh_workflow, floh_untrusted;
@@ -111,12 +112,9 @@ SCHEMA = """
 
 GRANTS = """
     SELECT fieldcrypt.grant_access('floh_app', '{encrypt,search}', 'floh', 'user.*');
-    SELECT fieldcrypt.grant_access('floh_app', '{mask}', 'floh', 'user.pii');
     SELECT fieldcrypt.grant_access('floh_pii', '{encrypt,search,decrypt}', 'floh', 'user.*');
     SELECT fieldcrypt.grant_access('floh_support', '{encrypt,mask}', 'floh', 'user.*');
-    SELECT fieldcrypt.grant_access('floh_payroll', '{mask}', 'floh', 'user.pii');
     SELECT fieldcrypt.grant_access('floh_payroll', '{decrypt}', 'floh', 'user.ssn');
-    SELECT fieldcrypt.grant_access('floh_workflow', '{mask}', 'floh', 'user.pii');
     SELECT fieldcrypt.grant_access('floh_workflow', '{decrypt}', 'floh', 'user.birth_date');
     SELECT fieldcrypt.grant_access('floh_workflow', '{decrypt}', 'floh', 'user.phone_number');
 """
@@ -399,7 +397,7 @@ def test_without_read_pii_users_read_asterisks(users, app):
         assert [text for text in users[1].canaries() if text in said] == []
 
 
-def test_without_any_grant_not_even_the_keys_of_pii_are_seen(users, session):
+def test_without_any_grant_users_read_asterisks(users, session):
     guest = session("floh_guest", "floh")
     rows = guest.execute(
         "SELECT id, fieldcrypt.reveal(pii_attributes),"
@@ -408,7 +406,7 @@ def test_without_any_grant_not_even_the_keys_of_pii_are_seen(users, session):
     for number, blob, merged in rows:
         user = users[number]
         assert blob == (HIDDEN if user.pii else None)
-        assert merged == user.plain
+        assert merged == user.revealed()
 
 
 def test_support_sees_masks(users, support):
@@ -779,9 +777,11 @@ def write_and_fail(database, new_users, marker):
     """Sends PII in statements of which some fail; returns how many did, and the PII."""
     person = {
         "id": 1_000_500,
+        "other_id": 1_000_501,
         "email": "canary@floh.example",
         "phone": f"+1 555 {secrets.randbelow(10**12):012d}",
         "employee_id": f"canary-{secrets.token_hex(6)}",
+        "other_employee_id": f"canary-{secrets.token_hex(6)}",
         "ssn": f"canary-{secrets.randbelow(10**12):012d}",
         "city": f"canary-{secrets.token_hex(6)}",
     }
@@ -791,12 +791,17 @@ def write_and_fail(database, new_users, marker):
     person["bare"] = dumps(attributes)
     person["broken"] = dumps(attributes)[:-1]
     person["taken"] = new_users[0].id
-    canaries = [person[key] for key in ("phone", "employee_id", "ssn", "city")]
+    secret = ("phone", "employee_id", "other_employee_id", "ssn", "city")
+    canaries = [person[key] for key in secret]
 
     insert = (
         "INSERT INTO users (id, email, display_name, phone_number, employee_id, custom_attributes"
     )
     values = "(%(id)s, %(email)s, 'Canary', %(phone)s, %(employee_id)s, %(attributes)s"
+    other_values = (
+        "(%(other_id)s, 'other' || %(email)s::text, 'Other', %(phone)s, %(other_employee_id)s,"
+        " %(attributes)s"
+    )
     succeeding = {
         "floh_app": [
             f"{insert}) VALUES {values})",
@@ -814,11 +819,11 @@ def write_and_fail(database, new_users, marker):
     }
     failing = {
         "floh_app": [
-            ("23502", f"{insert}, status) VALUES {values}, NULL)"),
-            ("23514", f"{insert}, status) VALUES {values}, 'gone')"),
+            ("23502", f"{insert}, status) VALUES {other_values}, NULL)"),
+            ("23514", f"{insert}, status) VALUES {other_values}, 'gone')"),
             ("23505", f"{insert}) VALUES {values})"),
-            ("23503", f"{insert}, manager_id) VALUES {values}, -1)"),
-            ("22012", f"{insert}, manager_id) VALUES {values}, 1 / (%(taken)s - %(taken)s))"),
+            ("23503", f"{insert}, manager_id) VALUES {other_values}, -1)"),
+            ("22012", f"{insert}, manager_id) VALUES {other_values}, 1 / (%(taken)s - %(taken)s))"),
             (
                 "23505",
                 "UPDATE users SET employee_id = %(employee_id)s, custom_attributes ="
@@ -858,7 +863,7 @@ def write_and_fail(database, new_users, marker):
             ),
         ],
         "floh_guest": [
-            ("42501", f"{insert}) VALUES {values})"),
+            ("42501", f"{insert}) VALUES {other_values})"),
             ("42501", "SELECT id FROM users WHERE phone_number = %(phone)s"),
             ("42501", "SELECT fieldcrypt.blind_index(%(ssn)s, 'user.ssn')"),
         ],

@@ -722,8 +722,8 @@ fn malformed_headers(add: &mut impl FnMut(String, Vec<u8>, &str)) {
         add(format!("plaintext type {plaintext_type}"), raw.bytes(), "PlaintextType");
     }
     for flags in [
-        0x02, 0x03, 0x06, 0x07, 0x09, 0x0A, 0x0B, 0x0D, 0x0E, 0x0F, 0x10, 0x18, 0x20, 0x28, 0x40,
-        0x48, 0x80, 0x85, 0x88, 0xFF,
+        0x02, 0x03, 0x06, 0x07, 0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x0E, 0x0F, 0x10, 0x18, 0x20, 0x28,
+        0x40, 0x48, 0x80, 0x85, 0x88, 0xFF,
     ] {
         add(format!("flags {flags:#04x}"), Raw { flags, ..good.clone() }.bytes(), "Flags");
     }
@@ -741,6 +741,10 @@ fn malformed_headers(add: &mut impl FnMut(String, Vec<u8>, &str)) {
     // the flags are refused whatever else there is
     let padded = Raw { flags: 0x09, tokens: tokens.clone(), ..good.clone() };
     add("token only, padded, token section".to_owned(), padded.bytes(), "Flags");
+    let transit = Raw { flags: 0x0C, ..padded };
+    add("token only, in transit, token section".to_owned(), transit.bytes(), "Flags");
+    let transit = Raw { flags: 0x0C, ..no_field.clone() };
+    add("token only, in transit, field id 0".to_owned(), transit.bytes(), "Flags");
     let with_tokens = Raw { tokens: tokens.clone(), ..no_field };
     add("field id 0, token section".to_owned(), with_tokens.bytes(), "FieldId");
     for (name, raw) in [("field id 0", with_tokens), ("field id", Raw { tokens, ..good })] {
