@@ -163,6 +163,10 @@ fn envelope(vector: &Value, name: &str) {
     assert_eq!(&opened[..length], plaintext, "{name}");
 }
 
+fn normalised(normalizer: Normalizer, text: &str) -> Option<String> {
+    normalizer.apply(text, |bytes| String::from_utf8(bytes.to_vec()).unwrap())
+}
+
 fn tokens(vector: &Value, name: &str, field_id: FieldId, sections: &[u8]) {
     let mut rest = sections;
     let tokens = array(vector, "tokens");
@@ -171,7 +175,7 @@ fn tokens(vector: &Value, name: &str, field_id: FieldId, sections: &[u8]) {
         let normalizer =
             Normalizer::from_number(small(token, "normalizer").try_into().unwrap()).unwrap();
         assert_eq!(u32::from(normalizer.version()), small(token, "normalizer_version"), "{name}");
-        let normalised = normalizer.apply(text(vector, "plaintext"));
+        let normalised = normalised(normalizer, text(vector, "plaintext"));
         assert_eq!(normalised.as_deref(), Some(text(token, "normalised")), "{name}");
         let scope = match small(token, "scope") {
             0 => Scope::Account,
@@ -218,19 +222,19 @@ fn ids_and_normalised_forms() {
     for account in accounts {
         assert_eq!(account_tag(text(account, "account")), small(account, "tag"));
     }
-    let normalised = array(&file, "normalised");
-    for case in normalised {
+    let forms = array(&file, "normalised");
+    for case in forms {
         let normalizer = Normalizer::from_number(small(case, "normalizer") as u8).unwrap();
-        let made = normalizer.apply(text(case, "text"));
+        let made = normalised(normalizer, text(case, "text"));
         assert_eq!(made.as_deref(), case["normalised"].as_str(), "{case}");
     }
     println!(
         "of vectors.json: {} field ids, {} account tags, {} normalised forms",
         fields.len(),
         accounts.len(),
-        normalised.len()
+        forms.len()
     );
-    assert_eq!((fields.len(), accounts.len(), normalised.len()), (4, 4, 43));
+    assert_eq!((fields.len(), accounts.len(), forms.len()), (4, 4, 43));
 }
 
 #[test]

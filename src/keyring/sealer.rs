@@ -154,6 +154,5 @@ impl Sealer {
 }
 
 fn token(field: &Field, key: &TokenHandle, text: &str) -> Option<IndexToken> {
-    let normalised = field.normalizer.apply(text)?;
-    Some(key.key.equality(Scope::Account, normalised.as_bytes()))
+    field.normalizer.apply(text, |normalised| key.key.equality(Scope::Account, normalised))
 }
