@@ -96,6 +96,7 @@ pub fn lock_after_fork() {
 /// A value in locked memory, shared as by [`std::rc::Rc`]: dropped with the last of its owners.
 pub struct Locked<T>(NonNull<Shared<T>>);
 
+#[repr(C)]
 struct Shared<T> {
     owners: Cell<usize>,
     value: T,
