@@ -48,30 +48,30 @@ fn nonce(buffer: &mut [u8]) -> std::result::Result<(), SealError> {
 /// Seals a text as a value of a field of an account, for whoever may encrypt.
 pub fn seal(text: &str, field: By<'_>, account: &str) -> Result<Datum> {
     let sealer = Sealer::to_encrypt(field, account)?;
-    let field = sealer.field();
-    if field.suite == Suite::Aes256Gcm {
-        count(&sealer.key, field)?;
+    let (key, field) = (&sealer.key, sealer.field());
+    if key.exhausted {
+        return Err(Error::KeyExhausted(key.key.key_id()));
     }
     let section = sealer
         .token(text)?
         .map(|token| token::equality_section(&token, field.normalizer, Scope::Account));
-    write(&sealer.key, text, field.padding, section.as_ref().map_or(&[], <[u8; _]>::as_slice))
-}
-
-/// Counts the values under a key whose nonces could repeat.
-#[cold]
-fn count(key: &OpenKey, field: &Field) -> Result<()> {
-    if key.exhausted {
-        return Err(Error::KeyExhausted(key.key.key_id()));
+    let tokens: &[u8] = section.as_ref().map_or(&[], <[u8; _]>::as_slice);
+    let mut sampled = false;
+    let sealed = write(key, text, field.padding, tokens, |buffer| {
+        nonce(buffer)?;
+        sampled = buffer.first_chunk().is_some_and(|first| usage::is_sampled(*first));
+        Ok(())
+    })?;
+    // the values under a key whose nonces could repeat are counted
+    if sampled && field.suite == Suite::Aes256Gcm {
+        usage::record(key.key.key_id(), field.id)?;
     }
-    let mut random = [0; 2];
-    nonce(&mut random)?;
-    if usage::is_sampled(random) { usage::record(key.key.key_id(), field.id) } else { Ok(()) }
+    Ok(sealed)
 }
 
 /// Seals a text for transit: for a field whose account is still open, or for no field yet.
 pub fn seal_in_transit(text: &str, field_id: FieldId) -> Result<Datum> {
-    let sealed = write(&*cache::transit(field_id)?, text, Padding::None, &[])?;
+    let sealed = write(&*cache::transit(field_id)?, text, Padding::None, &[], nonce)?;
     if field_id.is_none() && text.len() <= LONGEST_KEPT {
         // SAFETY: a varlena that was just made
         let envelope = unsafe { varlena_bytes(sealed) }.to_vec();
@@ -81,7 +81,13 @@ pub fn seal_in_transit(text: &str, field_id: FieldId) -> Result<Datum> {
     Ok(sealed)
 }
 
-fn write(key: &OpenKey, text: &str, padding: Padding, tokens: &[u8]) -> Result<Datum> {
+fn write(
+    key: &OpenKey,
+    text: &str,
+    padding: Padding,
+    tokens: &[u8],
+    nonce: impl FnOnce(&mut [u8]) -> std::result::Result<(), SealError>,
+) -> Result<Datum> {
     let length = key.key.sealed_length(text.len(), padding, tokens.len())?;
     let mut varlena = NewVarlena::with_capacity(length);
     key.key.seal(text.as_bytes(), padding, tokens, nonce, varlena.bytes_mut())?;
@@ -211,8 +217,9 @@ pub fn assign(bytes: &[u8], handle: i32) -> Result<Option<Datum>> {
 /// Seals a text for a column: under the session's account, or left to the row's trigger.
 pub fn assign_text(text: &str, handle: i32) -> Result<Datum> {
     let field = By::Handle(handle);
-    if guc::with_account(|account| account == Some(guc::ACCOUNT_OF_ROW)) {
-        return seal_in_transit(text, fields::require(field)?.id);
-    }
-    session_account(|account| seal(text, field, account))
+    guc::with_account(|account| match account {
+        Some(guc::ACCOUNT_OF_ROW) => seal_in_transit(text, fields::require(field)?.id),
+        Some(account) => seal(text, field, account),
+        None => Err(Error::AccountUnset),
+    })
 }
