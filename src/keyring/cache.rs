@@ -118,15 +118,16 @@ struct Cache {
     generation: u64,
     keys: LruCache<Place, Entry>,
     /// Keys by some bits of their ids, to find one of many without the cache misses of a list over
-    /// all of them. It grows with the number of keys.
+    /// all of them. It grows with the number of keys, so that few share a slot.
     recent: Vec<Option<Locked<OpenKey>>>,
     newest: LruCache<String, Newest>,
     owners: LruCache<KeyId, Rc<str>>,
     transit: Option<KeyId>,
 }
 
-/// Most slots of [`Cache::recent`].
-const MOST_RECENT: usize = 1 << 14;
+/// Slots of [`Cache::recent`] at first, and at most.
+const FIRST_SLOTS: usize = 1 << 6;
+const MOST_SLOTS: usize = 1 << 18;
 
 thread_local! {
     static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
@@ -138,7 +139,7 @@ impl Cache {
         Self {
             generation,
             keys: LruCache::unbounded(),
-            recent: vec![None],
+            recent: vec![None; FIRST_SLOTS],
             newest: LruCache::unbounded(),
             owners: LruCache::unbounded(),
             transit: None,
@@ -171,7 +172,7 @@ impl Cache {
                 self.recent[slot] = None;
             }
         }
-        if self.keys.len() > self.recent.len() && self.recent.len() < MOST_RECENT {
+        if self.keys.len() > self.recent.len() / 4 && self.recent.len() < MOST_SLOTS {
             self.recent = vec![None; self.recent.len() * 4];
         }
     }
