@@ -127,7 +127,7 @@ struct Cache {
 
 /// Slots of [`Cache::recent`] at first, and at most.
 const FIRST_SLOTS: usize = 1 << 6;
-const MOST_SLOTS: usize = 1 << 18;
+const MOST_SLOTS: usize = 1 << 16;
 
 thread_local! {
     static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
@@ -153,10 +153,12 @@ impl Cache {
 
     fn open_key(&mut self, place: &Place) -> Option<Locked<OpenKey>> {
         let slot = self.slot(place);
-        if let Some(recent) = &self.recent[slot]
-            && recent.is_at(place)
-        {
-            return Some(recent.clone());
+        if let Some(recent) = &self.recent[slot] {
+            // all of it is needed soon, and waiting once for all of it is shorter
+            recent.prefetch();
+            if recent.is_at(place) {
+                return Some(recent.clone());
+            }
         }
         let Some(Entry::Field(key)) = self.keys.get(place) else { return None };
         let key = key.clone();
