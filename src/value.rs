@@ -66,11 +66,14 @@ pub fn seal_as(
     Ok(varlena.finish(value.length))
 }
 
-/// What a value can be found by: a text by itself, a JSON number or boolean by its JSON text.
-/// Objects and arrays cannot be found.
+/// What a value can be found by: a text by itself, a JSON number or boolean by its JSON text. Null,
+/// objects and arrays cannot be found.
 pub fn searched(text: &str, plaintext_type: PlaintextType) -> Option<&str> {
-    let container = plaintext_type == PlaintextType::Json && text.starts_with(['{', '[']);
-    (!container).then_some(text)
+    let found_by_text = match plaintext_type {
+        PlaintextType::Json => !text.starts_with(['{', '[']) && text != "null",
+        _ => true,
+    };
+    found_by_text.then_some(text)
 }
 
 /// A value that is to be sealed, with its token sections.
@@ -108,23 +111,23 @@ impl<'a> NewValue<'a> {
 
     /// Writes the envelope to `out`, which has its length.
     pub fn seal(&self, out: &mut [u8]) -> Result<()> {
-        if self.field.suite == Suite::Aes256Gcm {
-            count(self.key, self.field)?;
+        let (key, field) = (self.key, self.field);
+        if key.exhausted {
+            return Err(Error::KeyExhausted(key.key.key_id()));
         }
-        let plaintext = self.plaintext.as_bytes();
-        Ok(self.key.key.seal(plaintext, self.form, self.sections, nonce, out)?)
+        let mut sampled = false;
+        let nonce = |buffer: &mut [u8]| {
+            nonce(buffer)?;
+            sampled = buffer.first_chunk().is_some_and(|first| usage::is_sampled(*first));
+            Ok(())
+        };
+        key.key.seal(self.plaintext.as_bytes(), self.form, self.sections, nonce, out)?;
+        // the values under a key whose nonces could repeat are counted
+        if sampled && field.suite == Suite::Aes256Gcm {
+            usage::record(key.key.key_id(), field.id)?;
+        }
+        Ok(())
     }
-}
-
-/// Counts the values under a key whose nonces could repeat.
-#[cold]
-fn count(key: &OpenKey, field: &Field) -> Result<()> {
-    if key.exhausted {
-        return Err(Error::KeyExhausted(key.key.key_id()));
-    }
-    let mut random = [0; 2];
-    nonce(&mut random)?;
-    if usage::is_sampled(random) { usage::record(key.key.key_id(), field.id) } else { Ok(()) }
 }
 
 /// Seals a text for transit: for a field whose account is still open, or for no field yet.
@@ -320,8 +323,11 @@ pub fn assign(bytes: &[u8], handle: i32) -> Result<Option<Datum>> {
 /// Seals a text for a column: under the session's account, or left to the row's trigger.
 pub fn assign_text(text: &str, plaintext_type: PlaintextType, handle: i32) -> Result<Datum> {
     let field = By::Handle(handle);
-    if guc::with_account(|account| account == Some(guc::ACCOUNT_OF_ROW)) {
-        return seal_in_transit(text, plaintext_type, fields::require(field)?.id);
-    }
-    session_account(|account| seal_as(text, plaintext_type, field, account))
+    guc::with_account(|account| match account {
+        Some(guc::ACCOUNT_OF_ROW) => {
+            seal_in_transit(text, plaintext_type, fields::require(field)?.id)
+        }
+        Some(account) => seal_as(text, plaintext_type, field, account),
+        None => Err(Error::AccountUnset),
+    })
 }

@@ -131,8 +131,8 @@ impl Header {
             plaintext_type: PlaintextType::from_number(fixed[3])
                 .ok_or(FormatError::PlaintextType)?,
             flags: Flags::from_number(fixed[4]).ok_or(FormatError::Flags)?,
-            key_id: KeyId::new(number(&fixed[5..13])).ok_or(FormatError::KeyId)?,
-            field_id: FieldId(number(&fixed[13..21])),
+            key_id: KeyId::new(number(fixed, 5)).ok_or(FormatError::KeyId)?,
+            field_id: FieldId(number(fixed, 13)),
         };
         let tokens = usize::from(u16::from_be_bytes([fixed[21], fixed[22]]));
         let transit = header.flags.contains(Flags::TRANSIT);
@@ -143,8 +143,9 @@ impl Header {
     }
 }
 
-fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
+/// The number at a place of the fixed header: 8 bytes, big-endian.
+fn number(fixed: &[u8; FIXED_HEADER_LENGTH], start: usize) -> u64 {
+    u64::from_be_bytes(std::array::from_fn(|i| fixed[start + i]))
 }
 
 /// A well-formed envelope, borrowed.

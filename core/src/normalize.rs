@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use icu_casemap::CaseMapper;
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
+use zeroize::Zeroizing;
 
 /// A named way to normalise text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,17 +62,19 @@ impl Normalizer {
         Self::ALL.into_iter().find(|normalizer| normalizer.name() == name)
     }
 
-    /// The normalised form of a text, in UTF-8. `None` if the text is not empty but nothing of it
-    /// is left: such a value has no token and cannot be found.
-    pub fn apply(self, text: &str) -> Option<Cow<'_, str>> {
-        let normalised = match self {
-            Self::None => Cow::Borrowed(text),
-            Self::Casefold => casefold(text),
-            Self::Digits => Cow::Owned(digits(&compatible(text))),
-            Self::Email => trim(casefold(text)),
-            Self::Phone => Cow::Owned(phone(&compatible(text))),
+    /// Hands the normalised form of a text, in UTF-8, to `work`. `None` if the text is not empty
+    /// but nothing of it is left: such a value has no token and cannot be found.
+    pub fn apply<T>(self, text: &str, work: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let work = |normalised: &[u8]| {
+            if normalised.is_empty() && !text.is_empty() { None } else { Some(work(normalised)) }
         };
-        if normalised.is_empty() && !text.is_empty() { None } else { Some(normalised) }
+        match self {
+            Self::None => work(text.as_bytes()),
+            Self::Casefold => work(casefold(text).as_bytes()),
+            Self::Digits => digits(&compatible(text), work),
+            Self::Email => work(casefold(text).trim().as_bytes()),
+            Self::Phone => phone(&compatible(text), work),
+        }
     }
 }
 
@@ -103,30 +106,34 @@ fn casefold(text: &str) -> Cow<'_, str> {
     Cow::Owned(compatible.normalize(&twice).into_owned())
 }
 
-fn trim(text: Cow<'_, str>) -> Cow<'_, str> {
-    match text {
-        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+/// Hands the ASCII digits of a text to `work`: from the stack, if they fit there. They are wiped.
+fn digits<T>(text: &str, work: impl FnOnce(&[u8]) -> T) -> T {
+    let mut short = Zeroizing::new([0; 32]);
+    if text.len() > short.len() {
+        let digits = text.bytes().filter(u8::is_ascii_digit);
+        return work(&Zeroizing::new(digits.collect::<Vec<_>>()));
     }
+    let mut length = 0;
+    for byte in text.bytes() {
+        short[length] = byte;
+        length += usize::from(byte.is_ascii_digit());
+    }
+    work(&short[..length])
 }
 
-fn digits(text: &str) -> String {
-    let mut digits = String::with_capacity(text.len());
-    digits.extend(text.bytes().filter(u8::is_ascii_digit).map(char::from));
-    digits
-}
-
-fn phone(text: &str) -> String {
-    let digits = digits(text);
-    let (sign, number) = if text.trim_start().starts_with('+') {
-        ("+", digits.as_str())
-    } else if let Some(international) = digits.strip_prefix("00") {
-        ("+", international)
-    } else {
-        ("", digits.as_str())
-    };
-    // a sign alone is no number
-    if number.is_empty() { String::new() } else { format!("{sign}{number}") }
+fn phone<T>(text: &str, work: impl FnOnce(&[u8]) -> T) -> T {
+    digits(text, |digits| {
+        let number = if text.trim_start().starts_with('+') {
+            digits
+        } else if let Some(international) = digits.strip_prefix(b"00") {
+            international
+        } else {
+            return work(digits);
+        };
+        // a sign alone is no number
+        let sign: &[u8] = if number.is_empty() { b"" } else { b"+" };
+        work(&Zeroizing::new([sign, number].concat()))
+    })
 }
 
 #[cfg(test)]
@@ -163,7 +170,9 @@ mod tests {
             (Phone, "００49", Some("+49")),
         ];
         for (normalizer, text, expected) in cases {
-            assert_eq!(normalizer.apply(text).as_deref(), *expected, "{normalizer:?} {text:?}");
+            let normalised = normalizer.apply(text, <[u8]>::to_vec);
+            let expected = expected.map(|expected| expected.as_bytes().to_vec());
+            assert_eq!(normalised, expected, "{normalizer:?} {text:?}");
         }
     }
 

@@ -15,8 +15,8 @@ use crate::padding::{Padding, pad, unpadded_length};
 use crate::suite::{Cipher, Suite};
 use crate::token::check_sections;
 
-/// Associated data up to this many bytes needs no allocation: a header with three token sections.
-const ASSOCIATED_DATA_ON_STACK: usize = 256;
+/// Associated data up to this many bytes needs no allocation: a header with a token section.
+const ASSOCIATED_DATA_ON_STACK: usize = 128;
 
 /// How a value is sealed.
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +38,14 @@ impl From<Padding> for Form {
 }
 
 /// A field's key of one account, set up for one suite. Wiped when dropped.
+///
+/// In this order, what tells whether it is the right one shares a cache line with its owner's.
+#[repr(C)]
 pub struct FieldKey {
-    cipher: Cipher,
     key_id: KeyId,
     field_id: FieldId,
     purpose: Purpose,
+    cipher: Cipher,
 }
 
 impl fmt::Debug for FieldKey {

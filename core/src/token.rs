@@ -3,11 +3,9 @@
 
 use std::fmt;
 
-use hmac::{KeyInit, Mac};
-
 use crate::error::FormatError;
 use crate::field::FieldId;
-use crate::framing::{self, HmacSha256, Label};
+use crate::framing::{HmacSha256, Label};
 use crate::key::{KeyId, SecretKey, token_key};
 use crate::normalize::Normalizer;
 
@@ -73,11 +71,7 @@ impl TokenKey {
     /// The token key of `field` under the index key of `account`.
     pub fn derive(index_key: &SecretKey, key_id: KeyId, field: FieldId, account: &str) -> Self {
         let output = token_key(index_key, field, account);
-        // HMAC takes a key of any length
-        let Ok(mac) = HmacSha256::new_from_slice(&output[..32]) else {
-            unreachable!("HMAC takes any key")
-        };
-        Self { key_id, mac }
+        Self { key_id, mac: HmacSha256::new(&output[..32]) }
     }
 
     /// The index key's id.
@@ -87,10 +81,7 @@ impl TokenKey {
 
     /// The equality token of a normalised value, exact or unique.
     pub fn equality(&self, kind: Kind, scope: Scope, normalised: &[u8]) -> IndexToken {
-        let mut mac = self.mac.clone();
-        let parts: [&[u8]; 3] = [&[kind as u8], &[scope as u8], normalised];
-        framing::authenticate(&mut mac, Label::Token, &parts);
-        let full = mac.finalize().into_bytes();
+        let full = self.mac.tag(Label::Token, &[&[kind as u8], &[scope as u8], normalised]);
         IndexToken { key_id: self.key_id, token: std::array::from_fn(|i| full[i]) }
     }
 }

@@ -4,14 +4,13 @@
 //! Invariant: an unwrapped key is the one that was recorded: its check value is verified each
 //! time, so one key id opens exactly one key (key commitment).
 
-use aes_gcm::aead::AeadInOut;
+use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use ctutils::CtEq;
-use hmac::{KeyInit, Mac};
 use zeroize::Zeroizing;
 
 use crate::error::{SealError, UnwrapError};
-use crate::framing::{HmacSha256, Label, authenticate, frame};
+use crate::framing::{HmacSha256, Label, frame};
 use crate::key::{KEY_LENGTH, KeyId, Purpose, SecretKey};
 use crate::random;
 
@@ -124,16 +123,10 @@ fn check_value_of(
     version: u32,
     id: u64,
 ) -> [u8; CHECK_VALUE_LENGTH] {
-    // HMAC takes a key of any length
-    let Ok(mut mac) = HmacSha256::new_from_slice(key.as_bytes()) else {
-        unreachable!("HMAC takes any key")
-    };
-    authenticate(
-        &mut mac,
+    HmacSha256::new(key.as_bytes()).tag(
         Label::CheckValue,
         &[account.as_bytes(), purpose.name().as_bytes(), &version.to_be_bytes(), &id.to_be_bytes()],
-    );
-    mac.finalize().into_bytes().into()
+    )
 }
 
 /// Compares check values, whole and in constant time.

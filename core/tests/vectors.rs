@@ -206,7 +206,7 @@ fn token(token: &Value, name: &str, field_id: FieldId, value: &str) -> IndexToke
     let account = text(token, "account");
     let normalizer = normalizer(token);
     assert_eq!(u32::from(normalizer.version()), small(token, "normalizer_version"), "{name}");
-    let normalised = normalizer.apply(value);
+    let normalised = normalised(normalizer, value);
     assert_eq!(normalised.as_deref(), Some(text(token, "normalised")), "{name}");
     let id = key_id(token, "index_key_id");
     assert_eq!(id.account_tag(), u64::from(account_tag(account)), "{name}");
@@ -217,6 +217,10 @@ fn token(token: &Value, name: &str, field_id: FieldId, value: &str) -> IndexToke
     let made = key.equality(kind(token), scope(token), normalised.unwrap().as_bytes());
     assert_eq!(made.token.as_slice(), bytes(token, "token"), "{name}");
     made
+}
+
+fn normalised(normalizer: Normalizer, text: &str) -> Option<String> {
+    normalizer.apply(text, |bytes| String::from_utf8(bytes.to_vec()).unwrap())
 }
 
 fn tokens(vector: &Value, name: &str, field_id: FieldId, sections: &[u8]) {
@@ -292,19 +296,19 @@ fn ids_and_normalised_forms() {
     for account in accounts {
         assert_eq!(account_tag(text(account, "account")), small(account, "tag"));
     }
-    let normalised = array(&file, "normalised");
-    for case in normalised {
+    let forms = array(&file, "normalised");
+    for case in forms {
         let normalizer = Normalizer::from_number(small(case, "normalizer") as u8).unwrap();
-        let made = normalizer.apply(text(case, "text"));
+        let made = normalised(normalizer, text(case, "text"));
         assert_eq!(made.as_deref(), case["normalised"].as_str(), "{case}");
     }
     println!(
         "of vectors.json: {} field ids, {} account tags, {} normalised forms",
         fields.len(),
         accounts.len(),
-        normalised.len()
+        forms.len()
     );
-    assert_eq!((fields.len(), accounts.len(), normalised.len()), (4, 4, 43));
+    assert_eq!((fields.len(), accounts.len(), forms.len()), (4, 4, 43));
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! A probe's result is a header with a token and nothing behind it: comparable, but no value that
 //! could be stored or opened.
 
+use std::cell::RefCell;
+
 use fieldcrypt_core::envelope::{
     Envelope, FIXED_HEADER_LENGTH, Flags, Header, PlaintextType, is_reserved_text,
 };
@@ -39,8 +41,14 @@ fn of_value(bytes: &[u8], handle: i32) -> Result<Datum> {
         fields::require(By::Handle(handle))?.require_searchable()?;
         return Ok(NewVarlena::of(bytes));
     }
+    if let Some(probe) = IN_TRANSIT.with_borrow(|last| last.probe(bytes, handle)) {
+        return Ok(probe);
+    }
+    let generation = invalidation::current();
     let text = value::open_in_transit(&Envelope::parse(bytes)?)?;
-    of_text(text.as_str()?, handle)
+    let probe = of_text(text.as_str()?, handle)?;
+    IN_TRANSIT.with_borrow_mut(|last| last.keep(generation, bytes, handle, probe));
+    Ok(probe)
 }
 
 fn of_text(text: &str, handle: i32) -> Result<Datum> {
@@ -66,36 +74,66 @@ fn of_text(text: &str, handle: i32) -> Result<Datum> {
     })
 }
 
-/// What the probe at this place in the plan made last, and of what.
+/// The probe that was made last, and of what.
 #[derive(Default)]
 struct Last {
     input: Vec<u8>,
+    handle: i32,
     account: String,
     user: Oid,
     generation: u64,
     output: Vec<u8>,
 }
 
-/// Makes the probe of an argument, or takes the last one if nothing has changed: a filter calls it
-/// for every row. An index scan calls it once, so nothing is kept before the second call.
-fn cached(call: &Call, input: &[u8], make: impl FnOnce() -> Result<Datum>) -> Result<Datum> {
-    let Some(last) = call.state_from_second_call::<Last>() else { return make() };
-    let generation = invalidation::current();
-    let user = backend::user();
-    let same_account =
-        guc::with_account(|account| account.unwrap_or_default() == last.account.as_str());
-    let same = last.generation == generation && last.user == user && last.input == input;
-    if same && same_account && !last.output.is_empty() {
-        return Ok(NewVarlena::of(&last.output));
+thread_local! {
+    /// Of a value in transit. A hash index needs its probe twice: to search, and to check what it
+    /// found.
+    static IN_TRANSIT: RefCell<Last> = RefCell::default();
+}
+
+impl Last {
+    /// The probe of `input`, if it was made last and nothing has changed.
+    fn probe(&self, input: &[u8], handle: i32) -> Option<Datum> {
+        let same = !self.output.is_empty()
+            && self.input == input
+            && self.handle == handle
+            && self.user == backend::user()
+            && self.generation == invalidation::current()
+            && guc::with_account(|account| account.unwrap_or_default() == self.account);
+        same.then(|| NewVarlena::of(&self.output))
     }
-    last.output.clear();
+
+    /// Keeps a probe, or an array of probes, made in a generation of the catalog.
+    fn keep(&mut self, generation: u64, input: &[u8], handle: i32, made: Datum) {
+        self.input.clear();
+        self.input.extend_from_slice(input);
+        self.handle = handle;
+        self.account.clear();
+        guc::with_account(|account| self.account.push_str(account.unwrap_or_default()));
+        self.user = backend::user();
+        self.generation = generation;
+        self.output.clear();
+        // SAFETY: a varlena that was just made
+        self.output.extend_from_slice(unsafe { varlena_bytes(made) });
+    }
+}
+
+/// Makes the probe of an argument, or takes the last one at this place in the plan if nothing has
+/// changed: a filter calls it for every row. An index scan calls it once, so nothing is kept before
+/// the second call.
+fn cached(
+    call: &Call,
+    input: &[u8],
+    handle: i32,
+    make: impl FnOnce() -> Result<Datum>,
+) -> Result<Datum> {
+    let Some(last) = call.state_from_second_call::<Last>() else { return make() };
+    if let Some(probe) = last.probe(input, handle) {
+        return Ok(probe);
+    }
+    let generation = invalidation::current();
     let made = make()?;
-    // SAFETY: a probe, and an array of probes, is a varlena that was just made
-    last.output = unsafe { varlena_bytes(made) }.to_vec();
-    last.input = input.to_vec();
-    last.account = guc::with_account(|account| account.unwrap_or_default().to_owned());
-    last.user = user;
-    last.generation = generation;
+    last.keep(generation, input, handle, made);
     Ok(made)
 }
 
@@ -103,14 +141,14 @@ fn cached(call: &Call, input: &[u8], make: impl FnOnce() -> Result<Datum>) -> Re
 fn probe(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let (bytes, handle) = (call.bytes(0), call.int(1));
-    Ok(Answer::datum(cached(&call, bytes, || of_value(bytes, handle))?))
+    Ok(Answer::datum(cached(&call, bytes, handle, || of_value(bytes, handle))?))
 }
 
 #[pg_extern(sql = false)]
 fn probe_text(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let (bytes, handle) = (call.bytes(0), call.int(1));
-    Ok(Answer::datum(cached(&call, bytes, || of_text(&encoding::to_utf8(bytes)?, handle))?))
+    Ok(Answer::datum(cached(&call, bytes, handle, || of_text(&encoding::to_utf8(bytes)?, handle))?))
 }
 
 #[pg_extern(sql = false)]
@@ -118,22 +156,28 @@ fn probe_array(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let handle = call.int(1);
     let element = Objects::get()?.encrypted_text;
-    Ok(Answer::datum(map_array(&call, element, |bytes| of_value(bytes, handle))?))
+    Ok(Answer::datum(map_array(&call, handle, element, |bytes| of_value(bytes, handle))?))
 }
 
 #[pg_extern(sql = false)]
 fn probe_text_array(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let handle = call.int(1);
-    let probed =
-        map_array(&call, pg_sys::TEXTOID, |bytes| of_text(&encoding::to_utf8(bytes)?, handle))?;
+    let probed = map_array(&call, handle, pg_sys::TEXTOID, |bytes| {
+        of_text(&encoding::to_utf8(bytes)?, handle)
+    })?;
     Ok(Answer::datum(probed))
 }
 
 /// The probes of an array's elements, NULLs kept. Cached as a whole.
-fn map_array(call: &Call, element: Oid, make: impl Fn(&[u8]) -> Result<Datum>) -> Result<Datum> {
+fn map_array(
+    call: &Call,
+    handle: i32,
+    element: Oid,
+    make: impl Fn(&[u8]) -> Result<Datum>,
+) -> Result<Datum> {
     // SAFETY: the declaration says an array of that element type
-    cached(call, call.bytes(0), || unsafe { transform_array(call.datum(0), element, make) })
+    cached(call, call.bytes(0), handle, || unsafe { transform_array(call.datum(0), element, make) })
 }
 
 /// An array of encrypted values made of another array's elements, NULLs kept.

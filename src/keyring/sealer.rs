@@ -237,6 +237,5 @@ fn token(
     scope: Scope,
     text: &str,
 ) -> Option<IndexToken> {
-    let normalised = field.normalizer.apply(text)?;
-    Some(key.key.equality(kind, scope, normalised.as_bytes()))
+    field.normalizer.apply(text, |normalised| key.key.equality(kind, scope, normalised))
 }

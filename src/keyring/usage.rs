@@ -21,7 +21,7 @@ pub const LIMIT: i64 = 1 << 32;
 /// From here on each sample warns.
 pub const WARN: i64 = 1 << 31;
 
-/// Whether the value with which these random bytes were drawn is counted.
+/// Whether the value whose nonce begins with these random bytes is counted.
 pub fn is_sampled(random: [u8; 2]) -> bool {
     random == [0; 2]
 }

@@ -739,6 +739,25 @@ def test_an_attribute_becomes_pii(new_users, app, pii, session, database):
     assert masked == {**user.revealed(), "nickname": HIDDEN}
 
 
+def test_an_attribute_is_no_longer_pii(new_users, app, pii, session, database):
+    """New values are plain and queryable; what was gathered before stays readable."""
+    owner = session("floh_owner")
+    define(owner, "shirt_size", True, "user.shirt_size", "{}", "none", "none")
+    user, untouched = new_users[:2]
+    add = "UPDATE users SET custom_attributes = custom_attributes || %s WHERE id = %s"
+    for each in user, untouched:
+        app.execute(add, [Jsonb({"shirt_size": "M"}), each.id])
+        assert "shirt_size" not in stored(database, each)[2]
+    owner.execute("SELECT fieldcrypt.unprotect_path('user.attributes', '{shirt_size}')")
+    app.execute(add, [Jsonb({"shirt_size": "L"}), user.id])
+    assert stored(database, user)[2] == {**user.plain, "shirt_size": "L"}
+    query = "SELECT id FROM users WHERE custom_attributes @> %s"
+    assert column(app, query, [Jsonb({"shirt_size": "L"})]) == [user.id]
+    app.execute("UPDATE users SET status = 'locked' WHERE id = %s", [untouched.id])
+    for each, size in (user, "L"), (untouched, "M"):
+        assert read_all(pii, each)[2] == {**each.attributes, "shirt_size": size}
+
+
 # The server's log
 
 

@@ -36,7 +36,6 @@ from checks import (
 )
 from exactjson import Number, dumps
 from people import people
-from psycopg import sql
 from psycopg.types.json import Jsonb
 
 ROLES = (
@@ -639,9 +638,9 @@ def test_an_account_cannot_read_another_accounts_leads(leads, session, model, se
             globex.execute(f"SELECT {shown} FROM leads WHERE id = %s", [id])
     query = "SELECT id, data, fieldcrypt.reveal(data) FROM leads WHERE account_id = 'acme'"
     for other, stored, shown in globex.execute(query):
-        plain, types = model[other].data, model[other].types
-        assert_stored(stored, plain, types.keys())
-        assert shown == with_values(plain, dict.fromkeys(types, HIDDEN))
+        types = model[other].types
+        assert envelopes(stored).keys() == types.keys()
+        assert shown == with_values(model[other].data, dict.fromkeys(types, HIDDEN))
 
 
 def test_an_account_cannot_write_another_accounts_leads(leads, globex, model):

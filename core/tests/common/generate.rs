@@ -508,7 +508,7 @@ pub fn vectors() -> Value {
         json!({
             "normalizer": normalizer.number(),
             "text": text,
-            "normalised": normalizer.apply(text),
+            "normalised": normalised(normalizer, text),
         })
     })
     .to_vec();
@@ -599,6 +599,10 @@ fn group(kind: u8, scope: u8, width: u8, count: u16) -> Vec<u8> {
 }
 
 /// A section with the length that it has.
+fn normalised(normalizer: Normalizer, text: &str) -> Option<String> {
+    normalizer.apply(text, |bytes| String::from_utf8(bytes.to_vec()).unwrap())
+}
+
 fn section(key_id: u64, normalizer: u8, version: u8, groups: &[u8]) -> Vec<u8> {
     let mut section = (10 + groups.len() as u16).to_be_bytes().to_vec();
     section.extend(key_id.to_be_bytes());
