@@ -173,7 +173,7 @@ DO $$
 DECLARE
     member text;
 BEGIN
-    FOREACH member IN ARRAY ARRAY['root_key', 'account', 'account_key', 'field', 'access_grant', 'path']
+    FOREACH member IN ARRAY ARRAY['root_key', 'account', 'account_key', 'field', 'access_grant', 'path', 'plain_name']
     LOOP
         EXECUTE pg_catalog.format(
             'CREATE TRIGGER tell_sessions AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE'

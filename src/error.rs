@@ -196,7 +196,9 @@ impl Error {
             Self::Irreversible(_) => {
                 "It was created with reversible => false: what is encrypted stays encrypted."
             }
-            Self::Gathered => "Write the values into the document; it moves them.",
+            Self::Gathered => {
+                "Write the values into the document, from where they are moved. With EXCLUDED set both columns."
+            }
             Self::Masked(_) => {
                 "Write back what was read at the same place, or a new value, or leave it out."
             }

@@ -47,6 +47,8 @@ pub fn put(content: &[u8], gathered: Vec<Gathered>) -> Result<Zeroizing<Vec<u8>>
     for Gathered { keys, envelope } in gathered {
         let container = Container::new(&content)?;
         let changed = match envelope {
+            // another value stands in place of the whole document
+            None if keys.is_empty() => Some(empty()?),
             Some(text) => {
                 let mut node = Node::String(text);
                 for key in keys.into_iter().rev() {

@@ -18,6 +18,8 @@ struct Made {
     hasher: RandomState,
     recent: HashSet<u64>,
     before: HashSet<u64>,
+    /// The document from which values were gathered last, in a row that was inserted.
+    emptied: Option<u64>,
 }
 
 thread_local! {
@@ -32,6 +34,7 @@ impl Made {
             self.statement = statement;
             self.recent.clear();
             self.before.clear();
+            self.emptied = None;
         }
     }
 }
@@ -67,5 +70,23 @@ pub fn contains(envelope: &[u8]) -> bool {
         made.catch_up();
         let hash = made.hasher.hash_one(told_by(envelope));
         made.recent.contains(&hash) || made.before.contains(&hash)
+    })
+}
+
+/// Remembers the document that is left where values were gathered from it.
+pub fn remember_emptied(document: &[u8]) {
+    MADE.with_borrow_mut(|made| {
+        made.catch_up();
+        made.emptied = Some(made.hasher.hash_one(document));
+    });
+}
+
+/// Whether it is the document that was left in the row before, in this statement: `EXCLUDED` of an
+/// `ON CONFLICT DO UPDATE`.
+pub fn is_emptied(document: &[u8]) -> bool {
+    MADE.with_borrow_mut(|made| {
+        made.catch_up();
+        let hash = made.hasher.hash_one(document);
+        made.emptied.take() == Some(hash)
     })
 }

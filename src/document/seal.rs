@@ -61,7 +61,7 @@ pub fn gather(
 /// A value taken out of a document.
 pub struct Gathered {
     pub keys: Vec<Vec<u8>>,
-    /// Its envelope in text form; `None` of null, which stays in the document.
+    /// Its envelope in text form; `None` where something else stands now, in the document.
     pub envelope: Option<Vec<u8>>,
 }
 
@@ -139,31 +139,32 @@ impl<'a> Transform for Seal<'a, '_> {
             return self.placed(at, text.to_vec());
         }
         if flag.retired {
+            // a plain value takes the place of what was gathered before
+            self.forget(&at);
             return self.enter(at, value);
         }
         let privileges = flag.privileges(self.context.account)?;
+        let decrypts = privileges.contains(Privilege::Decrypt) && !flag.field.token_only;
         let old = match at.old.take() {
             Some(Value::String(old)) if self.context.same_account && is_reserved_text(old) => {
                 Some(old)
             }
             _ => None,
         };
-        if !privileges.contains(Privilege::Decrypt)
+        if !decrypts
             && self.is_mask(flag, value, old, at.in_array)?
             && let Some(old) = old
         {
             return self.placed(at, old.to_vec());
         }
         if matches!(value, Value::Null) && !flag.seals_null {
-            if let (Some(gathered), Some(keys)) = (&mut self.gathered, at.keys) {
-                gathered.push(Gathered { keys, envelope: None });
-            }
+            self.forget(&at);
             return Ok(Change::Keep);
         }
         let plain = json::plain(value)?;
         if let Some(old) = old
             && may_keep(flag, privileges)
-            && is_unchanged(old, flag, &plain)
+            && self.is_unchanged(old, flag, &plain)
         {
             return self.placed(at, old.to_vec());
         }
@@ -181,22 +182,6 @@ impl<'a> Transform for Seal<'a, '_> {
 fn may_keep(flag: &Flag, privileges: Privileges) -> bool {
     let finds = flag.field.equality == Some(Kind::Exact) && privileges.contains(Privilege::Search);
     privileges.contains(Privilege::Decrypt) || finds
-}
-
-/// Whether an old envelope holds a value.
-fn is_unchanged(old: &[u8], flag: &Flag, plain: &Plain<'_>) -> bool {
-    let opened = || {
-        let bytes = envelope::from_text(old)?;
-        let old = Envelope::parse(&bytes)?;
-        let header = old.header();
-        if header.field_id != flag.field.id || header.plaintext_type != plain.plaintext_type {
-            return Ok(false);
-        }
-        let text = value::open_text(&*value::key_of(&old)?, &old)?;
-        Ok::<_, Error>(text.as_str()? == plain.text)
-    };
-    // what cannot be opened is sealed anew
-    opened().unwrap_or(false)
 }
 
 /// A value sealed, in text form.
@@ -234,15 +219,42 @@ impl<'a, 'g> Seal<'a, 'g> {
         Ok(rewritten)
     }
 
+    /// Whether an old envelope holds a value. What cannot be opened is sealed anew.
+    fn is_unchanged(&self, old: &[u8], flag: &Flag, plain: &Plain<'_>) -> bool {
+        let is_unchanged = || {
+            let bytes = envelope::from_text(old)?;
+            let old = Envelope::parse(&bytes)?;
+            let header = old.header();
+            if header.field_id != flag.field.id || header.plaintext_type != plain.plaintext_type {
+                return Ok(false);
+            }
+            if old.is_token_only() {
+                let Some(text) = plain.searched() else { return Ok(false) };
+                let sections = flag.sealer(self.context.account)?.sections(text)?;
+                return Ok(sections.as_bytes() == old.token_sections());
+            }
+            let text = value::open_text(&*value::key_of(&old)?, &old)?;
+            Ok::<_, Error>(text.as_str()? == plain.text)
+        };
+        is_unchanged().unwrap_or(false)
+    }
+
+    /// What was gathered from there before is no longer so: another value stands there.
+    fn forget(&mut self, at: &At<'a>) {
+        if let (Some(gathered), Some(keys), false) = (&mut self.gathered, &at.keys, at.in_array) {
+            gathered.push(Gathered { keys: keys.clone(), envelope: None });
+        }
+    }
+
     fn enter(
-        &self,
+        &mut self,
         mut at: At<'a>,
         value: Value<'_>,
     ) -> std::result::Result<Change<At<'a>>, Located> {
-        let Value::Container(new) = value else { return Ok(Change::Keep) };
-        if value.is_array() && self.gathered.is_some() {
-            return Err(Error::InArray.into());
+        if !matches!(value, Value::Container(_)) || value.is_array() {
+            self.forget(&at);
         }
+        let Value::Container(new) = value else { return Ok(Change::Keep) };
         if let (true, Some(Value::Container(old))) = (value.is_array(), at.old)
             && self.reads_masks()?
         {
@@ -258,6 +270,7 @@ impl<'a, 'g> Seal<'a, 'g> {
         text: Vec<u8>,
     ) -> std::result::Result<Change<At<'a>>, Located> {
         match (&mut self.gathered, at.keys) {
+            (Some(_), _) if at.in_array => Err(Error::InArray.into()),
             (Some(gathered), Some(keys)) => {
                 gathered.push(Gathered { keys, envelope: Some(text) });
                 Ok(Change::Remove)
@@ -356,10 +369,15 @@ impl<'a, 'g> Seal<'a, 'g> {
             }
             _ => {}
         }
-        let Value::String(text) = value else { return Ok(false) };
-        let text = json_text(text)?;
-        let refused = looks_masked(&text)
-            || in_array && self.old_masks()?.contains(&(flag.field.id, text.into_owned()));
+        let refused = match value {
+            Value::String(text) => {
+                let text = json_text(text)?;
+                looks_masked(&text)
+                    || in_array && self.old_masks()?.contains(&(flag.field.id, text.into_owned()))
+            }
+            Value::Container(container) => holds_masks(container)?,
+            _ => false,
+        };
         if refused { Err(Error::Masked(flag.field.name.clone())) } else { Ok(false) }
     }
 
@@ -440,6 +458,16 @@ impl<'a, 'g> Seal<'a, 'g> {
             .map_err(|error| error.of(self.context.document))?;
         Ok(Some(rest.map_or_else(|| container.as_bytes().to_vec(), |rest| rest.to_vec())))
     }
+}
+
+/// Whether a text in an object or array looks masked: a role that may not decrypt has read none.
+fn holds_masks(container: Container<'_>) -> Result<bool> {
+    let mut found = false;
+    strings(container, |text| {
+        found |= looks_masked(&json_text(text)?);
+        Ok::<_, Error>(())
+    })?;
+    Ok(found)
 }
 
 fn is_envelope(value: Value<'_>) -> bool {

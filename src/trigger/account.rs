@@ -4,6 +4,7 @@
 //! them.
 
 use fieldcrypt_core::envelope::Envelope;
+use fieldcrypt_core::mask::HIDDEN;
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum};
@@ -20,6 +21,7 @@ use crate::datatype::input::accepts_envelopes;
 use crate::document::masked;
 use crate::error::{Error, Result};
 use crate::keyring::cache;
+use crate::keyring::sealer::Sealer;
 use crate::value;
 
 /// What a protected table does with a value of another account.
@@ -126,10 +128,15 @@ fn settle(
 /// Whether a value that this session has just sealed is the old one's mask. It is opened for that,
 /// and goes nowhere.
 fn is_old_mask(envelope: &Envelope<'_>, old: Option<&[u8]>, account: &str) -> Result<Settled> {
-    if envelope.is_token_only() {
-        return Ok(Settled::AsItIs);
-    }
     let field = fields::require(By::Id(envelope.header().field_id))?;
+    if envelope.is_token_only() {
+        let hidden = Sealer::to_encrypt(By::Id(field.id), account)?.sections(HIDDEN)?;
+        return match old {
+            _ if hidden.as_bytes() != envelope.token_sections() => Ok(Settled::AsItIs),
+            Some(_) => Ok(Settled::Old),
+            None => Err(Error::Masked(field.name.clone())),
+        };
+    }
     if rights::of(backend::user(), account, &field.name)?.contains(Privilege::Decrypt) {
         return Ok(Settled::AsItIs);
     }

@@ -83,7 +83,11 @@ fn seal_row(mut row: Row, name: &str, columns: &Columns) -> Result<Datum> {
         return Ok(row.into_datum());
     };
 
-    let content = new_content(&row, blob_column, same_account)?;
+    let in_blob = |error| Error::At {
+        place: format!("blob column of document \"{name}\""),
+        error: Box::new(error),
+    };
+    let content = new_content(&row, blob_column, same_account).map_err(in_blob)?;
     let before = match row.datum(Which::Old, blob_column) {
         Some(old_blob) => {
             let empty = blob::empty()?;
@@ -94,8 +98,16 @@ fn seal_row(mut row: Row, name: &str, columns: &Columns) -> Result<Datum> {
     };
     let mut gathered = Vec::new();
     let old = before.as_deref().map(|old| Container::new(old)).transpose()?;
+    let emptied = row.is_update() && made::is_emptied(new.as_bytes());
     let rest = seal::gather(&context(old), new, &mut gathered)?;
+    if emptied && rest.is_none() && is_unchanged(&row, blob_column) {
+        // EXCLUDED.data, without EXCLUDED.blob: its values would be lost
+        return Err(in_blob(Error::Gathered));
+    }
     if let Some(rest) = rest {
+        if !row.is_update() {
+            made::remember_emptied(&rest);
+        }
         row.set(columns.document, Some(NewVarlena::of(&rest)));
     }
     if gathered.is_empty() {
@@ -133,11 +145,20 @@ fn require_own_blob(row: &Row, column: i32) -> Result<()> {
     // SAFETY: the column is of an encrypted type, a varlena
     let bytes = |datum: Datum| unsafe { varlena_bytes(datum) };
     let new = bytes(new);
-    let unchanged = row.datum(Which::Old, column).is_some_and(|old| bytes(old) == new);
-    if unchanged || made::contains(new) || accepts_envelopes() {
+    if is_unchanged(row, column) || made::contains(new) || accepts_envelopes() {
         return Ok(());
     }
     Err(Error::Gathered)
+}
+
+/// Whether the blob is the old row's.
+fn is_unchanged(row: &Row, column: i32) -> bool {
+    // SAFETY: the column is of an encrypted type, a varlena
+    let bytes = |datum: Datum| unsafe { varlena_bytes(datum) };
+    match (row.datum(Which::Old, column), row.datum(Which::New, column)) {
+        (Some(old), Some(new)) => bytes(old) == bytes(new),
+        _ => false,
+    }
 }
 
 fn blob_alone(row: Row, columns: &Columns) -> Result<Datum> {

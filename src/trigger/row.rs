@@ -79,6 +79,11 @@ impl Row {
         }
     }
 
+    /// Whether there is an old row.
+    pub fn is_update(&self) -> bool {
+        self.old.is_some()
+    }
+
     /// The numbers of the columns.
     pub fn columns(&self) -> std::ops::RangeInclusive<i32> {
         // SAFETY: as in `descriptor`

@@ -15,9 +15,11 @@ Needs a later issue:
 
 import random
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 
+import psycopg
 import pytest
 from checks import (
     assert_stored,
@@ -86,11 +88,17 @@ SCHEMA = """
         account_id text NOT NULL,
         properties jsonb NOT NULL);
     CREATE TABLE events (
-        id bigint PRIMARY KEY,
+        id bigint NOT NULL,
+        occurred_on date NOT NULL,
         account_id text NOT NULL,
         user_id bigint NOT NULL,
         event_name text NOT NULL,
-        properties jsonb NOT NULL);
+        properties jsonb NOT NULL,
+        PRIMARY KEY (id, occurred_on)) PARTITION BY RANGE (occurred_on);
+    CREATE TABLE events_until_june PARTITION OF events
+        FOR VALUES FROM ('2026-01-01') TO ('2026-07-01');
+    CREATE TABLE events_from_july PARTITION OF events
+        FOR VALUES FROM ('2026-07-01') TO ('2027-01-01');
     SELECT fieldcrypt.protect_jsonb('users', 'properties', 'user.properties',
         account_column => 'account_id');
     SELECT fieldcrypt.protect_jsonb('events', 'properties', 'event.properties',
@@ -149,6 +157,10 @@ class Record:
     properties: dict
     user: int
     name: str | None = None  # of an event
+
+    @property
+    def day(self):
+        return self.properties["created_at"][:10]
 
     @property
     def fields(self):
@@ -282,10 +294,9 @@ def unmark(connection, document, paths, account="*", kind=None):
 
 def insert_events(connection, events):
     connection.cursor().executemany(
-        "INSERT INTO events (id, account_id, user_id, event_name, properties)"
-        " VALUES (%s, %s, %s, %s, %s)",
+        "INSERT INTO events VALUES (%s, %s, %s, %s, %s, %s)",
         [
-            (id, event.account, event.user, event.name, Jsonb(event.properties))
+            (id, event.day, event.account, event.user, event.name, Jsonb(event.properties))
             for id, event in events.items()
         ],
     )
@@ -576,6 +587,29 @@ def test_decrypted_event_properties_written_back_stay_encrypted(platform, analys
         assert dict(analyst.execute(back)) == before
 
 
+def test_a_narrower_mark_does_not_undo_an_irreversible_one(platform, session):
+    """An account's admin marks what the platform marked for all with a reversible field, and takes
+    the mark back: whether he may or not, the platform's mark holds."""
+    admin = session("clevertap_admin_umbrella")
+    analyst = session("clevertap_analyst_umbrella", "umbrella")
+    properties = {"ip": "198.51.100.7", "created_at": "2026-03-03"}
+    old, new = (Record("umbrella", properties, 1, "Refunded") for _ in range(2))
+    insert_events(analyst, {6_000_001: old})
+    with suppress(psycopg.Error):
+        mark(admin, "event.properties", ["ip"], "user.property", "umbrella", "Refunded")
+    with suppress(psycopg.Error):
+        unmark(admin, "event.properties", ["ip"], "umbrella", "Refunded")
+    insert_events(analyst, {6_000_002: new})
+    back = """
+        UPDATE events SET properties = fieldcrypt.decrypt(properties)
+        WHERE account_id = 'umbrella' AND event_name = 'Refunded' RETURNING properties
+    """
+    stored = column(analyst, back)
+    assert len(stored) == 2
+    for event in stored:
+        assert_stored(event, properties, {("ip",)})
+
+
 def test_user_properties_are_decrypted_back(platform, session):
     users, charges = new_account_data(session, "umbrella", 4_000_001, seed=41)
     admin, ingest = session("clevertap_admin_umbrella"), session("clevertap_ingest")
@@ -634,13 +668,17 @@ def test_users_are_found_by_a_list_of_emails(analyst, users):
 
 
 @pytest.mark.parametrize(
-    "table, index, field",
-    [("users", "users_tokens", "user.email"), ("events", "events_tokens", "event.card")],
+    "table, field, indexes",
+    [
+        ("users", "user.email", ["users_tokens"]),
+        ("events", "event.card", ["events_until_june_tokens_idx", "events_from_july_tokens_idx"]),
+    ],
 )
-def test_searches_use_the_index(analyst, table, index, field):
+def test_searches_use_the_index(analyst, table, field, indexes):
     query = f"SELECT id FROM {table} WHERE fieldcrypt.matches(properties, %s, %s)"
     shown = plan(analyst, query, [field, "4111"])
-    assert f"Bitmap Index Scan on {index}" in shown
+    for index in indexes:
+        assert f"Bitmap Index Scan on {index}" in shown
     assert "Seq Scan" not in shown
 
 
@@ -876,10 +914,9 @@ def test_an_account_has_default_keys_of_its_own(platform, session):
     )
     assert len({key for *_, key in rows}) == len(rows)
 
-    ip = {"ip": "198.51.100.7", "source": "web"}
-    session("clevertap_ingest").execute(
-        "INSERT INTO events VALUES (5000001, 'newcomer', 1, 'App Launched', %s)", [Jsonb(ip)]
-    )
+    ip = {"ip": "198.51.100.7", "created_at": "2026-05-01"}
+    event = Record("newcomer", ip, 1, "App Launched")
+    insert_events(session("clevertap_ingest"), {5_000_001: event})
     stored = value(platform, "SELECT properties FROM events WHERE id = 5000001")
     assert_stored(stored, ip, {("ip",)})
     read = "SELECT fieldcrypt.decrypt(properties) FROM events WHERE id = 5000001"
@@ -892,15 +929,38 @@ def test_an_account_has_default_keys_of_its_own(platform, session):
 
 
 def test_an_account_without_keys_cannot_be_written(platform, session):
-    event = Jsonb({"ip": "198.51.100.7"})
+    properties = {"ip": "198.51.100.7", "created_at": "2026-05-01"}
+    event = Record("nobody", properties, 1, "App Launched")
     with refused("42704", "nobody") as caught:
-        session("clevertap_ingest").execute(
-            "INSERT INTO events VALUES (5000002, 'nobody', 1, 'App Launched', %s)", [event]
-        )
+        insert_events(session("clevertap_ingest"), {5_000_002: event})
     assert "198.51.100.7" not in everything_said(caught.value)
 
 
 # Ingestion
+
+
+def test_a_corrected_date_moves_an_event_to_another_partition(session, analyst, events):
+    """What is encrypted in it stays as it is, whoever moves it."""
+    id, event = next(
+        (id, event)
+        for id, event in of_account(events, "acme", "Charged").items()
+        if event.day < "2026-07-01"
+    )
+    move = """
+        UPDATE events SET occurred_on = '2026-12-24', properties = properties || %s WHERE id = %s
+        RETURNING tableoid::regclass::text, properties
+    """
+    stored = "SELECT properties FROM events WHERE id = %s"
+    before = value(analyst, stored, [id])
+    for connection in session("clevertap_ingest"), analyst:
+        for change in {}, {"corrected": True}:
+            with connection.transaction(force_rollback=True):
+                moved = connection.execute(move, [Jsonb(change), id]).fetchone()
+                assert moved == ("events_from_july", {**before, **change})
+    with analyst.transaction(force_rollback=True):
+        analyst.execute(move, [Jsonb({"amount": 1}), id])
+        read = "SELECT fieldcrypt.decrypt(properties) FROM events WHERE id = %s"
+        assert value(analyst, read, [id]) == {**event.properties, "amount": 1}
 
 
 def test_ingestion_upserts_and_repeats(platform, session, analyst, users):

@@ -913,11 +913,21 @@ def test_an_organisation_flags_addresses_for_itself_alone(crm, session, database
 
 
 def test_a_holder_does_not_take_ciphertext_along_to_another_organisation(crm, service):
-    """Moved, its values are either the new organisation's, or it is not moved at all."""
+    """It is moved by who reads it and writes it anew: the rights to both are asked for."""
     move = "UPDATE holder SET organization_id = %s WHERE id = %s"
     record = crm.of("holder", SUL, NATURAL)[IN_BOTH + 9]
-    with refused("23514"):
+    with refused("23514", "another account"):
         service.execute(move, [NORTE, record.id])
+    move = "UPDATE holder SET organization_id = %s, data = %s WHERE id = %s"
+    with service.transaction(force_rollback=True):
+        service.execute(move, [NORTE, Jsonb(record.data), record.id])
+        query = "SELECT fieldcrypt.reveal(data) FROM holder WHERE id = %s"
+        assert value(service, query, [record.id]) == record.readable()
+        token = "SELECT fieldcrypt.token(data, 'person.document') FROM holder WHERE id = %s"
+        hashed = "SELECT fieldcrypt.blind_index(%s, 'person.document', %s)"
+        assert value(service, token, [record.id]) == value(
+            service, hashed, [record.data["document"], NORTE]
+        )
 
 
 # Numbers and objects

@@ -74,7 +74,7 @@ impl Token {
     fn make(&self, field_id: FieldId, value: &str) -> (IndexToken, Value) {
         let index_key = fixed(&format!("index key of {}", self.account));
         let id = key_id(&format!("index key id of {}", self.account), Some(&self.account));
-        let normalised = self.normalizer.apply(value).unwrap();
+        let normalised = normalised(self.normalizer, value).unwrap();
         let made = TokenKey::derive(&secret(&index_key), id, field_id, &self.account).equality(
             self.kind,
             self.scope,
