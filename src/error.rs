@@ -31,6 +31,8 @@ pub enum Error {
     AccountUnset,
     #[error("column \"{0}\" does not exist")]
     ColumnMissing(String),
+    #[error("column \"{0}\" has another type than when it was protected")]
+    ColumnType(String),
     #[error("{0}")]
     Document(#[from] Malformed),
     #[error("document \"{0}\" does not exist")]
@@ -148,6 +150,7 @@ impl Error {
             Self::Document(Malformed::TooLong) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Document(_) => Code::ERRCODE_DATA_CORRUPTED,
             Self::ColumnMissing(_) => Code::ERRCODE_UNDEFINED_COLUMN,
+            Self::ColumnType(_) => Code::ERRCODE_DATATYPE_MISMATCH,
             Self::Irreversible(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::Path { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::SeveralValues(_) => Code::ERRCODE_CARDINALITY_VIOLATION,
@@ -192,6 +195,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::At { error, .. } => return error.hint(),
+            Self::ColumnMissing(_) | Self::ColumnType(_) => {
+                "The table has changed since: take the protection back and set it up again."
+            }
             Self::DocumentMissing(_) => "SELECT fieldcrypt.protect_jsonb(...) names a document.",
             Self::Irreversible(_) => {
                 "It was created with reversible => false: what is encrypted stays encrypted."

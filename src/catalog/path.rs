@@ -26,9 +26,17 @@ impl FlaggedPath {
     /// The paths of a document that are flagged for an account by itself, or for every account by
     /// [`EVERY_ACCOUNT`].
     pub fn of(document: &str, account: &str) -> Result<Vec<Self>> {
+        Self::matching(&[Equals::Text(1, document), Equals::Text(2, account)])
+    }
+
+    /// Every flagged path of a document.
+    pub fn all_of(document: &str) -> Result<Vec<Self>> {
+        Self::matching(&[Equals::Text(1, document)])
+    }
+
+    fn matching(matching: &[Equals<'_>]) -> Result<Vec<Self>> {
         let mut paths = Vec::new();
-        let matching = [Equals::Text(1, document), Equals::Text(2, account)];
-        scan::rows(Objects::get()?.path, &matching, |row| {
+        scan::rows(Objects::get()?.path, matching, |row| {
             let (nulls, state) = (row.required_text(6)?, row.required_text(7)?);
             paths.push(Self {
                 account: row.required_text(2)?,

@@ -118,12 +118,13 @@ fn protect_path(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     done()
 }
 
-/// The flags that could hold for an account, or, for every account, all of them.
+/// The flags that could hold together with one for the account.
 fn known_paths(document: &str, account: &str) -> Result<Vec<FlaggedPath>> {
-    let mut known = FlaggedPath::of(document, EVERY_ACCOUNT)?;
-    if account != EVERY_ACCOUNT {
-        known.extend(FlaggedPath::of(document, account)?);
+    if account == EVERY_ACCOUNT {
+        return FlaggedPath::all_of(document);
     }
+    let mut known = FlaggedPath::of(document, EVERY_ACCOUNT)?;
+    known.extend(FlaggedPath::of(document, account)?);
     Ok(known)
 }
 

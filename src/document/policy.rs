@@ -2,7 +2,8 @@
 //! until the catalog changes.
 //!
 //! Invariant: of several flags on one path the most specific holds: account and kind, then
-//! account, then kind, then neither. Of a path and another below it, the outer one holds.
+//! account, then kind, then neither; one that is retired holds only where no other does. Of a path
+//! and another below it, the outer one holds.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -131,7 +132,9 @@ impl Policy {
         }
         paths.retain(|path| path.kind.is_empty() || path.kind == kind);
         // the later of two flags on one path holds
-        paths.sort_by_key(|path| (path.account != EVERY_ACCOUNT, !path.kind.is_empty()));
+        paths.sort_by_key(|path| {
+            (!path.retired, path.account != EVERY_ACCOUNT, !path.kind.is_empty())
+        });
         let mut rules = Vec::new();
         let mut field_ids = HashSet::new();
         for path in paths {

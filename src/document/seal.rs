@@ -38,6 +38,8 @@ pub struct Context<'a> {
     pub old: Option<Container<'a>>,
     /// Whether the old row is of the same account.
     pub same_account: bool,
+    /// Whether the row may go on to another partition, where what stays has to be known.
+    pub may_move: bool,
 }
 
 /// The document as it may be stored; `None` if it already is. Found values are handed to `gather`
@@ -155,7 +157,7 @@ impl<'a> Transform for Seal<'a, '_> {
             && self.is_mask(flag, value, old, at.in_array)?
             && let Some(old) = old
         {
-            return self.placed(at, old.to_vec());
+            return self.stays(at, old);
         }
         if matches!(value, Value::Null) && !flag.seals_null {
             self.forget(&at);
@@ -166,7 +168,7 @@ impl<'a> Transform for Seal<'a, '_> {
             && may_keep(flag, privileges)
             && self.is_unchanged(old, flag, &plain)
         {
-            return self.placed(at, old.to_vec());
+            return self.stays(at, old);
         }
         let sealed = envelope_of(&plain, &*flag.sealer(self.context.account)?)?;
         made::remember(&sealed);
@@ -263,6 +265,14 @@ impl<'a, 'g> Seal<'a, 'g> {
         Ok(Change::Enter(at))
     }
 
+    /// Puts the old envelope back.
+    fn stays(&mut self, at: At<'a>, old: &[u8]) -> std::result::Result<Change<At<'a>>, Located> {
+        if self.context.may_move {
+            made::remember(old);
+        }
+        self.placed(at, old.to_vec())
+    }
+
     /// Puts an envelope where a value was, or takes it out to be gathered.
     fn placed(
         &mut self,
@@ -283,11 +293,14 @@ impl<'a, 'g> Seal<'a, 'g> {
     fn keep(&mut self, flag: &Flag, at: &At<'a>, text: &[u8]) -> Result<()> {
         self.found += 1;
         let in_place = matches!(at.old, Some(Value::String(old)) if old == text);
-        if in_place && self.context.same_account {
-            return Ok(());
-        }
         if !in_place && !self.may_stay(text)? {
             return Err(Error::EnvelopeRefused);
+        }
+        if self.context.may_move {
+            made::remember(text);
+        }
+        if in_place && self.context.same_account {
+            return Ok(());
         }
         let bytes = envelope::from_text(text)?;
         let header = *value::stored(&bytes)?.header();

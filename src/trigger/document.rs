@@ -1,7 +1,7 @@
 //! The row trigger of `protect_jsonb`: it runs first, and seals the flagged values of a document
 //! before anything else sees the row.
 
-use std::ffi::CStr;
+use std::borrow::Cow;
 
 use fieldcrypt_document::jsonb::Container;
 use fieldcrypt_document::rewrite::merge;
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::Row;
 use super::row::Which;
 use crate::call::{Answer, Call, NewVarlena, varlena_bytes};
+use crate::catalog::objects::Objects;
 use crate::datatype::input::accepts_envelopes;
 use crate::document::seal::Context;
 use crate::document::{blob, made, policy, seal};
@@ -28,14 +29,15 @@ fn seal_document(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer
         return Err(Error::InvalidArgument { name: "trigger", hint }.into());
     };
     let look_up = || {
-        let optional = |name: &CStr| {
-            if name.is_empty() { Ok(None) } else { row.column(name).map(Some) }
+        let blob = match blob.is_empty() {
+            true => None,
+            false => Some(row.column_of(blob, Objects::get()?.encrypted_jsonb)?),
         };
         Ok::<_, Error>(Columns {
-            document: row.column(column)?,
+            document: row.column_of(column, pg_sys::JSONBOID)?,
             account: row.column(account)?,
-            kind: optional(kind)?,
-            blob: optional(blob)?,
+            kind: if kind.is_empty() { None } else { Some(row.column(kind)?) },
+            blob,
         })
     };
     // a trigger's place in a plan is of one table, whose columns stay while the plan runs
@@ -48,6 +50,7 @@ fn seal_document(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer
     Ok(Answer::datum(seal_row(row, &name.to_string_lossy(), &columns)?))
 }
 
+/// The numbers of the columns. Those of the document and the blob are of varlena types.
 #[derive(Clone, Copy)]
 struct Columns {
     document: i32,
@@ -56,29 +59,41 @@ struct Columns {
     blob: Option<i32>,
 }
 
+/// The bytes of a document or blob.
+fn bytes(row: &Row, which: Which, column: i32) -> Option<&[u8]> {
+    // SAFETY: jsonb and the encrypted types are varlenas, and live as long as the row
+    row.datum(which, column).map(|datum| unsafe { varlena_bytes(datum) })
+}
+
 fn seal_row(mut row: Row, name: &str, columns: &Columns) -> Result<Datum> {
     made::next_row();
-    let Some(new) = row.datum(Which::New, columns.document) else {
+    let Some(new) = bytes(&row, Which::New, columns.document) else {
         return blob_alone(row, columns);
     };
     let kind = match columns.kind {
-        Some(kind) => row.text(Which::New, kind)?.map(std::borrow::Cow::into_owned),
+        Some(kind) => row.text(Which::New, kind)?.map(Cow::into_owned),
         None => None,
     };
-    let account = row.text(Which::New, columns.account)?.map(std::borrow::Cow::into_owned);
+    let account = row.text(Which::New, columns.account)?.map(Cow::into_owned);
     let Some(account) = account else { return Err(Error::RowWithoutAccount) };
     let policy = policy::of(name, &account, kind.as_deref())?;
     let same_account = row.text(Which::Old, columns.account)?.as_deref() == Some(&*account);
-    // SAFETY: the column is of type jsonb, a varlena
-    let bytes = |datum: Datum| unsafe { varlena_bytes(datum) };
-    let old = row.datum(Which::Old, columns.document).map(bytes);
-    let new = Container::new(bytes(new))?;
-    let context =
-        |old| Context { document: name, policy: &policy, account: &account, old, same_account };
+    let may_move = row.is_update() && row.is_in_partition();
+    let old = bytes(&row, Which::Old, columns.document);
+    let new = Container::new(new)?;
+    let context = |old| Context {
+        document: name,
+        policy: &policy,
+        account: &account,
+        old,
+        same_account,
+        may_move,
+    };
     let Some(blob_column) = columns.blob else {
         let old = old.map(Container::new).transpose()?;
         if let Some(sealed) = seal::document(&context(old), new)? {
-            row.set(columns.document, Some(NewVarlena::of(&sealed)));
+            let sealed = NewVarlena::of(&sealed);
+            row.set(columns.document, Some(sealed));
         }
         return Ok(row.into_datum());
     };
@@ -88,11 +103,11 @@ fn seal_row(mut row: Row, name: &str, columns: &Columns) -> Result<Datum> {
         error: Box::new(error),
     };
     let content = new_content(&row, blob_column, same_account).map_err(in_blob)?;
-    let before = match row.datum(Which::Old, blob_column) {
+    let before = match bytes(&row, Which::Old, blob_column) {
         Some(old_blob) => {
             let empty = blob::empty()?;
             let old = Container::new(old.unwrap_or(&empty))?;
-            Some(merge(old, Container::new(&blob::content(bytes(old_blob))?)?)?)
+            Some(merge(old, Container::new(&blob::content(old_blob)?)?)?)
         }
         None => old.map(|old| Zeroizing::new(old.to_vec())),
     };
@@ -117,10 +132,10 @@ fn seal_row(mut row: Row, name: &str, columns: &Columns) -> Result<Datum> {
     if changed != content {
         let handle = row.typmod(blob_column);
         let sealed = blob::seal(&changed, handle, &account)?;
-        if let Some(sealed) = sealed {
-            made::remember(bytes(sealed));
-        }
         row.set(blob_column, sealed);
+        if let Some(sealed) = bytes(&row, Which::New, blob_column) {
+            made::remember(sealed);
+        }
     }
     Ok(row.into_datum())
 }
@@ -128,37 +143,31 @@ fn seal_row(mut row: Row, name: &str, columns: &Columns) -> Result<Datum> {
 /// What the blob of the new row holds before the document's values are put in.
 fn new_content(row: &Row, column: i32, same_account: bool) -> Result<Zeroizing<Vec<u8>>> {
     require_own_blob(row, column)?;
-    match row.datum(Which::New, column) {
+    let (old, new) = (bytes(row, Which::Old, column), bytes(row, Which::New, column));
+    match new {
         None => blob::empty(),
-        Some(_) if row.datum(Which::Old, column).is_some() && !same_account => {
-            Err(Error::AccountMismatch)
-        }
-        // SAFETY: the column is of an encrypted type, a varlena
-        Some(new) => blob::content(unsafe { varlena_bytes(new) }),
+        Some(_) if old.is_some() && !same_account => Err(Error::AccountMismatch),
+        Some(new) => blob::content(new),
     }
 }
 
 /// Fails if the new row's blob is neither the old one, nor one that this session has just made, nor
 /// NULL, nor from a role that may put envelopes in.
 fn require_own_blob(row: &Row, column: i32) -> Result<()> {
-    let Some(new) = row.datum(Which::New, column) else { return Ok(()) };
-    // SAFETY: the column is of an encrypted type, a varlena
-    let bytes = |datum: Datum| unsafe { varlena_bytes(datum) };
-    let new = bytes(new);
-    if is_unchanged(row, column) || made::contains(new) || accepts_envelopes() {
-        return Ok(());
+    let Some(new) = bytes(row, Which::New, column) else { return Ok(()) };
+    if !is_unchanged(row, column) && !made::contains(new) && !accepts_envelopes() {
+        return Err(Error::Gathered);
     }
-    Err(Error::Gathered)
+    if row.is_update() && row.is_in_partition() {
+        made::remember(new);
+    }
+    Ok(())
 }
 
 /// Whether the blob is the old row's.
 fn is_unchanged(row: &Row, column: i32) -> bool {
-    // SAFETY: the column is of an encrypted type, a varlena
-    let bytes = |datum: Datum| unsafe { varlena_bytes(datum) };
-    match (row.datum(Which::Old, column), row.datum(Which::New, column)) {
-        (Some(old), Some(new)) => bytes(old) == bytes(new),
-        _ => false,
-    }
+    let old = bytes(row, Which::Old, column);
+    old.is_some() && old == bytes(row, Which::New, column)
 }
 
 fn blob_alone(row: Row, columns: &Columns) -> Result<Datum> {

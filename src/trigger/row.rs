@@ -84,6 +84,12 @@ impl Row {
         self.old.is_some()
     }
 
+    /// Whether the table is a partition, so that an update may move the row to another.
+    pub fn is_in_partition(&self) -> bool {
+        // SAFETY: as in `descriptor`
+        unsafe { (*(*(*self.data).tg_relation).rd_rel).relispartition }
+    }
+
     /// The numbers of the columns.
     pub fn columns(&self) -> std::ops::RangeInclusive<i32> {
         // SAFETY: as in `descriptor`
@@ -98,6 +104,15 @@ impl Row {
             return Ok(number);
         }
         Err(Error::ColumnMissing(name.to_string_lossy().into_owned()))
+    }
+
+    /// The number of a column of that type.
+    pub fn column_of(&self, name: &CStr, kind: Oid) -> Result<i32> {
+        let number = self.column(name)?;
+        if self.base_type(number) == kind {
+            return Ok(number);
+        }
+        Err(Error::ColumnType(name.to_string_lossy().into_owned()))
     }
 
     /// The type of a column, seen through domains.

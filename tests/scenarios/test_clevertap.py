@@ -484,6 +484,30 @@ def test_new_data_is_encrypted_from_the_mark_on_and_history_when_it_is_touched(p
     assert all_properties(platform, "events", account="initech") == once
 
 
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
+def test_a_mark_holds_for_transactions_that_began_before(platform, session, isolation):
+    """From its commit on; not before, and not if it is rolled back."""
+    admin, ingest = session("clevertap_admin_initech"), session("clevertap_ingest")
+    name = f"Page Viewed ({isolation})"
+    properties = {"page": "https://example.com/é", "created_at": "2026-02-02"}
+    event = Record("initech", properties, 1, name)
+
+    def insert(id):
+        insert_events(ingest, {id: event})
+        return value(ingest, "SELECT properties FROM events WHERE id = %s", [id])
+
+    with ingest.transaction(force_rollback=True):
+        ingest.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
+        assert insert(7_000_001) == properties
+        with admin.transaction(force_rollback=True):
+            mark(admin, "event.properties", ["page"], "event.property", "initech", name)
+            assert insert(7_000_002) == properties
+        assert insert(7_000_003) == properties
+        with admin.transaction():
+            mark(admin, "event.properties", ["page"], "event.property", "initech", name)
+        assert_stored(insert(7_000_004), properties, {("page",)})
+
+
 def test_marks_are_listed(platform):
     listed = platform.execute("""
         SELECT document, account, kind, path, field FROM fieldcrypt.paths

@@ -856,6 +856,22 @@ def test_search_needs_the_right_on_that_account(leads, globex, session, model):
     assert found == [some_lead(model, "acme")]
 
 
+def test_one_with_rights_on_several_accounts_searches_them_together(leads, session, model):
+    """Each row under the key of its account."""
+    emails = {}
+    for id, lead in model.items():
+        if lead.entity == "lead":
+            emails.setdefault(lead.data["email"], []).append(id)
+    email, ids = next((email, ids) for email, ids in emails.items() if len(ids) == 2)
+    query = """
+        SELECT id FROM leads WHERE account_id IN ('acme', 'globex')
+            AND fieldcrypt.matches(data, 'lead.email', %s, account_id) ORDER BY id
+    """
+    assert column(session("leadflip_agency"), query, [email]) == ids
+    with refused("42501", "globex"):
+        session("leadflip_acme", "acme").execute(query, [email])
+
+
 def test_an_email_is_unique_in_its_account(acme, model):
     acme_id = some_lead(model, "acme")
     email = model[acme_id].data["email"]
@@ -978,6 +994,25 @@ def test_dashboards_count_by_what_masks_show(leads, session, model):
         if (lead.account, lead.entity) == ("acme", "lead")
     )
     assert {tuple(group): count for *group, count in shown} == expected
+
+
+def test_a_dashboards_view_shows_each_reader_what_is_granted_to_him(leads, session, model):
+    """Not what is granted to its owner."""
+    id = some_lead(model, "acme", 9)
+    lead = model[id]
+    leads.execute("""
+        CREATE VIEW lead_dashboard AS SELECT id, fieldcrypt.reveal(data) AS data FROM leads;
+        ALTER VIEW lead_dashboard OWNER TO leadflip_acme;
+        GRANT SELECT ON lead_dashboard TO PUBLIC;
+    """)
+    for user, expected in (
+        ("leadflip_acme", lead.data),
+        ("leadflip_dashboard", masked(lead)),
+        ("leadflip_globex", with_values(lead.data, dict.fromkeys(lead.types, HIDDEN))),
+        ("leadflip_support", with_values(lead.data, dict.fromkeys(lead.types, HIDDEN))),
+    ):
+        shown = value(session(user), "SELECT data FROM lead_dashboard WHERE id = %s", [id])
+        assert shown == expected, user
 
 
 def test_masks_that_are_written_back_change_nothing(leads, session, model):
