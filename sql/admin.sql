@@ -31,32 +31,6 @@ CREATE FUNCTION fieldcrypt.alter_field(name text, mask text DEFAULT NULL, hidden
 COMMENT ON FUNCTION fieldcrypt.alter_field(text, text, text, text, text, text) IS
     'changes what is safe to change of a field''s policy; NULL leaves as it is; for fieldcrypt_admin';
 
-CREATE FUNCTION fieldcrypt.uses_of_field(handle integer) RETURNS SETOF text
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT pg_catalog.format('column %I of %s', a.attname, a.attrelid::pg_catalog.regclass)
-    FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
-    WHERE a.atttypid IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
-                         'fieldcrypt.encrypted_text[]'::pg_catalog.regtype,
-                         'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype,
-                         'fieldcrypt.encrypted_jsonb[]'::pg_catalog.regtype)
-        AND a.atttypmod = handle AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'm', 'f', 'c')
-    UNION ALL
-    SELECT pg_catalog.format('domain %s', t.oid::pg_catalog.regtype)
-    FROM pg_catalog.pg_type AS t
-    WHERE t.typbasetype IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
-                            'fieldcrypt.encrypted_text[]'::pg_catalog.regtype,
-                            'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype,
-                            'fieldcrypt.encrypted_jsonb[]'::pg_catalog.regtype)
-        AND t.typtypmod = handle
-    UNION ALL
-    SELECT pg_catalog.format('path %s of document %s', p.path, p.document)
-    FROM fieldcrypt.path AS p JOIN fieldcrypt.field AS f ON f.name = p.field
-    WHERE f.handle = uses_of_field.handle;
-END;
-COMMENT ON FUNCTION fieldcrypt.uses_of_field(integer) IS
-    'the columns, domains and flagged paths of a field, by its handle';
-
 CREATE FUNCTION fieldcrypt.has_unique_column(handle integer) RETURNS boolean
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC

@@ -107,3 +107,29 @@ COMMENT ON COLUMN fieldcrypt.paths.changed_by IS 'session user who last changed 
 CREATE VIEW fieldcrypt.plain_names AS SELECT n.name FROM fieldcrypt.plain_name AS n;
 COMMENT ON VIEW fieldcrypt.plain_names IS 'names of keys that are never encrypted';
 COMMENT ON COLUMN fieldcrypt.plain_names.name IS 'last key of a path';
+
+CREATE FUNCTION fieldcrypt.uses_of_field(handle integer) RETURNS SETOF text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT pg_catalog.format('column %I of %s', a.attname, a.attrelid::pg_catalog.regclass)
+    FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+    WHERE a.atttypid IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
+                         'fieldcrypt.encrypted_text[]'::pg_catalog.regtype,
+                         'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype,
+                         'fieldcrypt.encrypted_jsonb[]'::pg_catalog.regtype)
+        AND a.atttypmod = handle AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'm', 'f', 'c')
+    UNION ALL
+    SELECT pg_catalog.format('domain %s', t.oid::pg_catalog.regtype)
+    FROM pg_catalog.pg_type AS t
+    WHERE t.typbasetype IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
+                            'fieldcrypt.encrypted_text[]'::pg_catalog.regtype,
+                            'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype,
+                            'fieldcrypt.encrypted_jsonb[]'::pg_catalog.regtype)
+        AND t.typtypmod = handle
+    UNION ALL
+    SELECT pg_catalog.format('path %s of document %s', p.path, p.document)
+    FROM fieldcrypt.paths AS p JOIN fieldcrypt.field AS f ON f.name OPERATOR(pg_catalog.=) p.field
+    WHERE f.handle = uses_of_field.handle;
+END;
+COMMENT ON FUNCTION fieldcrypt.uses_of_field(integer) IS
+    'the columns, domains and flagged paths of a field, by its handle';
