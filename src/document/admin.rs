@@ -157,13 +157,25 @@ fn check_overlap(path: &Path, other: &Path, other_field: Option<&str>, field: &s
             _ => Ok(()),
         };
     }
-    if path.steps().starts_with(other.steps()) {
+    // a key looks into arrays as well, so that what counts is the keys
+    let (keys, other_keys) = (keys(path), keys(other));
+    if keys == other_keys {
+        refused(format!("it takes the same values as {other}, which is flagged already"))
+    } else if keys.starts_with(&other_keys) {
         refused(format!("it is inside {other}, which is flagged already"))
-    } else if other.steps().starts_with(path.steps()) {
+    } else if other_keys.starts_with(&keys) {
         refused(format!("{other} inside it is flagged already"))
     } else {
         Ok(())
     }
+}
+
+fn keys(path: &Path) -> Vec<&str> {
+    let keys = path.steps().iter().filter_map(|step| match step {
+        PathStep::Key(key) => Some(key.as_str()),
+        PathStep::Each => None,
+    });
+    keys.collect()
 }
 
 /// `unprotect_path(document, paths, account, kind)`

@@ -4,7 +4,7 @@ use fieldcrypt_core::envelope::{self, Envelope, is_reserved_text};
 use fieldcrypt_core::mask::HIDDEN;
 use fieldcrypt_document::jsonb::{Container, Value};
 use fieldcrypt_document::path::{Path, PathStep};
-use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, array, rewrite};
+use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, array, document_of, rewrite};
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum};
@@ -73,22 +73,34 @@ fn decrypt_at_path(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         Error::InvalidArgument { name: "path", hint: error.to_string() }
     })?;
     let container = Container::new(call.bytes(0)).map_err(Error::from)?;
-    let mut found = vec![container.root().map_err(Error::from)?];
-    for step in path.steps() {
-        found = follow(found, step)?;
-    }
-    let mut values = found
-        .into_iter()
-        .map(|value| node_of(value, Reading::Decrypt))
-        .collect::<Result<Vec<_>>>()?;
-    if path.steps().contains(&PathStep::Each) {
+    let mut values = at_path(container.root().map_err(Error::from)?, path.steps())?;
+    if path.steps().contains(&PathStep::Each) || values.len() > 1 {
         return Ok(Answer::datum(json::datum(&array(values).map_err(Error::from)?)));
     }
-    Ok(match values.len() {
-        0 => Answer::NULL,
-        1 => Answer::datum(json::datum(&values.remove(0))),
-        _ => Answer::datum(json::datum(&array(values).map_err(Error::from)?)),
-    })
+    Ok(values.pop().map_or(Answer::NULL, |value| Answer::datum(json::datum(&value))))
+}
+
+/// The plain values to which the steps of a path lead, also into a value that is sealed as a whole.
+fn at_path(value: Value<'_>, steps: &[PathStep]) -> Result<Vec<Node>> {
+    let mut found = vec![value];
+    let mut nodes = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let mut open = Vec::new();
+        for value in found {
+            match value {
+                Value::String(text) if is_reserved_text(text) => {
+                    let plain = document_of(&node_of(value, Reading::Decrypt)?);
+                    nodes.extend(at_path(Container::new(&plain)?.root()?, &steps[index..])?);
+                }
+                _ => open.push(value),
+            }
+        }
+        found = follow(open, step)?;
+    }
+    for value in found {
+        nodes.push(node_of(value, Reading::Decrypt)?);
+    }
+    Ok(nodes)
 }
 
 /// The values to which a step leads: a key looks into arrays too, and `[*]` takes what is no array
