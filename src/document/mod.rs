@@ -16,7 +16,7 @@
 pub mod admin;
 mod at;
 pub mod blob;
-mod check;
+pub mod check;
 pub mod json;
 pub mod made;
 pub mod masked;
