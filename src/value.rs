@@ -242,6 +242,11 @@ fn show_in_part(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Shown> {
     match field.and_then(|field| field.mask) {
         Some(mask) if key.privileges()?.contains(Privilege::Mask) => {
             let text = open_text(key, envelope)?;
+            let json = envelope.header().plaintext_type == PlaintextType::Json;
+            if json && text.as_str()?.starts_with(['{', '[']) {
+                // a mask of JSON text would show parts of what is inside
+                return Ok(Shown::Hidden);
+            }
             Ok(mask.apply(text.as_str()?).map_or(Shown::Null, Shown::Masked))
         }
         _ => Ok(hidden(field)),

@@ -2,7 +2,7 @@
 //!
 //! - [`policy`]: which values of a document are flagged, for an account and a kind
 //! - [`seal`]: flagged values become envelopes when a row is written; [`made`] knows which of
-//!   them this statement has made, [`masked`] recognises masks that are written back
+//!   them this statement has made, [`moved`] which came with a row from another partition, [`masked`] recognises masks that are written back
 //! - [`check`]: the CHECK behind the row trigger
 //! - [`open`]: reading: plain, masked or hidden
 //! - [`search`]: tokens of documents
@@ -20,6 +20,7 @@ pub mod check;
 pub mod json;
 pub mod made;
 pub mod masked;
+pub mod moved;
 pub mod open;
 pub mod policy;
 pub mod seal;

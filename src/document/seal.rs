@@ -38,8 +38,8 @@ pub struct Context<'a> {
     pub old: Option<Container<'a>>,
     /// Whether the old row is of the same account.
     pub same_account: bool,
-    /// Whether the row may go on to another partition, where what stays has to be known.
-    pub may_move: bool,
+    /// Envelopes that came with the row from another partition.
+    pub arrived: &'a [Vec<u8>],
 }
 
 /// The document as it may be stored; `None` if it already is. Found values are handed to `gather`
@@ -157,7 +157,7 @@ impl<'a> Transform for Seal<'a, '_> {
             && self.is_mask(flag, value, old, at.in_array)?
             && let Some(old) = old
         {
-            return self.stays(at, old);
+            return self.placed(at, old.to_vec());
         }
         if matches!(value, Value::Null) && !flag.seals_null {
             self.forget(&at);
@@ -168,7 +168,7 @@ impl<'a> Transform for Seal<'a, '_> {
             && may_keep(flag, privileges)
             && self.is_unchanged(old, flag, &plain)
         {
-            return self.stays(at, old);
+            return self.placed(at, old.to_vec());
         }
         let sealed = envelope_of(&plain, &*flag.sealer(self.context.account)?)?;
         made::remember(&sealed);
@@ -265,14 +265,6 @@ impl<'a, 'g> Seal<'a, 'g> {
         Ok(Change::Enter(at))
     }
 
-    /// Puts the old envelope back.
-    fn stays(&mut self, at: At<'a>, old: &[u8]) -> std::result::Result<Change<At<'a>>, Located> {
-        if self.context.may_move {
-            made::remember(old);
-        }
-        self.placed(at, old.to_vec())
-    }
-
     /// Puts an envelope where a value was, or takes it out to be gathered.
     fn placed(
         &mut self,
@@ -296,9 +288,6 @@ impl<'a, 'g> Seal<'a, 'g> {
         if !in_place && !self.may_stay(text)? {
             return Err(Error::EnvelopeRefused);
         }
-        if self.context.may_move {
-            made::remember(text);
-        }
         if in_place && self.context.same_account {
             return Ok(());
         }
@@ -319,7 +308,8 @@ impl<'a, 'g> Seal<'a, 'g> {
 
     /// Whether an envelope does not come from elsewhere.
     fn may_stay(&self, text: &[u8]) -> Result<bool> {
-        if made::contains(text) || self.accepts_envelopes() {
+        let arrived = self.context.arrived.iter().any(|arrived| arrived == text);
+        if arrived || made::contains(text) || self.accepts_envelopes() {
             return Ok(true);
         }
         let mut known = false;

@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 
-use fieldcrypt_document::jsonb::Container;
+use fieldcrypt_core::envelope::is_reserved_text;
+use fieldcrypt_document::jsonb::{Container, strings};
 use fieldcrypt_document::rewrite::merge;
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -16,8 +17,10 @@ use crate::call::{Answer, Call, NewVarlena, varlena_bytes};
 use crate::catalog::objects::Objects;
 use crate::datatype::input::accepts_envelopes;
 use crate::document::seal::Context;
-use crate::document::{blob, check, made, policy, seal};
+use crate::document::{blob, check, made, moved, policy, seal};
 use crate::error::{Error, Result};
+use crate::keyring::cache;
+use crate::value;
 
 /// `BEFORE INSERT OR UPDATE … FOR EACH ROW EXECUTE FUNCTION seal_document(name, column,
 /// account_column, kind_column, blob_column)`; the last two may be empty.
@@ -67,9 +70,38 @@ fn bytes(row: &Row, which: Which, column: i32) -> Option<&[u8]> {
 
 fn seal_row(mut row: Row, name: &str, columns: &Columns) -> Result<Datum> {
     made::next_row();
-    let Some(new) = bytes(&row, Which::New, columns.document) else {
-        return blob_alone(row, columns);
-    };
+    let arrived = moved::take().filter(|_| !row.is_update()).unwrap_or_default();
+    if let Some(blob) = columns.blob {
+        require_own_blob(&row, blob, &arrived).map_err(|error| in_blob(name, error))?;
+    }
+    if bytes(&row, Which::New, columns.document).is_some() {
+        seal_values(&mut row, name, columns, &arrived)?;
+    }
+    if row.is_update() && row.is_in_partition() {
+        moved::remember(may_move(&row, columns)?);
+    }
+    Ok(row.into_datum())
+}
+
+/// The row with its envelopes, for the partition to which it may move.
+fn may_move(row: &Row, columns: &Columns) -> Result<moved::Row> {
+    let mut envelopes = Vec::new();
+    if let Some(document) = bytes(row, Which::New, columns.document) {
+        strings(Container::new(document)?, |text| {
+            if is_reserved_text(text) {
+                envelopes.push(text.to_vec());
+            }
+            Ok::<_, Error>(())
+        })?;
+    }
+    let blob = columns.blob.and_then(|blob| bytes(row, Which::New, blob));
+    envelopes.extend(blob.map(<[u8]>::to_vec));
+    let (table, place) = row.place();
+    Ok(moved::Row { table, place, envelopes })
+}
+
+fn seal_values(row: &mut Row, name: &str, columns: &Columns, arrived: &[Vec<u8>]) -> Result<()> {
+    let Some(new) = bytes(row, Which::New, columns.document) else { return Ok(()) };
     let kind = match columns.kind {
         Some(kind) => row.text(Which::New, kind)?.map(Cow::into_owned),
         None => None,
@@ -78,8 +110,7 @@ fn seal_row(mut row: Row, name: &str, columns: &Columns) -> Result<Datum> {
     let Some(account) = account else { return Err(Error::RowWithoutAccount) };
     let policy = policy::of(name, &account, kind.as_deref())?;
     let same_account = row.text(Which::Old, columns.account)?.as_deref() == Some(&*account);
-    let may_move = row.is_update() && row.is_in_partition();
-    let old = bytes(&row, Which::Old, columns.document);
+    let old = bytes(row, Which::Old, columns.document);
     let new = Container::new(new)?;
     let context = |old| Context {
         document: name,
@@ -87,7 +118,7 @@ fn seal_row(mut row: Row, name: &str, columns: &Columns) -> Result<Datum> {
         account: &account,
         old,
         same_account,
-        may_move,
+        arrived,
     };
     let Some(blob_column) = columns.blob else {
         let old = old.map(Container::new).transpose()?;
@@ -100,84 +131,79 @@ fn seal_row(mut row: Row, name: &str, columns: &Columns) -> Result<Datum> {
             }
             None => check::approve(&policy, new.as_bytes()),
         }
-        return Ok(row.into_datum());
+        return Ok(());
     };
 
-    let in_blob = |error| Error::At {
-        place: format!("blob column of document \"{name}\""),
-        error: Box::new(error),
-    };
-    let content = new_content(&row, blob_column, same_account).map_err(in_blob)?;
-    let before = match bytes(&row, Which::Old, blob_column) {
-        Some(old_blob) => {
+    let new_blob = bytes(row, Which::New, blob_column);
+    let old_blob = bytes(row, Which::Old, blob_column);
+    if let Some(blob) = new_blob {
+        require_account(blob, &account).map_err(|error| in_blob(name, error))?;
+    }
+    let before = match old_blob.map(blob::content) {
+        Some(Ok(content)) => {
             let empty = blob::empty()?;
             let old = Container::new(old.unwrap_or(&empty))?;
-            Some(merge(old, Container::new(&blob::content(old_blob)?)?)?)
+            Some(merge(old, Container::new(&content)?)?)
         }
-        None => old.map(|old| Zeroizing::new(old.to_vec())),
+        // where changes of other nodes are applied, their keys need not be
+        Some(Err(error)) if !accepts_envelopes() => return Err(in_blob(name, error)),
+        _ => old.map(|old| Zeroizing::new(old.to_vec())),
     };
-    let mut gathered = Vec::new();
     let old = before.as_deref().map(|old| Container::new(old)).transpose()?;
     let emptied = row.is_update() && made::is_emptied(new.as_bytes());
+    let mut gathered = Vec::new();
     let rest = seal::gather(&context(old), new, &mut gathered)?;
-    if emptied && rest.is_none() && is_unchanged(&row, blob_column) {
+    if emptied && rest.is_none() && old_blob.is_some() && old_blob == new_blob {
         // EXCLUDED.data, without EXCLUDED.blob: its values would be lost
-        return Err(in_blob(Error::Gathered));
+        return Err(in_blob(name, Error::Gathered));
     }
+    let content = match new_blob {
+        _ if gathered.is_empty() => None,
+        Some(blob) => Some(blob::content(blob).map_err(|error| in_blob(name, error))?),
+        None => Some(blob::empty()?),
+    };
     if let Some(rest) = rest {
         if !row.is_update() {
             made::remember_emptied(&rest);
         }
         row.set(columns.document, Some(NewVarlena::of(&rest)));
     }
-    if gathered.is_empty() {
-        return Ok(row.into_datum());
-    }
+    let Some(content) = content else { return Ok(()) };
     let changed = blob::put(&content, gathered)?;
     if changed != content {
-        let handle = row.typmod(blob_column);
-        let sealed = blob::seal(&changed, handle, &account)?;
+        let sealed = blob::seal(&changed, row.typmod(blob_column), &account)?;
         row.set(blob_column, sealed);
-        if let Some(sealed) = bytes(&row, Which::New, blob_column) {
+        if let Some(sealed) = bytes(row, Which::New, blob_column) {
             made::remember(sealed);
         }
-    }
-    Ok(row.into_datum())
-}
-
-/// What the blob of the new row holds before the document's values are put in.
-fn new_content(row: &Row, column: i32, same_account: bool) -> Result<Zeroizing<Vec<u8>>> {
-    require_own_blob(row, column)?;
-    let (old, new) = (bytes(row, Which::Old, column), bytes(row, Which::New, column));
-    match new {
-        None => blob::empty(),
-        Some(_) if old.is_some() && !same_account => Err(Error::AccountMismatch),
-        Some(new) => blob::content(new),
-    }
-}
-
-/// Fails if the new row's blob is neither the old one, nor one that this session has just made, nor
-/// NULL, nor from a role that may put envelopes in.
-fn require_own_blob(row: &Row, column: i32) -> Result<()> {
-    let Some(new) = bytes(row, Which::New, column) else { return Ok(()) };
-    if !is_unchanged(row, column) && !made::contains(new) && !accepts_envelopes() {
-        return Err(Error::Gathered);
-    }
-    if row.is_update() && row.is_in_partition() {
-        made::remember(new);
     }
     Ok(())
 }
 
-/// Whether the blob is the old row's.
-fn is_unchanged(row: &Row, column: i32) -> bool {
-    let old = bytes(row, Which::Old, column);
-    old.is_some() && old == bytes(row, Which::New, column)
+fn in_blob(name: &str, error: Error) -> Error {
+    Error::At { place: format!("blob column of document \"{name}\""), error: Box::new(error) }
 }
 
-fn blob_alone(row: Row, columns: &Columns) -> Result<Datum> {
-    if let Some(column) = columns.blob {
-        require_own_blob(&row, column)?;
+/// Fails if a blob is of another account.
+fn require_account(blob: &[u8], account: &str) -> Result<()> {
+    let key_id = value::stored(blob)?.header().key_id;
+    match cache::account_of(key_id)? {
+        Some(owner) if *owner == *account => Ok(()),
+        Some(_) => Err(Error::AccountMismatch),
+        // a restore may bring the values before the keys
+        None if accepts_envelopes() => Ok(()),
+        None => Err(Error::KeyMissing(key_id)),
     }
-    Ok(row.into_datum())
+}
+
+/// Fails if the new row's blob is neither the old one, nor one that this session has just made or
+/// moved, nor NULL, nor from a role that may put envelopes in.
+fn require_own_blob(row: &Row, column: i32, arrived: &[Vec<u8>]) -> Result<()> {
+    let Some(new) = bytes(row, Which::New, column) else { return Ok(()) };
+    let unchanged = bytes(row, Which::Old, column) == Some(new);
+    let arrived = arrived.iter().any(|arrived| arrived == new);
+    if unchanged || arrived || made::contains(new) || accepts_envelopes() {
+        return Ok(());
+    }
+    Err(Error::Gathered)
 }

@@ -84,6 +84,12 @@ impl Row {
         self.old.is_some()
     }
 
+    /// The table and the old row's place in it; of an insert, the new row's, which means nothing.
+    pub fn place(&self) -> (Oid, pg_sys::ItemPointerData) {
+        // SAFETY: the trigger's relation and tuples are valid while it runs
+        unsafe { ((*(*self.data).tg_relation).rd_id, (*self.old.unwrap_or(self.new)).t_self) }
+    }
+
     /// Whether the table is a partition, so that an update may move the row to another.
     pub fn is_in_partition(&self) -> bool {
         // SAFETY: as in `descriptor`
