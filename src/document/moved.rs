@@ -5,8 +5,11 @@
 //! moved: a copy of a row is no move.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use pgrx::pg_sys::{self, Oid};
+
+use crate::backend;
 
 /// A row that an UPDATE may be about to move, and the envelopes in it.
 pub struct Row {
@@ -15,19 +18,24 @@ pub struct Row {
     pub envelopes: Vec<Vec<u8>>,
 }
 
+/// When the statement began, and the row.
+type Last = (i64, Row);
+
 thread_local! {
-    static LAST: RefCell<Option<Row>> = const { RefCell::new(None) };
+    /// By document: a table may have several.
+    static LAST: RefCell<HashMap<String, Last>> = RefCell::default();
 }
 
 /// Remembers the row that was updated last.
-pub fn remember(row: Row) {
-    LAST.set(Some(row));
+pub fn remember(document: &str, row: Row) {
+    let last = (backend::statement_start(), row);
+    LAST.with_borrow_mut(|rows| rows.insert(document.to_owned(), last));
 }
 
-/// Forgets it, and returns its envelopes if it has since been moved.
-pub fn take() -> Option<Vec<Vec<u8>>> {
-    let row = LAST.take()?;
-    is_moved(&row).then_some(row.envelopes)
+/// Forgets it, and returns its envelopes if it has since been moved, in the same statement.
+pub fn take(document: &str) -> Option<Vec<Vec<u8>>> {
+    let (statement, row) = LAST.with_borrow_mut(|rows| rows.remove(document))?;
+    (statement == backend::statement_start() && is_moved(&row)).then_some(row.envelopes)
 }
 
 /// Whether a row has been deleted to be inserted in another partition.

@@ -70,7 +70,7 @@ fn bytes(row: &Row, which: Which, column: i32) -> Option<&[u8]> {
 
 fn seal_row(mut row: Row, name: &str, columns: &Columns) -> Result<Datum> {
     made::next_row();
-    let arrived = moved::take().filter(|_| !row.is_update()).unwrap_or_default();
+    let arrived = moved::take(name).filter(|_| !row.is_update()).unwrap_or_default();
     if let Some(blob) = columns.blob {
         require_own_blob(&row, blob, &arrived).map_err(|error| in_blob(name, error))?;
     }
@@ -78,7 +78,7 @@ fn seal_row(mut row: Row, name: &str, columns: &Columns) -> Result<Datum> {
         seal_values(&mut row, name, columns, &arrived)?;
     }
     if row.is_update() && row.is_in_partition() {
-        moved::remember(may_move(&row, columns)?);
+        moved::remember(name, may_move(&row, columns)?);
     }
     Ok(row.into_datum())
 }
