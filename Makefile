@@ -18,7 +18,7 @@ demo:
 
 test:
 	scripts/setup 15
-	cargo test -p fieldcrypt-core --release
+	cargo test -p fieldcrypt-core -p fieldcrypt-document --release
 	scripts/test-in-backend 15
 	scripts/install 15
 	scripts/regress 15
