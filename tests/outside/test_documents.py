@@ -491,25 +491,29 @@ def test_what_the_views_show(customers):
 
 
 def test_who_may_protect_a_table(customers, session):
-    """Its owner, if he is a field administrator too."""
+    """Its owner; flagging paths is for field administrators."""
     app = session()
-    app.execute("CREATE TABLE mine (id int, account text, data jsonb, size text)")
+    app.execute("CREATE TABLE mine (id int, account text, data jsonb)")
     protect = "SELECT fieldcrypt.protect_jsonb('mine', 'data', 'mine.data', 'account')"
-    with refused("42501"):
-        app.execute(protect)
-    customers.execute("GRANT fieldcrypt_admin TO app, clerk")
+    customers.execute("GRANT fieldcrypt_admin TO clerk")
     try:
+        clerk = session("clerk")
         with refused("42501"):
-            session("clerk").execute(protect)
+            clerk.execute(protect)
         app.execute(protect)
-        app.execute("SELECT fieldcrypt.protect_path('mine.data', '{ssn}', 'lead.ssn')")
+        flag = "SELECT fieldcrypt.protect_path('mine.data', '{ssn}', 'lead.ssn')"
+        with refused("42501"):
+            app.execute(flag)
+        clerk.execute(flag)
         app.execute("INSERT INTO mine VALUES (1, 'acme', '{\"ssn\": \"1\"}')")
         assert set(envelopes(read(app, table="mine"))) == {"ssn"}
+        with refused("42501"):
+            clerk.execute("SELECT fieldcrypt.unprotect_jsonb('mine', 'data')")
         app.execute("SELECT fieldcrypt.unprotect_jsonb('mine', 'data')")
         app.execute("INSERT INTO mine VALUES (2, 'acme', '{\"ssn\": \"1\"}')")
         assert read(app, number=2, table="mine") == {"ssn": "1"}
     finally:
-        customers.execute("REVOKE fieldcrypt_admin FROM app, clerk")
+        customers.execute("REVOKE fieldcrypt_admin FROM clerk")
 
 
 @pytest.mark.parametrize(
@@ -893,13 +897,14 @@ def test_stored_envelopes_of_another_row_are_refused(app, session, user):
     ("user", "kept"),
     [
         ("app", set(SEALED)),
-        ("finder", set(SEALED) - {"note"}),
+        ("finder", set(SEALED) - {"note", "tags.0", "tags.1"}),
         ("writer", set()),
         ("clerk", set()),
     ],
 )
 def test_equal_values_keep_their_ciphertext(app, session, user, kept):
-    """Only for roles that could tell anyway that the values are equal."""
+    """Only for roles that could tell anyway that the values are equal; scalars in an array only for
+    those to whom they are no masks."""
     insert(app, ANN)
     before = envelopes(read(app))
     update(session(user), ANN)
@@ -1182,7 +1187,7 @@ def test_partitions(customers, session):
     )
     assert read(app, "decrypt", table="record") == {"ssn": "3"}
     customers.execute(
-        "CREATE TABLE attached (LIKE record);"
+        "CREATE TABLE attached (LIKE record INCLUDING CONSTRAINTS);"
         "ALTER TABLE record ATTACH PARTITION attached FOR VALUES IN ('d');"
         "GRANT ALL ON attached TO app"
     )
@@ -1388,7 +1393,7 @@ def test_token_only_field(customers, app, session):
     assert read(app, "reveal") == {"ssn": "1", "pin": HIDDEN}
     app.execute('UPDATE customer SET data = data || \'{"ssn": "2"}\'')
     assert app.execute(query, ["canary-4711"]).fetchall() == [(1,)]
-    with refused("22023", "store"):
+    with refused("22023", hint="there are no tokens"):
         customers.execute("SELECT fieldcrypt.create_field('lead.x', store => 'token')")
 
 
@@ -1553,12 +1558,12 @@ def test_the_blob_is_written_by_the_trigger_only(members, app):
     stored = member_stored(app)
     for statement in (
         'UPDATE member SET pii = \'{"ssn": "1"}\'',
-        "UPDATE member SET pii = fieldcrypt.decrypt(pii)::text",
+        "UPDATE member SET pii = fieldcrypt.decrypt(pii)",
         "INSERT INTO member (id, data, pii) VALUES (3, '{}', '{\"ssn\": \"1\"}')",
     ):
         with app.transaction(force_rollback=True):
             app.execute("SET LOCAL fieldcrypt.account = 'acme'")
-            with refused("23514", "pii"):
+            with refused("23514", 'document "member.data"'):
                 with app.transaction():
                     app.execute(statement)
     assert member_stored(app) == stored

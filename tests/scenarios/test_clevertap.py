@@ -109,6 +109,7 @@ SCHEMA = """
     CREATE INDEX events_identity ON events USING hash (fieldcrypt.token(properties, 'identity'));
     CREATE INDEX ON events (account_id, event_name);
     GRANT SELECT ON users, events TO PUBLIC;
+    GRANT SELECT, INSERT, UPDATE ON events_until_june TO clevertap_ingest;
     GRANT INSERT, UPDATE ON users, events TO clevertap_ingest, clevertap_analyst_acme,
         clevertap_analyst_globex, clevertap_analyst_initech, clevertap_analyst_umbrella;
 """
@@ -985,6 +986,57 @@ def test_a_corrected_date_moves_an_event_to_another_partition(session, analyst, 
         analyst.execute(move, [Jsonb({"amount": 1}), id])
         read = "SELECT fieldcrypt.decrypt(properties) FROM events WHERE id = %s"
         assert value(analyst, read, [id]) == {**event.properties, "amount": 1}
+
+
+COPIES = {
+    "with the row itself": """
+        UPDATE {table} SET properties = (SELECT properties FROM {table} WHERE id = {source})
+        WHERE id IN ({source}, {target})
+    """,
+    "from what an update returns": """
+        WITH source AS (UPDATE {table} SET user_id = 1 WHERE id = {source} RETURNING properties)
+        UPDATE {table} SET properties = source.properties FROM source WHERE id = {target}
+    """,
+    "in a later statement": """
+        UPDATE {table} SET user_id = 1 WHERE id = {source};
+        UPDATE {table} SET properties = (SELECT properties FROM {table} WHERE id = {source})
+        WHERE id = {target}
+    """,
+    "in one block": """
+        DO $$ BEGIN
+            UPDATE {table} SET user_id = 1 WHERE id = {source};
+            UPDATE {table} SET properties = (SELECT properties FROM {table} WHERE id = {source})
+            WHERE id = {target};
+        END $$
+    """,
+    "after a move to a partition that there is not": """
+        DO $$ BEGIN
+            BEGIN
+                UPDATE {table} SET occurred_on = '2099-01-01' WHERE id = {source};
+            EXCEPTION WHEN check_violation THEN
+                NULL;
+            END;
+            INSERT INTO {table} SELECT 7000001, occurred_on, account_id, 1, event_name, properties
+            FROM {table} WHERE id = {source};
+        END $$
+    """,
+}
+
+
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES.keys())
+@pytest.mark.parametrize("table", ["events", "events_until_june"])
+def test_ciphertext_is_not_copied_from_row_to_row(platform, session, events, table, copy):
+    """The copy would show a user somebody else's values: not even in a statement that also writes
+    the row it comes from, and not by way of partitions."""
+    ingest = session("clevertap_ingest")
+    charges = of_account(events, "acme", "Charged").items()
+    source, target = [id for id, event in charges if event.day < "2026-07-01"][:2]
+    stored = f"SELECT id, properties FROM {table} WHERE id IN ({source}, {target})"
+    before = dict(ingest.execute(stored))
+    with ingest.transaction(force_rollback=True):
+        with refused("42501", "encrypted values are not accepted"), ingest.transaction():
+            ingest.execute(copy.format(table=table, source=source, target=target))
+        assert dict(ingest.execute(stored)) == before
 
 
 def test_ingestion_upserts_and_repeats(platform, session, analyst, users):

@@ -694,7 +694,7 @@ def test_nobody_writes_into_the_blob_itself(new_users, app, pii, database):
             "INSERT INTO users (id, email, display_name, pii_attributes)"
             " VALUES (1000999, 'new@floh.example', 'New', %(blob)s)",
         ):
-            with refused("23514", "pii_attributes"):
+            with refused("23514", 'blob column of document "user.attributes"'):
                 role.execute(statement, {"blob": '{"ssn": "900-00-0002"}', "id": user.id})
             with refused("42501"):
                 role.execute(statement, {"blob": copied, "id": user.id})
@@ -712,14 +712,18 @@ def test_a_directory_sync_upserts_users(new_users, app, pii):
     user = new_users[0]
     person = people(3, seed=32)[2]
     new = {**plain_attributes(3), **pii_attributes(3, person)}
-    app.execute(
+    upsert = (
         "INSERT INTO users (id, email, display_name, phone_number, custom_attributes)"
         " VALUES (%s, %s, 'Synced', %s, %s)"
         " ON CONFLICT (id) DO UPDATE SET phone_number = EXCLUDED.phone_number,"
-        " custom_attributes = EXCLUDED.custom_attributes,"
-        " pii_attributes = EXCLUDED.pii_attributes",
-        [user.id, user.email, person["phone"], Jsonb(new)],
+        " custom_attributes = EXCLUDED.custom_attributes"
     )
+    values = [user.id, user.email, person["phone"], Jsonb(new)]
+    # the PII of a proposed row is in its blob, and is not dropped silently
+    with refused("23514", 'blob column of document "user.attributes"'):
+        app.execute(upsert, values)
+    assert read_all(pii, user) == (user.phone, user.employee_id, user.attributes)
+    app.execute(f"{upsert}, pii_attributes = EXCLUDED.pii_attributes", values)
     assert read_all(pii, user) == (person["phone"], user.employee_id, new)
 
 
