@@ -64,11 +64,17 @@ fn is_moved(row: &Row) -> bool {
                 false,
             );
         // the mark of htup_details.h: an invalid block and an offset that no page has
+        // of a subtransaction that was rolled back the mark is still there
         let moved = found && {
             let next = (*tuple.t_data).t_ctid;
-            next.ip_blkid.bi_hi == u16::MAX
+            let marked = next.ip_blkid.bi_hi == u16::MAX
                 && next.ip_blkid.bi_lo == u16::MAX
-                && next.ip_posid == MOVED_PARTITIONS
+                && next.ip_posid == MOVED_PARTITIONS;
+            let deleter = (*tuple.t_data).t_choice.t_heap.t_xmax;
+            let is_multi = u32::from((*tuple.t_data).t_infomask) & pg_sys::HEAP_XMAX_IS_MULTI != 0;
+            let deleter =
+                if is_multi { pg_sys::HeapTupleGetUpdateXid(tuple.t_data) } else { deleter };
+            marked && pg_sys::TransactionIdIsCurrentTransactionId(deleter)
         };
         if found {
             pg_sys::ReleaseBuffer(buffer);

@@ -272,7 +272,7 @@ def test_threat_b6_errors_do_not_echo_input(filled, session):
         for statement in (
             f"INSERT INTO lead (ssn) VALUES ('fc1:{secret}')",
             f"SELECT 'fc1:{secret}'::fieldcrypt.encrypted_text('lead.email')",
-            f"SELECT fieldcrypt.decrypt('{secret}')",
+            f"SELECT fieldcrypt.decrypt('{secret}'::fieldcrypt.encrypted_text)",
             f"SELECT fieldcrypt.encrypt('{secret}', 'unknown.field')",
             f"SELECT id FROM lead WHERE ssn < '{secret}'",
             f"SELECT '{secret}'::fieldcrypt.encrypted_text('lead.ssn', 'lead.email')",
@@ -303,7 +303,7 @@ def test_threat_b9_no_panic_or_backtrace_reaches_the_client(make_cluster):
                 "SELECT id FROM lead WHERE ssn = '1'",
                 "SELECT id FROM lead WHERE ssn IN ('1', '2')",
                 "SELECT id FROM lead ORDER BY ssn",
-                "SELECT fieldcrypt.decrypt('x')",
+                "SELECT fieldcrypt.decrypt('x'::fieldcrypt.encrypted_text)",
                 "SELECT fieldcrypt.encrypt('x', 'NO SUCH FIELD')",
                 "SELECT fieldcrypt.blind_index('x', 'lead.ssn', 'nobody')",
                 "SELECT fieldcrypt.create_account('x')",
