@@ -341,7 +341,7 @@ def test_threat_d9_two_sessions_create_one_account(leads, first):
 
 
 @pytest.mark.parametrize("first", ["COMMIT", "ROLLBACK"])
-def test_threat_d9_the_first_accounts_of_a_database(cluster, first):
+def test_threat_d9_the_first_accounts_of_a_database(cluster, db, first):
     """Two sessions make the transit key and record the root key at once: one of each remains."""
     name = cluster.create_database()
     try:

@@ -174,7 +174,7 @@ def test_threat_a11_look_alike_input_is_refused(filled, session, user):
             f"SELECT array_in(array_out(ARRAY[{literal}]),"
             " 'fieldcrypt.encrypted_text'::regtype::oid, -1)",
             f"UPDATE lead SET ssn = {literal}",
-            f"SELECT fieldcrypt.decrypt({literal})",
+            f"SELECT fieldcrypt.decrypt({literal}::fieldcrypt.encrypted_text)",
             f"SELECT fieldcrypt.reveal({literal})",
             f"SELECT id FROM lead WHERE ssn = {literal}",
         ):
