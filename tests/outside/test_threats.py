@@ -175,7 +175,7 @@ def test_threat_a11_look_alike_input_is_refused(filled, session, user):
             " 'fieldcrypt.encrypted_text'::regtype::oid, -1)",
             f"UPDATE lead SET ssn = {literal}",
             f"SELECT fieldcrypt.decrypt({literal}::fieldcrypt.encrypted_text)",
-            f"SELECT fieldcrypt.reveal({literal})",
+            f"SELECT fieldcrypt.reveal({literal}::fieldcrypt.encrypted_text)",
             f"SELECT id FROM lead WHERE ssn = {literal}",
         ):
             with refused("42501", "not accepted as input from this role", hint="plain value"):
