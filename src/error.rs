@@ -85,7 +85,7 @@ pub enum Error {
     Masked(String),
     #[error("document holds several values of field \"{0}\"")]
     SeveralValues(String),
-    #[error("path {path} cannot be flagged: {reason}")]
+    #[error("invalid path {path}: {reason}")]
     Path { path: String, reason: String },
     #[error("flagged value is not encrypted")]
     NotSealed,

@@ -13,6 +13,7 @@ use fieldcrypt_core::padding::Padding;
 use fieldcrypt_core::random::NoncePool;
 use fieldcrypt_core::seal::Form;
 use fieldcrypt_core::suite::Suite;
+use fieldcrypt_core::token::Kind;
 use pgrx::pg_sys::Datum;
 use zeroize::Zeroizing;
 
@@ -25,7 +26,7 @@ use crate::encoding;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::keyring::locked::Locked;
-use crate::keyring::sealer::Sealer;
+use crate::keyring::sealer::{Sealer, Sections};
 use crate::keyring::{OpenKey, cache, usage};
 
 /// Longest text that is kept while it is in transit, in bytes.
@@ -58,8 +59,7 @@ pub fn seal_as(
     account: &str,
 ) -> Result<Datum> {
     let sealer = Sealer::to_encrypt(field, account)?;
-    let sections = searched(text, plaintext_type).map(|text| sealer.sections(text)).transpose()?;
-    let sections = sections.unwrap_or_default();
+    let sections = sections(&sealer, text, plaintext_type)?;
     let value = NewValue::new(&sealer, text, plaintext_type, sections.as_bytes())?;
     let mut varlena = NewVarlena::with_capacity(value.length);
     value.seal(varlena.bytes_mut())?;
@@ -74,6 +74,18 @@ pub fn searched(text: &str, plaintext_type: PlaintextType) -> Option<&str> {
         _ => true,
     };
     found_by_text.then_some(text)
+}
+
+/// The token sections of a value. Objects and arrays have none, and are refused where values have
+/// to be unique.
+pub fn sections(sealer: &Sealer, text: &str, plaintext_type: PlaintextType) -> Result<Sections> {
+    match searched(text, plaintext_type) {
+        Some(text) => sealer.sections(text),
+        None if sealer.field().equality == Some(Kind::Unique) && text != "null" => {
+            Err(Error::NotUnique(sealer.field().name.clone()))
+        }
+        None => Ok(Sections::default()),
+    }
 }
 
 /// A value that is to be sealed, with its token sections.

@@ -183,6 +183,9 @@ fn keys(path: &Path) -> Vec<&str> {
 fn unprotect_path(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let Arguments { document, paths, account, kind } = Arguments::read(&call, 2)?;
+    if FlaggedPath::all_of(&document)?.is_empty() {
+        return Err(Error::DocumentMissing(document).into());
+    }
     for path in paths {
         let path = path.to_string();
         let flagged = FlaggedPath::of(&document, &account)?

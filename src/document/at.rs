@@ -5,6 +5,9 @@ use fieldcrypt_document::rewrite::Step;
 
 use crate::error::Error;
 
+/// Steps that a message shows at most.
+const MOST_SHOWN: usize = 100;
+
 /// An error, and the way to it from the inside out.
 pub struct Located {
     error: Error,
@@ -47,7 +50,11 @@ impl Located {
     }
 
     fn path(&self) -> Option<String> {
-        let path: String = self.steps.iter().rev().map(String::as_str).collect();
+        let shown = self.steps.iter().rev().map(String::as_str).take(MOST_SHOWN);
+        let mut path: String = shown.collect();
+        if self.steps.len() > MOST_SHOWN {
+            path.push('…');
+        }
         let path = path.strip_prefix('.').unwrap_or(&path);
         (!path.is_empty()).then(|| path.to_owned())
     }

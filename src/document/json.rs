@@ -9,6 +9,7 @@ use fieldcrypt_document::jsonb::{Container, Kind, Value};
 use fieldcrypt_document::rewrite::{Node, document_of};
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{PgSqlErrorCode, PgTryBuilder};
+use zeroize::Zeroize;
 
 use crate::call::{NewVarlena, varlena_bytes};
 use crate::encoding;
@@ -19,6 +20,14 @@ use crate::value;
 pub struct Plain<'a> {
     pub text: Cow<'a, str>,
     pub plaintext_type: PlaintextType,
+}
+
+impl Drop for Plain<'_> {
+    fn drop(&mut self) {
+        if let Cow::Owned(text) = &mut self.text {
+            text.zeroize();
+        }
+    }
 }
 
 impl Plain<'_> {

@@ -6,10 +6,9 @@
 //! and another below it, the outer one holds.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use fieldcrypt_core::field::FieldId;
 use fieldcrypt_document::flags::Flags;
 use fieldcrypt_document::path::Path;
 
@@ -60,9 +59,6 @@ impl Flag {
 /// The flags of a document for an account and a kind.
 pub struct Policy {
     pub flags: Flags<Flag>,
-    /// The fields of every flag that could hold, also of those that a more specific one hides:
-    /// values that were sealed before that may stand there.
-    pub fields: HashSet<FieldId>,
 }
 
 #[derive(Default)]
@@ -94,7 +90,10 @@ pub fn of(document: &str, account: &str, kind: Option<&str>) -> Result<Rc<Policy
         if cache.generation == invalidation::generation() {
             let (document, account, kind) = asked;
             let policy = Rc::clone(&policy);
-            cache.last = Some((document.to_owned(), account.to_owned(), kind.to_owned(), policy));
+            let last = (document.to_owned(), account.to_owned(), kind.to_owned(), policy);
+            if let Some((.., before)) = cache.last.replace(last) {
+                before.let_go_of_keys();
+            }
         }
     });
     Ok(policy)
@@ -125,6 +124,13 @@ fn look_up(generation: u64, (document, account, kind): (&str, &str, &str)) -> Re
 }
 
 impl Policy {
+    /// Leaves its keys to the key cache, which has a bound.
+    fn let_go_of_keys(&self) {
+        for flag in self.flags.rules() {
+            flag.sealer.take();
+        }
+    }
+
     fn load(document: &str, account: &str, kind: &str) -> Result<Self> {
         let mut paths = FlaggedPath::of(document, EVERY_ACCOUNT)?;
         if account != EVERY_ACCOUNT {
@@ -136,10 +142,8 @@ impl Policy {
             (!path.retired, path.account != EVERY_ACCOUNT, !path.kind.is_empty())
         });
         let mut rules = Vec::new();
-        let mut field_ids = HashSet::new();
         for path in paths {
             let field = fields::require(By::Name(&path.field))?;
-            field_ids.insert(field.id);
             let flag = Flag {
                 field,
                 seals_null: path.seals_null,
@@ -149,6 +153,6 @@ impl Policy {
             let path: Path = path.path.parse().map_err(|_| Error::Catalog("path"))?;
             rules.push((path, flag));
         }
-        Ok(Self { flags: Flags::compile(rules), fields: field_ids })
+        Ok(Self { flags: Flags::compile(rules) })
     }
 }

@@ -2,11 +2,11 @@
 //! may stay.
 //!
 //! Invariant: after it, no flagged value is plain, and no envelope has come from elsewhere: one
-//! that stays was in the old row, was made by this session in this statement, or comes from a
-//! role that may put envelopes in.
+//! that stays was in the old row, was made by this session in this statement, came with the row
+//! from another partition, or comes from a role that may put envelopes in.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use fieldcrypt_core::envelope::{self, Envelope, is_reserved_text};
@@ -42,8 +42,7 @@ pub struct Context<'a> {
     pub arrived: &'a [Vec<u8>],
 }
 
-/// The document as it may be stored; `None` if it already is. Found values are handed to `gather`
-/// instead, if there is one.
+/// The document as it may be stored; `None` if it already is.
 pub fn document(context: &Context<'_>, new: Container<'_>) -> Result<Option<Zeroizing<Vec<u8>>>> {
     let mut seal = Seal::new(context, None);
     seal.run(new)
@@ -163,6 +162,9 @@ impl<'a> Transform for Seal<'a, '_> {
             self.forget(&at);
             return Ok(Change::Keep);
         }
+        if let Value::Container(container) = value {
+            refuse_envelopes(container)?;
+        }
         let plain = json::plain(value)?;
         if let Some(old) = old
             && may_keep(flag, privileges)
@@ -188,8 +190,7 @@ fn may_keep(flag: &Flag, privileges: Privileges) -> bool {
 
 /// A value sealed, in text form.
 fn envelope_of(plain: &Plain<'_>, sealer: &Sealer) -> Result<Vec<u8>> {
-    let sections = plain.searched().map(|text| sealer.sections(text)).transpose()?;
-    let sections = sections.unwrap_or_default();
+    let sections = value::sections(sealer, &plain.text, plain.plaintext_type)?;
     let value = NewValue::new(sealer, &plain.text, plain.plaintext_type, sections.as_bytes())?;
     let mut bytes = vec![0; value.length];
     value.seal(&mut bytes)?;
@@ -285,15 +286,17 @@ impl<'a, 'g> Seal<'a, 'g> {
     fn keep(&mut self, flag: &Flag, at: &At<'a>, text: &[u8]) -> Result<()> {
         self.found += 1;
         let in_place = matches!(at.old, Some(Value::String(old)) if old == text);
-        if !in_place && !self.may_stay(text)? {
-            return Err(Error::EnvelopeRefused);
-        }
         if in_place && self.context.same_account {
             return Ok(());
         }
+        if !in_place && !self.may_stay(text)? {
+            return Err(Error::EnvelopeRefused);
+        }
         let bytes = envelope::from_text(text)?;
         let header = *value::stored(&bytes)?.header();
-        if !in_place && header.field_id != flag.field.id {
+        // where it was, and where a restore puts it, it may be of a field that the path had before
+        let as_it_was = in_place || self.has_arrived(text) || self.accepts_envelopes();
+        if !as_it_was && header.field_id != flag.field.id {
             let found = crate::catalog::field::describe(header.field_id);
             return Err(Error::FieldMismatch(found, format!("\"{}\"", flag.field.name)));
         }
@@ -308,8 +311,7 @@ impl<'a, 'g> Seal<'a, 'g> {
 
     /// Whether an envelope does not come from elsewhere.
     fn may_stay(&self, text: &[u8]) -> Result<bool> {
-        let arrived = self.context.arrived.iter().any(|arrived| arrived == text);
-        if arrived || made::contains(text) || self.accepts_envelopes() {
+        if self.has_arrived(text) || made::contains(text) || self.accepts_envelopes() {
             return Ok(true);
         }
         let mut known = false;
@@ -320,6 +322,11 @@ impl<'a, 'g> Seal<'a, 'g> {
             })?;
         }
         Ok(known)
+    }
+
+    /// Whether an envelope came with the row from another partition.
+    fn has_arrived(&self, text: &[u8]) -> bool {
+        self.context.arrived.iter().any(|arrived| arrived == text)
     }
 
     fn accepts_envelopes(&self) -> bool {
@@ -421,9 +428,12 @@ impl<'a, 'g> Seal<'a, 'g> {
             && new_elements.iter().zip(&old_elements).try_fold(true, |all, (new, old)| {
                 Ok::<_, Error>(all && self.is_mask_of_scalar(*new, *old)?)
             })?;
-        let mut rests = Vec::with_capacity(old_elements.len());
-        for old in &old_elements {
-            rests.push(self.rest(element, *old)?);
+        let mut by_rest = HashMap::with_capacity(old_elements.len());
+        for (index, old) in old_elements.iter().enumerate() {
+            if let Some(rest) = self.rest(element, *old)? {
+                // two of the same: which of them is meant cannot be told
+                by_rest.entry(rest).and_modify(|only| *only = None).or_insert(Some(index));
+            }
         }
         let mut counterparts = Vec::with_capacity(new_elements.len());
         for (index, new) in new_elements.iter().enumerate() {
@@ -431,9 +441,7 @@ impl<'a, 'g> Seal<'a, 'g> {
                 counterparts.push(by_index.then_some(index));
                 continue;
             };
-            let mut equal = (0..rests.len()).filter(|&i| rests[i].as_ref() == Some(&rest));
-            let only = equal.next();
-            counterparts.push(if equal.next().is_some() { None } else { only });
+            counterparts.push(by_rest.get(&rest).copied().flatten());
         }
         Ok(counterparts)
     }
@@ -461,6 +469,16 @@ impl<'a, 'g> Seal<'a, 'g> {
             .map_err(|error| error.of(self.context.document))?;
         Ok(Some(rest.map_or_else(|| container.as_bytes().to_vec(), |rest| rest.to_vec())))
     }
+}
+
+/// Fails if an envelope stands in a value that is sealed as a whole: it would be sealed twice.
+fn refuse_envelopes(container: Container<'_>) -> Result<()> {
+    strings(
+        container,
+        |text| {
+            if is_reserved_text(text) { Err(Error::EnvelopeRefused) } else { Ok(()) }
+        },
+    )
 }
 
 /// Whether a text in an object or array looks masked: a role that may not decrypt has read none.
