@@ -73,27 +73,24 @@ pub struct Sealer {
     database_tokens: Option<Locked<TokenHandle>>,
 }
 
-/// The token sections of a new value: none, the account's, or that and the database's.
-pub struct Sections {
-    bytes: [[u8; EQUALITY_SECTION_LENGTH]; 2],
-    count: usize,
-}
-
-impl Default for Sections {
-    fn default() -> Self {
-        Self { bytes: [[0; EQUALITY_SECTION_LENGTH]; 2], count: 0 }
-    }
+/// The token sections of a new value.
+#[derive(Default)]
+pub enum Sections {
+    #[default]
+    None,
+    Account([u8; EQUALITY_SECTION_LENGTH]),
+    /// The account's, and the database's.
+    Both([[u8; EQUALITY_SECTION_LENGTH]; 2]),
 }
 
 impl Sections {
-    fn push(&mut self, section: [u8; EQUALITY_SECTION_LENGTH]) {
-        self.bytes[self.count] = section;
-        self.count += 1;
-    }
-
     /// As they stand in an envelope.
     pub fn as_bytes(&self) -> &[u8] {
-        self.bytes[..self.count].as_flattened()
+        match self {
+            Self::None => &[],
+            Self::Account(section) => section,
+            Self::Both(sections) => sections.as_flattened(),
+        }
     }
 }
 
@@ -206,27 +203,25 @@ impl Sealer {
     /// Where it leaves nothing and values of the field have to be unique, or nothing else is kept,
     /// that is an error: such values would all pass for different, or be lost.
     pub fn sections(&self, text: &str) -> Result<Sections> {
-        let mut sections = Sections::default();
         let field = &*self.purpose.field;
-        let (Some(kind), Some(account)) = (field.equality, &self.tokens) else {
-            return Ok(sections);
+        let (Some(kind), Some(key)) = (field.equality, &self.tokens) else {
+            return Ok(Sections::None);
         };
-        let database = self.database_tokens.as_ref().map(|key| (key, Scope::Database));
-        for (key, scope) in [(account, Scope::Account)].into_iter().chain(database) {
-            match token(field, key, kind, scope, text) {
-                Some(token) => {
-                    sections.push(equality_section(&token, kind, field.normalizer, scope));
-                }
-                None if kind == Kind::Unique
-                    || field.token_only
-                    || field.has_unique_column()? =>
-                {
-                    return Err(Error::NotUnique(field.name.clone()));
-                }
-                None => return Ok(sections),
+        let section = |key: &TokenHandle, scope| {
+            let token = token(field, key, kind, scope, text)?;
+            Some(equality_section(&token, kind, field.normalizer, scope))
+        };
+        let Some(account) = section(key, Scope::Account) else {
+            if kind == Kind::Unique || field.token_only || field.has_unique_column()? {
+                return Err(Error::NotUnique(field.name.clone()));
             }
-        }
-        Ok(sections)
+            return Ok(Sections::None);
+        };
+        let database = self.database_tokens.as_ref();
+        Ok(match database.and_then(|key| section(key, Scope::Database)) {
+            Some(database) => Sections::Both([account, database]),
+            None => Sections::Account(account),
+        })
     }
 }
 
