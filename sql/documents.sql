@@ -189,7 +189,7 @@ CREATE FUNCTION fieldcrypt.unprotect_jsonb(relation regclass, column_name name) 
 AS $$
 DECLARE
     trigger_name name;
-    child record;
+    inherited record;
 BEGIN
     SELECT d.trigger INTO trigger_name FROM fieldcrypt.documents_of(relation) AS d
     WHERE d.arguments[2] = column_name;
@@ -199,7 +199,7 @@ BEGIN
     END IF;
     EXECUTE format('DROP TRIGGER %I ON %s', trigger_name, relation);
     -- children by inheritance had it from here; those of partitions go by themselves
-    FOR child IN
+    FOR inherited IN
         WITH RECURSIVE child (oid) AS (
             SELECT inhrelid FROM pg_inherits WHERE inhparent = relation
             UNION
@@ -208,7 +208,7 @@ BEGIN
             CROSS JOIN LATERAL fieldcrypt.documents_of(c.oid) AS d
         WHERE d.arguments[2] = column_name
     LOOP
-        EXECUTE format('DROP TRIGGER %I ON %s', child.trigger, child.relation);
+        EXECUTE format('DROP TRIGGER %I ON %s', inherited.trigger, inherited.relation);
     END LOOP;
     EXECUTE format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', relation, 'fieldcrypt_' || left(column_name, 40));
 END
