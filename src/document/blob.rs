@@ -45,24 +45,48 @@ pub fn empty() -> Result<Zeroizing<Vec<u8>>> {
 pub fn put(content: &[u8], gathered: Vec<Gathered>) -> Result<Zeroizing<Vec<u8>>> {
     let mut content = Zeroizing::new(content.to_vec());
     for Gathered { keys, envelope } in gathered {
-        let container = Container::new(&content)?;
-        let changed = match envelope {
-            // another value stands in place of the whole document
-            None if keys.is_empty() => Some(empty()?),
+        match envelope {
             Some(text) => {
                 let mut node = Node::String(text);
                 for key in keys.into_iter().rev() {
                     node = object(vec![(key, node)])?;
                 }
-                Some(merge(container, Container::new(&document_of(&node))?)?)
+                content = merge(Container::new(&content)?, Container::new(&document_of(&node))?)?;
             }
-            None => rewrite(container, 0, &mut Without(&keys)).map_err(Located::of_any)?,
-        };
-        if let Some(changed) = changed {
-            content = changed;
+            // another value stands in place of the whole document
+            None if keys.is_empty() => content = empty()?,
+            None => remove(&mut content, &keys)?,
         }
     }
     Ok(content)
+}
+
+/// Takes out the value to which the keys lead, and the objects around it that hold nothing else.
+fn remove(content: &mut Zeroizing<Vec<u8>>, keys: &[Vec<u8>]) -> Result<()> {
+    for depth in (1..=keys.len()).rev() {
+        let way = &keys[..depth];
+        if depth < keys.len() && !is_empty_at(Container::new(content)?, way)? {
+            break;
+        }
+        let rest = rewrite(Container::new(content)?, 0, &mut Without(way));
+        match rest.map_err(Located::of_any)? {
+            Some(rest) => *content = rest,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// Whether the keys lead to an object without pairs.
+fn is_empty_at(content: Container<'_>, way: &[Vec<u8>]) -> Result<bool> {
+    let mut at = content;
+    for key in way {
+        match at.get(key)? {
+            Some(Value::Container(inner)) => at = inner,
+            _ => return Ok(false),
+        }
+    }
+    Ok(at.is_empty())
 }
 
 /// Takes out the value to which the keys lead.
