@@ -533,6 +533,13 @@ DOCUMENT = f"""jsonb_build_object(
 
 FLAGGED = {"ssn": "ssn", "contact.email": "email", "contact.phone": "phone"}  # path: field
 
+# Tables, and the form of the fields' names there.
+PROTECTED = {
+    "document_token": "{}",
+    "document_token_gcm": "{}.gcm",
+    "document_hidden": "hidden",
+}
+
 DOCUMENTS = """
     SELECT fieldcrypt.create_field('email', search => '{exact}', normalizer => 'email');
     SELECT fieldcrypt.create_field('email.gcm', search => '{exact}', normalizer => 'email',
@@ -581,9 +588,8 @@ def documents(database, results, scale):
     """Documents with three flagged paths: beside plain ones, and beside a trigger with pgcrypto."""
     rows = scale.long_rows
     database.execute(DOCUMENTS.replace("{key}", PGCRYPTO_KEY))
-    protected = {"token": "{}", "token_gcm": "{}.gcm", "hidden": "hidden"}
-    for name, field in protected.items():
-        protect_documents(database, f"document_{name}", field)
+    for table, field in PROTECTED.items():
+        protect_documents(database, table, field)
     database.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO bench_app")
     backend = Backend(database)
     backend.execute(
@@ -611,7 +617,8 @@ def documents(database, results, scale):
         ],
         scale.rounds,
     )
-    database.execute("VACUUM (FREEZE, ANALYZE)")
+    tables = ", ".join(("document_source", "document_plain", "document_pgcrypto", *PROTECTED))
+    database.execute(f"VACUUM (FREEZE, ANALYZE) {tables}")
     check_documents(backend)
 
     def scan(name, expressions, table):
@@ -656,10 +663,7 @@ def documents(database, results, scale):
     )
     check_documents(backend)
     backend.close()
-    database.execute(f"""
-        DROP TABLE document_source, document_plain, document_pgcrypto,
-            {", ".join(f"document_{name}" for name in protected)}
-    """)
+    database.execute(f"DROP TABLE {tables}")
     document_lookup(database, results, scale)
 
 
@@ -684,7 +688,7 @@ def pgcrypto_value(path):
 
 def check_documents(backend):
     """Everything decrypts to what is in the table of plain documents, and is sealed."""
-    for table in ("document_token", "document_token_gcm", "document_hidden"):
+    for table in PROTECTED:
         plain = "document_plain" if table == "document_token" else "document_source"
         for problem in (
             f"SELECT count(*) FROM (SELECT fieldcrypt.decrypt(data) FROM {table}"

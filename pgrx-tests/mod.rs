@@ -19,12 +19,14 @@ pub mod pg_test {
 #[pg_schema]
 mod tests {
     use std::collections::HashSet;
+    use std::rc::Rc;
 
     use fieldcrypt_core::key::{KeyId, Purpose, SecretKey};
     use pgrx::prelude::*;
 
     use crate::admin::account::add_key;
     use crate::catalog::key::{KeyState, StoredKey};
+    use crate::document::{made, policy};
     use crate::keyring::{cache, file, locked, provider, usage};
 
     fn text(sql: &str) -> String {
@@ -340,5 +342,87 @@ mod tests {
         for (content, expected) in cases {
             assert_eq!(provider::tests::refusal(&content).as_deref(), expected);
         }
+    }
+
+    /// A document `t.d` with nothing flagged, in a table that the tester may write.
+    fn set_up_document() {
+        set_up();
+        Spi::run(
+            "RESET ROLE;
+             CREATE TABLE d (account text, kind text, data jsonb);
+             SELECT fieldcrypt.protect_jsonb('d', 'data', 't.d', 'account', 'kind');
+             GRANT ALL ON d TO tester;",
+        )
+        .unwrap();
+    }
+
+    const FLAG: &str = "RESET ROLE; SELECT fieldcrypt.protect_path('t.d', '{v}', 't.x')";
+    const UNFLAG: &str = "RESET ROLE; SELECT fieldcrypt.unprotect_path('t.d', '{v}')";
+
+    /// How the tester's value at `v` is stored: the start of it.
+    fn stored_document() -> String {
+        Spi::run("SET LOCAL ROLE tester").unwrap();
+        text(
+            r#"WITH new AS (INSERT INTO d VALUES ('acme', 'k', '{"v": "plain"}') RETURNING data)
+               SELECT left(data ->> 'v', 4) FROM new"#,
+        )
+    }
+
+    #[pg_test]
+    fn policies_are_kept_up_to_a_bound() {
+        set_up_document();
+        Spi::run(FLAG).unwrap();
+        let of = |kind: &str| policy::of("t.d", "acme", Some(kind)).unwrap();
+        let first = of("first");
+        assert!(Rc::ptr_eq(&first, &of("first")), "it is kept");
+        for number in 0..10_000 {
+            assert!(!of(&number.to_string()).flags.is_empty());
+        }
+        assert_eq!(Rc::strong_count(&first), 1, "it has made room");
+        assert!(!of("first").flags.is_empty());
+        assert_eq!(stored_document(), "fc1:");
+    }
+
+    #[pg_test]
+    fn flags_of_a_rolled_back_subtransaction_are_forgotten() {
+        set_up_document();
+        let then_fail = |change: &str, start: &str| {
+            format!(
+                r#"{change}; SET LOCAL ROLE tester; INSERT INTO d VALUES ('acme', 'k', '{{"v": "plain"}}');
+                   SELECT 1 / (left(data ->> 'v', 4) <> '{start}')::int FROM d"#
+            )
+        };
+        assert_eq!(stored_document(), "plai");
+        Spi::run("TRUNCATE d").unwrap();
+        assert_eq!(sqlstate(&then_fail(FLAG, "fc1:")), "22012");
+        assert_eq!(stored_document(), "plai");
+        Spi::run(FLAG).unwrap();
+        assert_eq!(stored_document(), "fc1:");
+        Spi::run("TRUNCATE d").unwrap();
+        assert_eq!(sqlstate(&then_fail(UNFLAG, "plai")), "22012");
+        assert_eq!(stored_document(), "fc1:");
+        Spi::run(UNFLAG).unwrap();
+        assert_eq!(stored_document(), "plai");
+    }
+
+    #[pg_test]
+    fn envelopes_made_are_remembered_up_to_a_bound() {
+        let envelope = |number: u32| format!("fc1:{number:040}").into_bytes();
+        let (rows, kept) = (200_000, 1 << 15);
+        for number in 0..rows {
+            made::next_row();
+            made::remember(&envelope(number));
+        }
+        assert!(made::contains(&envelope(rows - 1)));
+        assert!(made::contains(&envelope(rows - kept)));
+        assert!(!made::contains(&envelope(rows - 3 * kept)));
+        assert!(!made::contains(&envelope(0)));
+        assert!(!made::contains(&envelope(rows)));
+        // those of one row stay together, however many they are
+        made::next_row();
+        for number in rows..2 * rows {
+            made::remember(&envelope(number));
+        }
+        assert!((rows..2 * rows).all(|number| made::contains(&envelope(number))));
     }
 }

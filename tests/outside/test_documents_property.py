@@ -4,8 +4,11 @@ A model in Python says which values of a document are flagged. It reads the docu
 shows them in an unprotected jsonb column, numbers as text, so that no digit is lost on the way.
 """
 
+import copy
+import functools
 import hashlib
 import json
+import operator
 import os
 import random
 import re
@@ -13,6 +16,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 
+import psycopg
 import pytest
 from expect import envelope_bytes
 
@@ -22,6 +26,7 @@ SMALL_KINDS, SMALL_DOCUMENTS = 420, 50  # documents of each kind
 LARGE_KINDS, LARGE_DOCUMENTS = 40, 10
 CASES = SMALL_KINDS * SMALL_DOCUMENTS + LARGE_KINDS * LARGE_DOCUMENTS
 LARGEST = 200_000  # characters of a document
+HIDDEN = "********"
 DEEPEST = 100  # containers in each other, and steps of a path
 
 
@@ -318,30 +323,32 @@ def text_of(value):
     return str(value) if isinstance(value, str) else None
 
 
-# The test
+# The tests
 
 
 @pytest.fixture
 def app(db):
-    """A session that may do all with all documents."""
+    """A session that may do all with all documents; the role `writer` may only write."""
+    db.cluster.create_roles("writer")
     for field in FIELDS:
         db.execute(f"SELECT fieldcrypt.create_field('{field.name}', {field.options})")
     db.execute("""
         SELECT fieldcrypt.grant_access('app', '{encrypt,search,decrypt}', '*', 'prop.*');
+        SELECT fieldcrypt.grant_access('writer', '{encrypt}', '*', 'prop.*');
         CREATE TABLE plain (id int PRIMARY KEY, account_id text, kind text, data jsonb);
         CREATE TABLE document (LIKE plain INCLUDING ALL);
         SELECT fieldcrypt.protect_jsonb('document', 'data', name => 'prop.document',
             account_column => 'account_id', kind_column => 'kind');
-        GRANT ALL ON plain, document TO app;
+        GRANT ALL ON plain, document TO app, writer;
     """)
     with db.connect("app") as connection:
         yield connection
 
 
-def random_kinds(rng):
+def random_kinds(rng, small, large):
     """For each kind its flags, and documents that resemble one another."""
-    for number in range(SMALL_KINDS + LARGE_KINDS):
-        large = number >= SMALL_KINDS
+    for number in range(small + large):
+        large = number >= small
         template = large_template(rng) if large else small_template(rng)
         change = 0.005 if large else 0.05
         count = LARGE_DOCUMENTS if large else SMALL_DOCUMENTS
@@ -349,22 +356,36 @@ def random_kinds(rng):
         yield f"kind {number}", random_flags(rng, template), documents
 
 
-def protect(connection, kind, flags):
+def protect(connection, kind, flags, document="prop.document"):
     together = {}
     for flag in flags:
         together.setdefault((flag.field.name, flag.nulls), []).append(flag.path)
     for (field, nulls), paths in together.items():
         connection.execute(
-            "SELECT fieldcrypt.protect_path('prop.document', %s, %s, kind => %s, nulls => %s)",
-            [paths, field, kind, nulls],
+            "SELECT fieldcrypt.protect_path(%s, %s, %s, kind => %s, nulls => %s)",
+            [document, paths, field, kind, nulls],
         )
 
 
-def load(connection, rows):
+def fill(db, app, rng, small, large):
+    """Flags paths of so many kinds, and writes their documents to both tables."""
+    flags_of, rows = {}, []
+    with db.conn.transaction():
+        for kind, flags, documents in random_kinds(rng, small, large):
+            flags_of[kind] = flags
+            protect(db.conn, kind, flags)
+            for text in documents:
+                if len(text) <= LARGEST:
+                    rows.append((len(rows), rng.choice(ACCOUNTS), kind, text))
     for table in "plain", "document":
-        with connection.cursor().copy(f"COPY {table} FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
+        load(app, table, rows)
+    return flags_of, rows
+
+
+def load(connection, table, rows):
+    with connection.cursor().copy(f"COPY {table} FROM STDIN") as stream:
+        for row in rows:
+            stream.write_row(row)
 
 
 def expected_tokens(connection, wanted):
@@ -373,9 +394,7 @@ def expected_tokens(connection, wanted):
         connection.execute(
             "CREATE TEMP TABLE wanted (account text, field text, value text) ON COMMIT DROP"
         )
-        with connection.cursor().copy("COPY wanted FROM STDIN") as copy:
-            for row in wanted:
-                copy.write_row(row)
+        load(connection, "wanted", wanted)
         rows = connection.execute(
             "SELECT account, field, value, fieldcrypt.blind_index(value, field, account)"
             " FROM wanted"
@@ -387,16 +406,7 @@ def test_random_documents_and_paths(db, app):
     """20,000 documents and more: no flagged value is stored in plain, all others are as they were;
     decrypt() gives the input; tokens() are those of the flagged values."""
     rng = random.Random(SEED)
-    flags_of, rows = {}, []
-    with db.conn.transaction():
-        for kind, flags, documents in random_kinds(rng):
-            flags_of[kind] = flags
-            protect(db.conn, kind, flags)
-            for text in documents:
-                if len(text) <= LARGEST:
-                    rows.append((len(rows), rng.choice(ACCOUNTS), kind, text))
-    load(app, rows)
-
+    flags_of, rows = fill(db, app, rng, SMALL_KINDS, LARGE_KINDS)
     cases, seen, checks = 0, Counter(), []
     with app.transaction(), app.cursor("stored") as cursor:
         cursor.itersize = 500
@@ -446,3 +456,186 @@ def describe(number, kind, flags, plain):
     """How to see a case again: FIELDCRYPT_TEST_SEED sets the seed."""
     paths = ", ".join(f"{flag.path} ({flag.field.name}, {flag.nulls})" for flag in flags)
     return f"seed {SEED}, document {number} of {kind}, flagged: {paths}\nplain: {plain:.2000}"
+
+
+def rearranged(shown, plain, rng):
+    """The same changes to a document as a role sees it and to the plain one: keys that go, and in
+    arrays without masked elements the order, and elements that go or come twice."""
+    if isinstance(shown, dict) and isinstance(plain, dict):
+        kept = [key for key in shown if rng.random() > 0.05]
+        pairs = {key: rearranged(shown[key], plain[key], rng) for key in kept}
+        return tuple({key: pair[side] for key, pair in pairs.items()} for side in (0, 1))
+    if isinstance(shown, list) and isinstance(plain, list):
+        pairs = [rearranged(*pair, rng) for pair in zip(shown, plain, strict=True)]
+        if HIDDEN not in shown:
+            rng.shuffle(pairs)
+            times = rng.choices((0, 1, 2), (2, 20, 1), k=len(pairs))
+            pairs = [pair for pair, time in zip(pairs, times, strict=True) for _ in range(time)]
+        return tuple([pair[side] for pair in pairs] for side in (0, 1))
+    return shown, plain
+
+
+def test_masks_written_back_at_random(db, app):
+    """A role that sees no value reads documents, rearranges them and writes them: each value stays
+    with what was around it, or the write is refused and changes nothing."""
+    rng = random.Random(SEED)
+    flags_of, rows = fill(db, app, rng, 60, 0)
+    outcomes = Counter()
+    with db.connect("writer") as writer:
+        documents = writer.execute("""
+            SELECT id, fieldcrypt.reveal(d.data)::text, p.data::text
+            FROM plain AS p JOIN document AS d USING (id, kind) ORDER BY id
+        """).fetchall()
+        assert len(documents) == len(rows) == 3000
+        for number, shown, plain in documents:
+            shown, plain = from_json(shown), from_json(plain)
+            if rng.random() < 0.8:
+                shown, plain = rearranged(shown, plain, rng)
+            text = to_json(plain, rng)
+            try:
+                writer.execute(
+                    "UPDATE document SET data = %s WHERE id = %s", [to_json(shown, rng), number]
+                )
+                app.execute("UPDATE plain SET data = %s WHERE id = %s", [text, number])
+                outcomes["kept"] += 1
+            except psycopg.errors.CheckViolation as error:
+                assert "document" in str(error)
+                outcomes["refused"] += 1
+    mixed_up = app.execute("""
+        SELECT id, kind, p.data::text, fieldcrypt.decrypt(d.data)::text
+        FROM plain AS p JOIN document AS d USING (id, kind)
+        WHERE fieldcrypt.decrypt(d.data)::text <> p.data::text LIMIT 1
+    """).fetchall()
+    for number, kind, plain, found in mixed_up:
+        pytest.fail(f"{describe(number, kind, flags_of[kind], plain)}\nfound: {found:.2000}")
+    assert outcomes["kept"] > 2000 and outcomes["refused"] > 10, outcomes
+
+
+# Flagged keys gathered in a blob
+
+
+class InArray(Exception):
+    """A flagged value is inside an array, from where it is not gathered."""
+
+
+def written(document, flags, before):
+    """What an INSERT or UPDATE leaves of a document, and what it gathers: values by their keys.
+
+    `before` is what was gathered in the old row: it stays where the new document says nothing.
+    """
+    rest, gathered = copy.deepcopy(document), {}
+    for flag in flags:
+        inside, left = rest, flag.keys
+        while len(left) > 1 and isinstance(inside, dict) and left[0] in inside:
+            inside, left = inside[left[0]], left[1:]
+        if isinstance(inside, list) and holds(inside, left):
+            raise InArray
+        if not isinstance(inside, dict):
+            continue  # it stands where an object with the flagged key was
+        if left[0] not in inside:
+            if flag.keys in before:
+                gathered[flag.keys] = before[flag.keys]
+        elif inside[left[0]] is not None:
+            gathered[flag.keys] = inside.pop(left[0])
+    return rest, gathered
+
+
+def holds(value, keys):
+    """Whether the keys lead to a value, also through arrays."""
+    if not keys:
+        return value is not None
+    if isinstance(value, list):
+        return any(holds(element, keys) for element in value)
+    return isinstance(value, dict) and keys[0] in value and holds(value[keys[0]], keys[1:])
+
+
+def merged(rest, gathered):
+    """The whole document."""
+    whole = copy.deepcopy(rest)
+    for (*way, last), value in gathered.items():
+        inside = whole
+        for key in way:
+            inside = inside.setdefault(key, {})
+        inside[last] = value
+    return whole
+
+
+def write_versions(connection, rng, row, template, flags, outcomes):
+    """Inserts a member and updates it; gives what is left of the last version, and gathered."""
+    statement = "INSERT INTO member VALUES (%(id)s, %(account)s, %(kind)s, %(data)s)"
+    latest = None
+    for _ in range(4):
+        document = variant(template, rng, 0.03)
+        parameters = {**row, "data": to_json(document, rng)}
+        try:
+            version = written(document, flags, latest[1] if latest else {})
+        except InArray:
+            with pytest.raises(psycopg.errors.FeatureNotSupported):
+                connection.execute(statement, parameters)
+            outcomes["refused"] += 1
+            continue
+        connection.execute(statement, parameters)
+        outcomes["written"] += 1
+        latest = version
+        statement = "UPDATE member SET data = %(data)s WHERE id = %(id)s"
+    return latest
+
+
+def test_random_blobs(db, app):
+    """Documents whose flagged keys go to a blob: what is left, what comes back merged, and what an
+    UPDATE keeps, replaces and removes."""
+    db.execute("""
+        SELECT fieldcrypt.create_field('prop.blob');
+        CREATE TABLE rest (LIKE plain INCLUDING ALL);
+        CREATE TABLE member (LIKE plain INCLUDING ALL,
+            pii fieldcrypt.encrypted_jsonb('prop.blob'));
+        SELECT fieldcrypt.protect_jsonb('member', 'data', 'prop.member', 'account_id', 'kind',
+            blob_column => 'pii');
+        GRANT ALL ON rest, member TO app;
+    """)
+    rng = random.Random(SEED)
+    rests, wholes, flags_of, gathered_of = [], [], {}, {}
+    outcomes = Counter()
+    for number in range(1500):
+        kind, account = f"kind {number // 10}", rng.choice(ACCOUNTS)
+        if kind not in flags_of:
+            template = random_object(rng, 4, rng.randint(3, 8))
+            flags_of[kind] = [
+                Flag(flag.steps, flag.field, "keep")
+                for flag in random_flags(rng, template)
+                if EACH not in flag.steps
+            ]
+            protect(db.conn, kind, flags_of[kind], "prop.member")
+        row = {"id": number, "account": account, "kind": kind}
+        if latest := write_versions(app, rng, row, template, flags_of[kind], outcomes):
+            rest, gathered_of[number] = latest
+            rests.append((*row.values(), to_json(rest, rng)))
+            wholes.append((*row.values(), to_json(merged(rest, gathered_of[number]), rng)))
+    load(app, "rest", rests)
+    load(app, "plain", wholes)
+
+    checks = []
+    for number, account, kind, plain, found, decrypts, remains, tokens in app.execute("""
+        SELECT id, account_id, kind, p.data::text, fieldcrypt.decrypt(m.data, pii)::text,
+            fieldcrypt.decrypt(m.data, pii)::text = p.data::text,
+            m.data::text = r.data::text, fieldcrypt.tokens(pii)
+        FROM plain AS p JOIN member AS m USING (id, account_id, kind)
+            JOIN rest AS r USING (id, account_id, kind)
+    """):
+        case = describe(number, kind, flags_of[kind], plain)
+        assert decrypts, f"{case}\nfound: {found:.2000}"
+        assert remains, case
+        # the blob is NULL where nothing is gathered
+        assert (tokens is None) == (not gathered_of[number]), case
+        searchable = set()
+        for flag in flags_of[kind]:
+            if flag.keys in gathered_of[number]:
+                text = text_of(functools.reduce(operator.getitem, flag.keys, from_json(plain)))
+                if text is not None and flag.field.has_token(text):
+                    searchable.add((account, flag.field.name, text))
+        checks.append((case, tokens or [], searchable))
+    token_of = expected_tokens(app, set().union(*(searchable for *_, searchable in checks)))
+    for case, tokens, searchable in checks:
+        assert sorted(tokens) == sorted({token_of[key] for key in searchable}), case
+    assert len(checks) > 1400 and outcomes["written"] > 4500, outcomes
+    assert outcomes["refused"] > 100 and len(token_of) > 150, (outcomes, len(token_of))
