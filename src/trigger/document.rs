@@ -74,8 +74,9 @@ fn seal_row(mut row: Row, name: &str, columns: &Columns) -> Result<Datum> {
     if let Some(blob) = columns.blob {
         require_own_blob(&row, blob, &arrived).map_err(|error| in_blob(name, error))?;
     }
-    if bytes(&row, Which::New, columns.document).is_some() {
-        seal_values(&mut row, name, columns, &arrived)?;
+    match bytes(&row, Which::New, columns.document) {
+        Some(_) => seal_values(&mut row, name, columns, &arrived)?,
+        None => hold_blob(&row, name, columns)?,
     }
     if row.is_update() && row.is_in_partition() {
         moved::remember(name, may_move(&row, columns)?);
@@ -182,6 +183,17 @@ fn seal_values(row: &mut Row, name: &str, columns: &Columns, arrived: &[Vec<u8>]
 
 fn in_blob(name: &str, error: Error) -> Error {
     Error::At { place: format!("blob column of document \"{name}\""), error: Box::new(error) }
+}
+
+/// Fails if the blob of a row without a document is of another account than the row.
+fn hold_blob(row: &Row, name: &str, columns: &Columns) -> Result<()> {
+    let Some(blob) = columns.blob.and_then(|blob| bytes(row, Which::New, blob)) else {
+        return Ok(());
+    };
+    match row.text(Which::New, columns.account)? {
+        Some(account) => require_account(blob, &account).map_err(|error| in_blob(name, error)),
+        None => Err(Error::RowWithoutAccount),
+    }
 }
 
 /// Fails if a blob is of another account.

@@ -169,6 +169,9 @@ impl Row {
                 pg_sys::TEXTOID | pg_sys::VARCHAROID => varlena_bytes(datum),
                 // the padding of char(n) is no part of the value
                 pg_sys::BPCHAROID => varlena_bytes(datum).trim_ascii_end(),
+                // as its cast to text, which the CHECK uses; its output is another
+                pg_sys::BOOLOID if datum.value() & 1 == 1 => b"true",
+                pg_sys::BOOLOID => b"false",
                 _ => {
                     let mut output = Oid::INVALID;
                     let mut is_varlena = false;
