@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use fieldcrypt_core::envelope::{self, Envelope, PlaintextType};
 use fieldcrypt_core::error::{OpenError, SealError};
 use fieldcrypt_core::field::FieldId;
+use fieldcrypt_core::key::KeyId;
 use fieldcrypt_core::mask::HIDDEN;
 use fieldcrypt_core::padding::Padding;
 use fieldcrypt_core::random::NoncePool;
@@ -22,6 +23,7 @@ use crate::backend;
 use crate::call::{NewVarlena, varlena_bytes};
 use crate::catalog::field::{By, Field, Hidden, describe, describe_handle};
 use crate::catalog::fields;
+use crate::datatype::input::accepts_envelopes;
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -212,6 +214,17 @@ pub fn decrypt(bytes: &[u8]) -> Result<Datum> {
     let key = key_of(&envelope)?;
     key.require(Privilege::Decrypt)?;
     open(&key, &envelope)
+}
+
+/// Fails unless a key is of that account.
+pub fn require_account(key_id: KeyId, account: &str) -> Result<()> {
+    match cache::account_of(key_id)? {
+        Some(owner) if *owner == *account => Ok(()),
+        Some(_) => Err(Error::AccountMismatch),
+        // a restore may bring the values before the keys
+        None if accepts_envelopes() => Ok(()),
+        None => Err(Error::KeyMissing(key_id)),
+    }
 }
 
 /// What the current user may see of a value.

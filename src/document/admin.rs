@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{Spi, pg_extern};
 
-use crate::access::roles::{ADMIN, has_role};
+use crate::access::roles::{ADMIN, has_role, require_role};
 use crate::access::{Privilege, rights};
 use crate::backend;
 use crate::call::{Answer, Call};
@@ -219,9 +219,7 @@ fn unprotect_path(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 #[pg_extern(sql = false)]
 fn keep_plain(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    if !has_role(ADMIN) {
-        return Err(Error::Role("fieldcrypt_admin").into());
-    }
+    require_role(ADMIN)?;
     for name in call.texts(0)?.unwrap_or_default() {
         let flagged = "SELECT fieldcrypt.path_ending_in($1)";
         if let Some(path) = ask::<String>(flagged, &name)? {

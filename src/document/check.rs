@@ -18,9 +18,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use super::at::Located;
 use super::policy::{self, Policy};
 use crate::call::{Answer, Call};
-use crate::datatype::input::accepts_envelopes;
 use crate::error::{Error, Result};
-use crate::keyring::cache;
+use crate::value;
 
 /// `check_document(document text, value jsonb, account text, kind text, gathered boolean)`: true,
 /// or an error that shows nothing of the row.
@@ -158,12 +157,7 @@ impl Check<'_> {
         if self.key.replace(header.key_id) == Some(header.key_id) {
             return Ok(());
         }
-        match (cache::account_of(header.key_id)?, self.account) {
-            (Some(owner), Some(account)) if *owner == *account => Ok(()),
-            (Some(_), _) => Err(Error::AccountMismatch),
-            // a restore may bring the values before the keys
-            (None, _) if accepts_envelopes() => Ok(()),
-            (None, _) => Err(Error::KeyMissing(header.key_id)),
-        }
+        // no account is called by the empty text
+        value::require_account(header.key_id, self.account.unwrap_or_default())
     }
 }

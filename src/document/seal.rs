@@ -25,8 +25,8 @@ use super::masked::{Seen, seen};
 use super::policy::{Flag, Policy};
 use crate::access::{Privilege, Privileges};
 use crate::datatype::input::accepts_envelopes;
+use crate::encoding;
 use crate::error::{Error, Result};
-use crate::keyring::cache;
 use crate::keyring::sealer::Sealer;
 use crate::value::{self, NewValue};
 
@@ -300,13 +300,7 @@ impl<'a, 'g> Seal<'a, 'g> {
             let found = crate::catalog::field::describe(header.field_id);
             return Err(Error::FieldMismatch(found, format!("\"{}\"", flag.field.name)));
         }
-        match cache::account_of(header.key_id)? {
-            Some(owner) if *owner == *self.context.account => Ok(()),
-            Some(_) => Err(Error::AccountMismatch),
-            // a restore may bring the values before the keys
-            None if self.accepts_envelopes() => Ok(()),
-            None => Err(Error::KeyMissing(header.key_id)),
-        }
+        value::require_account(header.key_id, self.context.account)
     }
 
     /// Whether an envelope does not come from elsewhere.
@@ -374,14 +368,14 @@ impl<'a, 'g> Seal<'a, 'g> {
         let seen = old.and_then(|old| seen(&envelope::from_text(old).ok()?));
         match (value, seen) {
             (Value::Null, Some(Seen::Null)) => return Ok(true),
-            (Value::String(text), Some(Seen::Text(seen))) if json_text(text)? == seen => {
+            (Value::String(text), Some(Seen::Text(seen))) if encoding::to_utf8(text)? == seen => {
                 return Ok(true);
             }
             _ => {}
         }
         let refused = match value {
             Value::String(text) => {
-                let text = json_text(text)?;
+                let text = encoding::to_utf8(text)?;
                 looks_masked(&text)
                     || in_array && self.old_masks()?.contains(&(flag.field.id, text.into_owned()))
             }
@@ -453,7 +447,7 @@ impl<'a, 'g> Seal<'a, 'g> {
             (Value::String(new), Value::String(old)) => {
                 let seen = envelope::from_text(old).ok().and_then(|old| seen(&old));
                 match seen {
-                    Some(Seen::Text(seen)) => json_text(new)? == seen,
+                    Some(Seen::Text(seen)) => encoding::to_utf8(new)? == seen,
                     _ => new == old,
                 }
             }
@@ -485,7 +479,7 @@ fn refuse_envelopes(container: Container<'_>) -> Result<()> {
 fn holds_masks(container: Container<'_>) -> Result<bool> {
     let mut found = false;
     strings(container, |text| {
-        found |= looks_masked(&json_text(text)?);
+        found |= looks_masked(&encoding::to_utf8(text)?);
         Ok::<_, Error>(())
     })?;
     Ok(found)
@@ -493,10 +487,6 @@ fn holds_masks(container: Container<'_>) -> Result<bool> {
 
 fn is_envelope(value: Value<'_>) -> bool {
     matches!(value, Value::String(text) if is_reserved_text(text))
-}
-
-fn json_text(text: &[u8]) -> Result<std::borrow::Cow<'_, str>> {
-    crate::encoding::to_utf8(text)
 }
 
 /// How many texts of the reserved form there are at most: as bytes, wherever they stand.

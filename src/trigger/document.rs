@@ -19,7 +19,6 @@ use crate::datatype::input::accepts_envelopes;
 use crate::document::seal::Context;
 use crate::document::{blob, check, made, moved, policy, seal};
 use crate::error::{Error, Result};
-use crate::keyring::cache;
 use crate::value;
 
 /// `BEFORE INSERT OR UPDATE … FOR EACH ROW EXECUTE FUNCTION seal_document(name, column,
@@ -198,14 +197,7 @@ fn hold_blob(row: &Row, name: &str, columns: &Columns) -> Result<()> {
 
 /// Fails if a blob is of another account.
 fn require_account(blob: &[u8], account: &str) -> Result<()> {
-    let key_id = value::stored(blob)?.header().key_id;
-    match cache::account_of(key_id)? {
-        Some(owner) if *owner == *account => Ok(()),
-        Some(_) => Err(Error::AccountMismatch),
-        // a restore may bring the values before the keys
-        None if accepts_envelopes() => Ok(()),
-        None => Err(Error::KeyMissing(key_id)),
-    }
+    value::require_account(value::stored(blob)?.header().key_id, account)
 }
 
 /// Fails if the new row's blob is neither the old one, nor one that this session has just made or
