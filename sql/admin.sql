@@ -18,10 +18,11 @@ COMMENT ON FUNCTION fieldcrypt.enable_account(text) IS
 CREATE FUNCTION fieldcrypt.create_field(name text, search text[] DEFAULT '{}',
         normalizer text DEFAULT 'none', mask text DEFAULT 'none', hidden text DEFAULT 'mask',
         padding text DEFAULT 'none', suite text DEFAULT 'xaes-256-gcm', label text DEFAULT NULL,
-        scope text DEFAULT 'account', store text DEFAULT 'value', reversible boolean DEFAULT true)
+        scope text DEFAULT 'account', store text DEFAULT 'value', reversible boolean DEFAULT true,
+        small_domain boolean DEFAULT false)
     RETURNS void
     AS 'MODULE_PATHNAME', 'create_field_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
-COMMENT ON FUNCTION fieldcrypt.create_field(text, text[], text, text, text, text, text, text, text, text, boolean) IS
+COMMENT ON FUNCTION fieldcrypt.create_field(text, text[], text, text, text, text, text, text, text, text, boolean, boolean) IS
     'creates a field with its policy; for fieldcrypt_admin';
 
 CREATE FUNCTION fieldcrypt.alter_field(name text, mask text DEFAULT NULL, hidden text DEFAULT NULL,
@@ -39,8 +40,8 @@ BEGIN ATOMIC
             JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
             JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
         WHERE (i.indisunique OR i.indisexclusion)
-            AND (a.atttypid = 'fieldcrypt.encrypted_text'::pg_catalog.regtype AND a.atttypmod = handle
-                OR t.typbasetype = 'fieldcrypt.encrypted_text'::pg_catalog.regtype AND t.typtypmod = handle));
+            AND (a.atttypmod = handle AND a.atttypid IN (SELECT e.encrypted FROM fieldcrypt.encrypted_types() AS e)
+                OR t.typtypmod = handle AND t.typbasetype IN (SELECT e.encrypted FROM fieldcrypt.encrypted_types() AS e)));
 END;
 COMMENT ON FUNCTION fieldcrypt.has_unique_column(integer) IS
     'whether a column of a field is unique, by the field''s handle';

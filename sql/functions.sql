@@ -1,42 +1,77 @@
 -- What applications call by name. Each checks the rights of the current user itself.
 
-CREATE FUNCTION fieldcrypt.encrypt(value text, field text, account text DEFAULT NULL)
-    RETURNS fieldcrypt.encrypted_text
-    AS 'MODULE_PATHNAME', 'encrypt_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL SAFE COST 10;
-COMMENT ON FUNCTION fieldcrypt.encrypt(text, text, text) IS
-    'seals a value under a field and an account (by default fieldcrypt.account); needs encrypt';
+DO $family$
+DECLARE
+    e text; -- the encrypted type
+    n text; -- the type of its plain values
+    item record;
+BEGIN
+    FOR e, n IN SELECT encrypted, plain FROM fieldcrypt.encrypted_types() LOOP
+        EXECUTE pg_catalog.format($sql$
+            CREATE FUNCTION fieldcrypt.encrypt(value %2$s, field text, account text DEFAULT NULL) RETURNS %1$s
+                AS 'MODULE_PATHNAME', 'encrypt_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL SAFE COST 10;
+            COMMENT ON FUNCTION fieldcrypt.encrypt(%2$s, text, text) IS
+                'seals a value under a field and an account (by default fieldcrypt.account); needs encrypt';
+        $sql$, e, n);
 
-CREATE FUNCTION fieldcrypt.decrypt(value fieldcrypt.encrypted_text) RETURNS text
-    AS 'MODULE_PATHNAME', 'decrypt_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10;
-COMMENT ON FUNCTION fieldcrypt.decrypt(fieldcrypt.encrypted_text) IS
-    'the plain value; needs decrypt, otherwise an error';
+        FOR item IN VALUES (e, n, ''), (e || '[]', n || '[]', '_array') LOOP
+            EXECUTE pg_catalog.format($sql$
+                CREATE FUNCTION fieldcrypt.decrypt(value %1$s) RETURNS %2$s
+                    AS 'MODULE_PATHNAME', 'decrypt%3$s_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10;
+                COMMENT ON FUNCTION fieldcrypt.decrypt(%1$s) IS
+                    'what was encrypted; needs decrypt, otherwise an error';
 
-CREATE FUNCTION fieldcrypt.reveal(value fieldcrypt.encrypted_text) RETURNS text
-    AS 'MODULE_PATHNAME', 'reveal_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10;
-COMMENT ON FUNCTION fieldcrypt.reveal(fieldcrypt.encrypted_text) IS
-    'what the current user may see of a value: plain, masked, or hidden';
+                CREATE FUNCTION fieldcrypt.reveal(value %1$s) RETURNS %2$s
+                    AS 'MODULE_PATHNAME', 'reveal%3$s_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10;
+                COMMENT ON FUNCTION fieldcrypt.reveal(%1$s) IS
+                    'what the current user may see of it: plain, masked, or hidden';
+            $sql$, item.column1, item.column2, item.column3);
+        END LOOP;
+
+        EXECUTE pg_catalog.format($sql$
+            CREATE FUNCTION fieldcrypt.account_of(value %1$s) RETURNS text
+                AS 'MODULE_PATHNAME', 'account_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+            COMMENT ON FUNCTION fieldcrypt.account_of(%1$s) IS
+                'the account under whose key a value is sealed; NULL if the key is not in this database';
+
+            CREATE FUNCTION fieldcrypt.field_of(value %1$s) RETURNS text
+                AS 'MODULE_PATHNAME', 'field_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+            COMMENT ON FUNCTION fieldcrypt.field_of(%1$s) IS
+                'the field that a value belongs to; NULL if this database does not know it';
+
+            CREATE FUNCTION fieldcrypt.key_of(value %1$s) RETURNS bigint
+                AS 'MODULE_PATHNAME', 'key_of_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+            COMMENT ON FUNCTION fieldcrypt.key_of(%1$s) IS
+                'the id of the key under which a value is sealed';
+
+            CREATE FUNCTION fieldcrypt.tokens(value %1$s) RETURNS bigint[]
+                AS 'MODULE_PATHNAME', 'value_tokens_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+            COMMENT ON FUNCTION fieldcrypt.tokens(%1$s) IS
+                'the tokens of a value, for a GIN index';
+
+            CREATE FUNCTION fieldcrypt.token(value %1$s, scope text DEFAULT 'account') RETURNS bytea
+                AS 'MODULE_PATHNAME', 'value_token_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+            COMMENT ON FUNCTION fieldcrypt.token(%1$s, text) IS
+                'the token of a value, 16 bytes, for a unique index across accounts';
+        $sql$, e);
+    END LOOP;
+END
+$family$;
+
+-- a literal number is an integer, which is as near to bigint as to numeric
+CREATE FUNCTION fieldcrypt.encrypt(value integer, field text, account text DEFAULT NULL)
+    RETURNS fieldcrypt.encrypted_bigint
+    LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL SAFE
+    RETURN fieldcrypt.encrypt(value::bigint, field, account);
+COMMENT ON FUNCTION fieldcrypt.encrypt(integer, text, text) IS
+    'seals an integer as a bigint; needs encrypt';
 
 CREATE FUNCTION fieldcrypt.blind_index(value text, field text, account text DEFAULT NULL) RETURNS bytea
     AS 'MODULE_PATHNAME', 'blind_index_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION fieldcrypt.blind_index(text, text, text) IS
     'the equality token of a value, 16 bytes, for look-ups outside the encrypted type; needs search';
 
-CREATE FUNCTION fieldcrypt.account_of(value fieldcrypt.encrypted_text) RETURNS text
-    AS 'MODULE_PATHNAME', 'account_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.account_of(fieldcrypt.encrypted_text) IS
-    'the account under whose key a value is sealed; NULL if the key is not in this database';
-
-CREATE FUNCTION fieldcrypt.field_of(value fieldcrypt.encrypted_text) RETURNS text
-    AS 'MODULE_PATHNAME', 'field_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.field_of(fieldcrypt.encrypted_text) IS
-    'the field that a value belongs to; NULL if this database does not know it';
-
-CREATE FUNCTION fieldcrypt.key_of(value fieldcrypt.encrypted_text) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'key_of_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.key_of(fieldcrypt.encrypted_text) IS
-    'the id of the key under which a value is sealed';
-
--- documents, and values of type encrypted_jsonb
+-- documents
 
 CREATE FUNCTION fieldcrypt.decrypt(document jsonb) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'decrypt_document_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 30;
@@ -53,16 +88,6 @@ CREATE FUNCTION fieldcrypt.reveal(document jsonb) RETURNS jsonb
 COMMENT ON FUNCTION fieldcrypt.reveal(jsonb) IS
     'a document as the current user may see it: each value plain, masked, or hidden';
 
-CREATE FUNCTION fieldcrypt.decrypt(value fieldcrypt.encrypted_jsonb) RETURNS jsonb
-    AS 'MODULE_PATHNAME', 'decrypt_jsonb_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 20;
-COMMENT ON FUNCTION fieldcrypt.decrypt(fieldcrypt.encrypted_jsonb) IS
-    'the plain value; needs decrypt, otherwise an error';
-
-CREATE FUNCTION fieldcrypt.reveal(value fieldcrypt.encrypted_jsonb) RETURNS jsonb
-    AS 'MODULE_PATHNAME', 'reveal_jsonb_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 20;
-COMMENT ON FUNCTION fieldcrypt.reveal(fieldcrypt.encrypted_jsonb) IS
-    'what the current user may see of a value: plain, masked, or hidden';
-
 CREATE FUNCTION fieldcrypt.decrypt(document jsonb, blob fieldcrypt.encrypted_jsonb) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'decrypt_merged_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 40;
 COMMENT ON FUNCTION fieldcrypt.decrypt(jsonb, fieldcrypt.encrypted_jsonb) IS
@@ -73,21 +98,6 @@ CREATE FUNCTION fieldcrypt.reveal(document jsonb, blob fieldcrypt.encrypted_json
 COMMENT ON FUNCTION fieldcrypt.reveal(jsonb, fieldcrypt.encrypted_jsonb) IS
     'a document and the values gathered from it, merged: each value plain, masked, or hidden';
 
-CREATE FUNCTION fieldcrypt.account_of(value fieldcrypt.encrypted_jsonb) RETURNS text
-    AS 'MODULE_PATHNAME', 'account_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.account_of(fieldcrypt.encrypted_jsonb) IS
-    'the account under whose key a value is sealed; NULL if the key is not in this database';
-
-CREATE FUNCTION fieldcrypt.field_of(value fieldcrypt.encrypted_jsonb) RETURNS text
-    AS 'MODULE_PATHNAME', 'field_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.field_of(fieldcrypt.encrypted_jsonb) IS
-    'the field that a value belongs to; NULL if this database does not know it';
-
-CREATE FUNCTION fieldcrypt.key_of(value fieldcrypt.encrypted_jsonb) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'key_of_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.key_of(fieldcrypt.encrypted_jsonb) IS
-    'the id of the key under which a value is sealed';
-
 -- look-ups by token: what is stored needs no key to be indexed, what is looked for does
 
 CREATE FUNCTION fieldcrypt.tokens(document jsonb) RETURNS bigint[]
@@ -95,25 +105,10 @@ CREATE FUNCTION fieldcrypt.tokens(document jsonb) RETURNS bigint[]
 COMMENT ON FUNCTION fieldcrypt.tokens(jsonb) IS
     'the tokens of the values in a document, for a GIN index';
 
-CREATE FUNCTION fieldcrypt.tokens(value fieldcrypt.encrypted_text) RETURNS bigint[]
-    AS 'MODULE_PATHNAME', 'value_tokens_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.tokens(fieldcrypt.encrypted_text) IS
-    'the tokens of a value, for a GIN index';
-
-CREATE FUNCTION fieldcrypt.tokens(value fieldcrypt.encrypted_jsonb) RETURNS bigint[]
-    AS 'MODULE_PATHNAME', 'value_tokens_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.tokens(fieldcrypt.encrypted_jsonb) IS
-    'the tokens of the values gathered in a blob, for a GIN index';
-
 CREATE FUNCTION fieldcrypt.token(document jsonb, field text, scope text DEFAULT 'account') RETURNS bytea
     AS 'MODULE_PATHNAME', 'document_token_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 5;
 COMMENT ON FUNCTION fieldcrypt.token(jsonb, text, text) IS
     'the token of the one value of a field in a document, 16 bytes, for a unique index; NULL if there is none';
-
-CREATE FUNCTION fieldcrypt.token(value fieldcrypt.encrypted_text, scope text DEFAULT 'account') RETURNS bytea
-    AS 'MODULE_PATHNAME', 'value_token_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.token(fieldcrypt.encrypted_text, text) IS
-    'the token of a value, 16 bytes, for a unique index across accounts';
 
 CREATE FUNCTION fieldcrypt.search_tokens(field text, value text, account text DEFAULT NULL) RETURNS bigint[]
     AS 'MODULE_PATHNAME', 'search_tokens_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 10

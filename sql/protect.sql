@@ -22,8 +22,7 @@ BEGIN ATOMIC
         ) AS n (type, direct)
     )
     SELECT CASE WHEN pg_catalog.bool_or(direct) THEN 'value' ELSE 'inside' END
-    FROM part WHERE part.type IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
-                                  'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype)
+    FROM part WHERE part.type IN (SELECT t.encrypted FROM fieldcrypt.encrypted_types() AS t)
     HAVING pg_catalog.count(*) > 0;
 END;
 COMMENT ON FUNCTION fieldcrypt.holds_encrypted(oid) IS
@@ -41,27 +40,42 @@ BEGIN ATOMIC
         WHERE t.typtype = 'd' OR t.typelem <> 0 AND t.typlen = -1
     )
     SELECT base.typmod FROM base
-    WHERE base.type IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
-                        'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype);
+    WHERE base.type IN (SELECT t.encrypted FROM fieldcrypt.encrypted_types() AS t);
 END;
 COMMENT ON FUNCTION fieldcrypt.handle_of(oid, integer) IS
     'handle of the field of a column, seen through domains and arrays: -1 without a field, NULL for other types';
+
+CREATE FUNCTION fieldcrypt.plain_type_of(type oid) RETURNS regtype
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH RECURSIVE base (type) AS (
+        SELECT type
+        UNION ALL
+        SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END
+        FROM base JOIN pg_catalog.pg_type AS t ON t.oid = base.type
+        WHERE t.typtype = 'd' OR t.typelem <> 0 AND t.typlen = -1
+    )
+    SELECT t.plain FROM base JOIN fieldcrypt.encrypted_types() AS t ON t.encrypted = base.type;
+END;
+COMMENT ON FUNCTION fieldcrypt.plain_type_of(oid) IS
+    'type of the plain values of an encrypted type, seen through domains and arrays; NULL for other types';
 
 CREATE FUNCTION fieldcrypt.is_literal(expression pg_node_tree) RETURNS boolean
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     -- how constants of the types, their casts and their comparisons with text stand in a stored expression
     SELECT expression::text ~ pg_catalog.concat(
-        '{CONST :consttype (', 'fieldcrypt.encrypted_text'::pg_catalog.regtype::pg_catalog.oid, '|',
-        'fieldcrypt.encrypted_text[]'::pg_catalog.regtype::pg_catalog.oid, '|',
-        'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype::pg_catalog.oid, '|',
-        'fieldcrypt.encrypted_jsonb[]'::pg_catalog.regtype::pg_catalog.oid, ') |:funcid (',
+        '{CONST :consttype (',
+        (SELECT pg_catalog.string_agg(pg_catalog.concat(e.oid, '|', e.typarray), '|')
+         FROM fieldcrypt.encrypted_types() AS t JOIN pg_catalog.pg_type AS e ON e.oid = t.encrypted),
+        ') |:funcid (',
+        (SELECT pg_catalog.string_agg(c.castfunc::pg_catalog.oid::text, '|')
+         FROM fieldcrypt.encrypted_types() AS t JOIN pg_catalog.pg_cast AS c
+            ON c.casttarget = t.encrypted AND c.castsource <> t.encrypted),
+        ') |:opfuncid (',
         (SELECT pg_catalog.string_agg(p.oid::text, '|') FROM pg_catalog.pg_proc AS p
          WHERE p.pronamespace = 'fieldcrypt'::pg_catalog.regnamespace
-            AND p.proname IN ('encrypted_text_from_text', 'encrypted_jsonb_from_jsonb')), ') |:opfuncid (',
-        (SELECT pg_catalog.string_agg(p.oid::text, '|') FROM pg_catalog.pg_proc AS p
-         WHERE p.pronamespace = 'fieldcrypt'::pg_catalog.regnamespace
-            AND p.prosrc = 'encrypted_compare_text_wrapper'), ') ');
+            AND p.prosrc = 'encrypted_compare_native_wrapper'), ') ');
 END;
 COMMENT ON FUNCTION fieldcrypt.is_literal(pg_node_tree) IS
     'whether a stored expression holds a value for an encrypted type';
@@ -196,6 +210,21 @@ BEGIN
         RAISE EXCEPTION 'relation "%" cannot be partitioned by list or range of column "%"', relation, problem.column
             USING ERRCODE = 'feature_not_supported',
                 HINT = 'The bounds would be literals of an encrypted type. PARTITION BY HASH works.';
+    END IF;
+
+    SELECT a.attname AS column, fieldcrypt.plain_type_of(a.atttypid) AS plain INTO problem
+    FROM pg_attribute AS a JOIN fieldcrypt.field AS f ON f.handle = fieldcrypt.handle_of(a.atttypid, a.atttypmod)
+    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND f.search <> '{}'
+        AND (fieldcrypt.plain_type_of(a.atttypid) IN ('bytea'::regtype, 'numeric'::regtype, 'timestamptz'::regtype)
+            OR fieldcrypt.plain_type_of(a.atttypid) = 'boolean'::regtype AND NOT f.small_domain)
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'column "%" cannot be of a field that is searched', problem.column
+            USING ERRCODE = 'feature_not_supported',
+                HINT = CASE problem.plain WHEN 'boolean'::regtype
+                    THEN 'A boolean has two values: tokens would show which rows are alike, and who knows one of them'
+                        ' knows all. create_field(..., small_domain => true) permits it.'
+                    ELSE 'Only text, bigint, date and uuid values can be searched. Use a field without search.' END;
     END IF;
 
     SELECT a.attname AS column INTO problem

@@ -5,54 +5,41 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA fieldcrypt FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA fieldcrypt FROM PUBLIC;
 GRANT USAGE ON SCHEMA fieldcrypt TO PUBLIC;
 
--- the type and its comparisons, for whoever may use the table; what is granted decides inside
+-- The types, their comparisons and what reads them, for whoever may use the table: what is granted
+-- decides inside.
+DO $family$
+DECLARE
+    function regprocedure;
+BEGIN
+    FOR function IN
+        SELECT p.oid FROM pg_catalog.pg_proc AS p
+        WHERE p.pronamespace = 'fieldcrypt'::pg_catalog.regnamespace AND EXISTS (
+            SELECT FROM fieldcrypt.encrypted_types() AS t JOIN pg_catalog.pg_type AS e ON e.oid = t.encrypted
+            WHERE p.prorettype IN (e.oid, e.typarray)
+                OR ARRAY[e.oid, e.typarray] OPERATOR(pg_catalog.&&) p.proargtypes::pg_catalog.oid[])
+    LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', function);
+    END LOOP;
+END
+$family$;
+
 GRANT EXECUTE ON FUNCTION
-    fieldcrypt.encrypted_text_in(cstring, oid, integer),
-    fieldcrypt.encrypted_text_out(fieldcrypt.encrypted_text),
-    fieldcrypt.encrypted_text_recv(internal, oid, integer),
-    fieldcrypt.encrypted_text_send(fieldcrypt.encrypted_text),
+    fieldcrypt.encrypted_types(),
     fieldcrypt.encrypted_typmod_in(cstring[]),
     fieldcrypt.encrypted_typmod_out(integer),
     fieldcrypt.encrypted_typanalyze(internal),
-    fieldcrypt.encrypted_text_coerce(fieldcrypt.encrypted_text, integer, boolean),
-    fieldcrypt.encrypted_text_from_text(text, integer, boolean),
-    fieldcrypt.encrypted_text_from_text(varchar, integer, boolean),
-    fieldcrypt.encrypted_text_from_text(bpchar, integer, boolean),
-    fieldcrypt.encrypted_text_from_text(name, integer, boolean),
     fieldcrypt.has_unique_column(integer),
     fieldcrypt.holds_encrypted(oid),
     fieldcrypt.encrypted_support(internal),
     fieldcrypt.encrypted_eqsel(internal, oid, internal, integer),
     fieldcrypt.encrypted_neqsel(internal, oid, internal, integer),
-    fieldcrypt.probe(fieldcrypt.encrypted_text, integer),
-    fieldcrypt.probe(text, integer),
-    fieldcrypt.probe(fieldcrypt.encrypted_text[], integer),
-    fieldcrypt.probe(text[], integer),
-    fieldcrypt.encrypted_eq(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
-    fieldcrypt.encrypted_eq(fieldcrypt.encrypted_text, text),
-    fieldcrypt.encrypted_eq(text, fieldcrypt.encrypted_text),
-    fieldcrypt.encrypted_ne(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
-    fieldcrypt.encrypted_ne(fieldcrypt.encrypted_text, text),
-    fieldcrypt.encrypted_ne(text, fieldcrypt.encrypted_text),
-    fieldcrypt.encrypted_lt(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
-    fieldcrypt.encrypted_le(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
-    fieldcrypt.encrypted_ge(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
-    fieldcrypt.encrypted_gt(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
-    fieldcrypt.encrypted_cmp(fieldcrypt.encrypted_text, fieldcrypt.encrypted_text),
-    fieldcrypt.encrypted_hash(fieldcrypt.encrypted_text),
-    fieldcrypt.encrypted_hash_extended(fieldcrypt.encrypted_text, bigint),
     fieldcrypt.hold_account(),
     fieldcrypt.check_definition(),
     fieldcrypt.check_columns(regclass),
     fieldcrypt.check_type(regtype),
     fieldcrypt.handle_of(oid, integer),
+    fieldcrypt.plain_type_of(oid),
     fieldcrypt.is_literal(pg_node_tree),
-    fieldcrypt.encrypted_jsonb_in(cstring, oid, integer),
-    fieldcrypt.encrypted_jsonb_out(fieldcrypt.encrypted_jsonb),
-    fieldcrypt.encrypted_jsonb_recv(internal, oid, integer),
-    fieldcrypt.encrypted_jsonb_send(fieldcrypt.encrypted_jsonb),
-    fieldcrypt.encrypted_jsonb_coerce(fieldcrypt.encrypted_jsonb, integer, boolean),
-    fieldcrypt.encrypted_jsonb_from_jsonb(jsonb, integer, boolean),
     fieldcrypt.seal_document(),
     fieldcrypt.check_document(text, jsonb, text, text, boolean),
     fieldcrypt.check_document_name(text),
@@ -60,40 +47,19 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.documents_of(regclass),
     fieldcrypt.add_document_trigger(regclass, text[]),
     fieldcrypt.inherit_documents(regclass),
-    fieldcrypt.is_plain_name(text)
-TO PUBLIC;
-
-GRANT EXECUTE ON FUNCTION
-    fieldcrypt.encrypt(text, text, text),
-    fieldcrypt.decrypt(fieldcrypt.encrypted_text),
-    fieldcrypt.reveal(fieldcrypt.encrypted_text),
+    fieldcrypt.is_plain_name(text),
     fieldcrypt.blind_index(text, text, text),
-    fieldcrypt.account_of(fieldcrypt.encrypted_text),
-    fieldcrypt.field_of(fieldcrypt.encrypted_text),
-    fieldcrypt.key_of(fieldcrypt.encrypted_text),
     fieldcrypt.can(text, text, text, text),
     fieldcrypt.can_reason(text, text, text, text),
     fieldcrypt.protect_table(regclass, name, text),
     fieldcrypt.unprotect_table(regclass),
     fieldcrypt.decrypt(jsonb),
     fieldcrypt.decrypt(jsonb, text),
-    fieldcrypt.decrypt(fieldcrypt.encrypted_jsonb),
-    fieldcrypt.decrypt(jsonb, fieldcrypt.encrypted_jsonb),
     fieldcrypt.reveal(jsonb),
-    fieldcrypt.reveal(fieldcrypt.encrypted_jsonb),
-    fieldcrypt.reveal(jsonb, fieldcrypt.encrypted_jsonb),
-    fieldcrypt.account_of(fieldcrypt.encrypted_jsonb),
-    fieldcrypt.field_of(fieldcrypt.encrypted_jsonb),
-    fieldcrypt.key_of(fieldcrypt.encrypted_jsonb),
     fieldcrypt.tokens(jsonb),
-    fieldcrypt.tokens(fieldcrypt.encrypted_text),
-    fieldcrypt.tokens(fieldcrypt.encrypted_jsonb),
     fieldcrypt.token(jsonb, text, text),
-    fieldcrypt.token(fieldcrypt.encrypted_text, text),
     fieldcrypt.search_tokens(text, text, text),
-    fieldcrypt.search_tokens_in_transit(text, fieldcrypt.encrypted_text, text),
     fieldcrypt.matches(jsonb, text, text, text),
-    fieldcrypt.matches(fieldcrypt.encrypted_jsonb, text, text, text),
     fieldcrypt.protect_jsonb(regclass, name, text, name, name, name),
     fieldcrypt.unprotect_jsonb(regclass, name),
     fieldcrypt.protect_path(text, text[], text, text, text, text),
@@ -107,7 +73,7 @@ GRANT EXECUTE ON FUNCTION
 TO fieldcrypt_key_admin;
 
 GRANT EXECUTE ON FUNCTION
-    fieldcrypt.create_field(text, text[], text, text, text, text, text, text, text, text, boolean),
+    fieldcrypt.create_field(text, text[], text, text, text, text, text, text, text, text, boolean, boolean),
     fieldcrypt.alter_field(text, text, text, text, text, text),
     fieldcrypt.drop_field(text),
     fieldcrypt.uses_of_field(integer),

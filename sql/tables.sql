@@ -78,6 +78,7 @@ CREATE TABLE fieldcrypt.field (
     scope text NOT NULL,
     store text NOT NULL,
     reversible boolean NOT NULL,
+    small_domain boolean NOT NULL,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     created_by name NOT NULL DEFAULT session_user,
     changed_at timestamptz,
@@ -99,6 +100,7 @@ COMMENT ON COLUMN fieldcrypt.field.padding IS 'bucket to which new values are pa
 COMMENT ON COLUMN fieldcrypt.field.scope IS 'account, or database: tokens also across accounts';
 COMMENT ON COLUMN fieldcrypt.field.store IS 'value, or token: only tokens are kept';
 COMMENT ON COLUMN fieldcrypt.field.reversible IS 'whether stored values may be turned back into plain ones';
+COMMENT ON COLUMN fieldcrypt.field.small_domain IS 'whether values carry tokens although there are few different ones';
 COMMENT ON COLUMN fieldcrypt.field.created_at IS 'when it was created';
 COMMENT ON COLUMN fieldcrypt.field.created_by IS 'session user who created it';
 COMMENT ON COLUMN fieldcrypt.field.changed_at IS 'when its policy was last changed';

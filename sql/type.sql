@@ -1,26 +1,5 @@
--- encrypted_text: what leaves it is ciphertext, what goes in is plain text and sealed at once.
-
-CREATE TYPE fieldcrypt.encrypted_text;
-
-CREATE FUNCTION fieldcrypt.encrypted_text_in(cstring, oid, integer) RETURNS fieldcrypt.encrypted_text
-    AS 'MODULE_PATHNAME', 'encrypted_text_in_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.encrypted_text_in(cstring, oid, integer) IS
-    'input: seals plain text; takes an envelope as it is from members of fieldcrypt_restore';
-
-CREATE FUNCTION fieldcrypt.encrypted_text_out(fieldcrypt.encrypted_text) RETURNS cstring
-    AS 'MODULE_PATHNAME', 'encrypted_text_out_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.encrypted_text_out(fieldcrypt.encrypted_text) IS
-    'output: the envelope, always';
-
-CREATE FUNCTION fieldcrypt.encrypted_text_recv(internal, oid, integer) RETURNS fieldcrypt.encrypted_text
-    AS 'MODULE_PATHNAME', 'encrypted_text_recv_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.encrypted_text_recv(internal, oid, integer) IS
-    'binary input: as that of text, or an envelope as encrypted_text_in takes it';
-
-CREATE FUNCTION fieldcrypt.encrypted_text_send(fieldcrypt.encrypted_text) RETURNS bytea
-    AS 'MODULE_PATHNAME', 'encrypted_text_send_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.encrypted_text_send(fieldcrypt.encrypted_text) IS
-    'binary output: the envelope, always';
+-- The encrypted types: what leaves one is ciphertext, what goes in is plain and sealed at once. They
+-- share one representation and one implementation; what each of them has is made in a loop.
 
 CREATE FUNCTION fieldcrypt.encrypted_typmod_in(cstring[]) RETURNS integer
     AS 'MODULE_PATHNAME', 'encrypted_typmod_in_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
@@ -37,130 +16,108 @@ CREATE FUNCTION fieldcrypt.encrypted_typanalyze(internal) RETURNS boolean
 COMMENT ON FUNCTION fieldcrypt.encrypted_typanalyze(internal) IS
     'ANALYZE: share of NULLs, width, number of distinct tokens; no values';
 
-CREATE TYPE fieldcrypt.encrypted_text (
-    INPUT = fieldcrypt.encrypted_text_in,
-    OUTPUT = fieldcrypt.encrypted_text_out,
-    RECEIVE = fieldcrypt.encrypted_text_recv,
-    SEND = fieldcrypt.encrypted_text_send,
-    TYPMOD_IN = fieldcrypt.encrypted_typmod_in,
-    TYPMOD_OUT = fieldcrypt.encrypted_typmod_out,
-    ANALYZE = fieldcrypt.encrypted_typanalyze,
-    INTERNALLENGTH = VARIABLE,
-    ALIGNMENT = int4,
-    STORAGE = external
-);
-COMMENT ON TYPE fieldcrypt.encrypted_text IS
-    'text encrypted under the keys of an account and a field: encrypted_text(''lead.ssn'')';
-
--- they draw a nonce at each call; CREATE TYPE would warn of it
-ALTER FUNCTION fieldcrypt.encrypted_text_in(cstring, oid, integer) VOLATILE;
-ALTER FUNCTION fieldcrypt.encrypted_text_recv(internal, oid, integer) VOLATILE;
-
-CREATE FUNCTION fieldcrypt.encrypted_text_coerce(fieldcrypt.encrypted_text, integer, boolean)
-    RETURNS fieldcrypt.encrypted_text
-    AS 'MODULE_PATHNAME', 'encrypted_text_coerce_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.encrypted_text_coerce(fieldcrypt.encrypted_text, integer, boolean) IS
-    'length coercion: seals a literal or parameter under the column''s field and the session''s account, row by row';
-CREATE CAST (fieldcrypt.encrypted_text AS fieldcrypt.encrypted_text)
-    WITH FUNCTION fieldcrypt.encrypted_text_coerce(fieldcrypt.encrypted_text, integer, boolean) AS IMPLICIT;
-COMMENT ON CAST (fieldcrypt.encrypted_text AS fieldcrypt.encrypted_text) IS
-    'to the column''s field';
-
 CREATE FUNCTION fieldcrypt.encrypted_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME', 'encrypted_support_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION fieldcrypt.encrypted_support(internal) IS
     'planner support: wraps the other side of = and <> in a probe of the column''s field, and keeps plain constants out of plans';
 
-CREATE FUNCTION fieldcrypt.encrypted_text_from_text(text, integer, boolean)
-    RETURNS fieldcrypt.encrypted_text
-    AS 'MODULE_PATHNAME', 'encrypted_text_from_text_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE
-    SUPPORT fieldcrypt.encrypted_support;
-COMMENT ON FUNCTION fieldcrypt.encrypted_text_from_text(text, integer, boolean) IS
-    'assignment cast: seals text under the column''s field and the session''s account';
-CREATE CAST (text AS fieldcrypt.encrypted_text)
-    WITH FUNCTION fieldcrypt.encrypted_text_from_text(text, integer, boolean) AS ASSIGNMENT;
-COMMENT ON CAST (text AS fieldcrypt.encrypted_text) IS 'plain text to a column of an encrypted type';
+CREATE FUNCTION fieldcrypt.encrypted_types(OUT encrypted regtype, OUT plain regtype) RETURNS SETOF record
+    LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE ROWS 9 SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT t.oid, pg_catalog.to_regtype(pg_catalog.substr(t.typname, 11))
+    FROM pg_catalog.pg_type AS t
+    WHERE t.typmodin = 'fieldcrypt.encrypted_typmod_in'::pg_catalog.regproc AND t.typelem = 0
+    ORDER BY t.oid;
+END;
+COMMENT ON FUNCTION fieldcrypt.encrypted_types() IS
+    'the encrypted types with the types of their plain values';
 
-CREATE FUNCTION fieldcrypt.encrypted_text_from_text(varchar, integer, boolean)
-    RETURNS fieldcrypt.encrypted_text
-    AS 'MODULE_PATHNAME', 'encrypted_text_from_text_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE
-    SUPPORT fieldcrypt.encrypted_support;
-COMMENT ON FUNCTION fieldcrypt.encrypted_text_from_text(varchar, integer, boolean) IS
-    'assignment cast: seals varchar under the column''s field and the session''s account';
-CREATE CAST (varchar AS fieldcrypt.encrypted_text)
-    WITH FUNCTION fieldcrypt.encrypted_text_from_text(varchar, integer, boolean) AS ASSIGNMENT;
-COMMENT ON CAST (varchar AS fieldcrypt.encrypted_text) IS 'plain varchar to a column of an encrypted type';
+DO $family$
+DECLARE
+    kind text;
+    e text; -- the encrypted type
+    n text; -- the type of its plain values
+    source text; -- a type that is assigned to a column of the plain type
+BEGIN
+    FOREACH kind IN ARRAY '{text, bytea, jsonb, bigint, numeric, date, timestamptz, boolean, uuid}'::text[] LOOP
+        e := pg_catalog.concat('fieldcrypt.encrypted_', kind);
+        n := pg_catalog.concat('pg_catalog.', CASE kind WHEN 'bigint' THEN 'int8' WHEN 'boolean' THEN 'bool' ELSE kind END);
 
-CREATE FUNCTION fieldcrypt.encrypted_text_from_text(bpchar, integer, boolean)
-    RETURNS fieldcrypt.encrypted_text
-    AS 'MODULE_PATHNAME', 'encrypted_text_from_char_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE
-    SUPPORT fieldcrypt.encrypted_support;
-COMMENT ON FUNCTION fieldcrypt.encrypted_text_from_text(bpchar, integer, boolean) IS
-    'assignment cast: seals char(n), without its padding under the column''s field and the session''s account';
-CREATE CAST (bpchar AS fieldcrypt.encrypted_text)
-    WITH FUNCTION fieldcrypt.encrypted_text_from_text(bpchar, integer, boolean) AS ASSIGNMENT;
-COMMENT ON CAST (bpchar AS fieldcrypt.encrypted_text) IS 'plain bpchar to a column of an encrypted type';
+        EXECUTE pg_catalog.format($sql$
+            CREATE TYPE %1$s;
 
-CREATE FUNCTION fieldcrypt.encrypted_text_from_text(name, integer, boolean)
-    RETURNS fieldcrypt.encrypted_text
-    AS 'MODULE_PATHNAME', 'encrypted_text_from_name_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE
-    SUPPORT fieldcrypt.encrypted_support;
-COMMENT ON FUNCTION fieldcrypt.encrypted_text_from_text(name, integer, boolean) IS
-    'assignment cast: seals name under the column''s field and the session''s account';
-CREATE CAST (name AS fieldcrypt.encrypted_text)
-    WITH FUNCTION fieldcrypt.encrypted_text_from_text(name, integer, boolean) AS ASSIGNMENT;
-COMMENT ON CAST (name AS fieldcrypt.encrypted_text) IS 'plain name to a column of an encrypted type';
+            CREATE FUNCTION %1$s_in(cstring, oid, integer) RETURNS %1$s
+                AS 'MODULE_PATHNAME', 'encrypted_in_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+            COMMENT ON FUNCTION %1$s_in(cstring, oid, integer) IS
+                'input: seals a plain value; takes an envelope as it is from members of fieldcrypt_restore';
 
--- JSON as a whole. It has no comparison: what is inside is found by tokens()
+            CREATE FUNCTION %1$s_out(%1$s) RETURNS cstring
+                AS 'MODULE_PATHNAME', 'encrypted_out_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+            COMMENT ON FUNCTION %1$s_out(%1$s) IS 'output: the envelope, always';
 
-CREATE TYPE fieldcrypt.encrypted_jsonb;
+            CREATE FUNCTION %1$s_recv(internal, oid, integer) RETURNS %1$s
+                AS 'MODULE_PATHNAME', 'encrypted_recv_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+            COMMENT ON FUNCTION %1$s_recv(internal, oid, integer) IS
+                'binary input: as that of the plain type, or an envelope as the input function takes it';
 
-CREATE FUNCTION fieldcrypt.encrypted_jsonb_in(cstring, oid, integer) RETURNS fieldcrypt.encrypted_jsonb
-    AS 'MODULE_PATHNAME', 'encrypted_jsonb_in_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.encrypted_jsonb_in(cstring, oid, integer) IS
-    'input: seals plain JSON; envelopes are taken from members of fieldcrypt_restore only';
-CREATE FUNCTION fieldcrypt.encrypted_jsonb_out(fieldcrypt.encrypted_jsonb) RETURNS cstring
-    AS 'MODULE_PATHNAME', 'encrypted_text_out_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.encrypted_jsonb_out(fieldcrypt.encrypted_jsonb) IS 'output: always the envelope';
-CREATE FUNCTION fieldcrypt.encrypted_jsonb_recv(internal, oid, integer) RETURNS fieldcrypt.encrypted_jsonb
-    AS 'MODULE_PATHNAME', 'encrypted_jsonb_recv_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.encrypted_jsonb_recv(internal, oid, integer) IS
-    'binary input: as that of jsonb, and sealed';
-CREATE FUNCTION fieldcrypt.encrypted_jsonb_send(fieldcrypt.encrypted_jsonb) RETURNS bytea
-    AS 'MODULE_PATHNAME', 'encrypted_text_send_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.encrypted_jsonb_send(fieldcrypt.encrypted_jsonb) IS 'binary output: always the envelope';
+            CREATE FUNCTION %1$s_send(%1$s) RETURNS bytea
+                AS 'MODULE_PATHNAME', 'encrypted_send_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+            COMMENT ON FUNCTION %1$s_send(%1$s) IS 'binary output: the envelope, always';
 
-CREATE TYPE fieldcrypt.encrypted_jsonb (
-    INPUT = fieldcrypt.encrypted_jsonb_in,
-    OUTPUT = fieldcrypt.encrypted_jsonb_out,
-    RECEIVE = fieldcrypt.encrypted_jsonb_recv,
-    SEND = fieldcrypt.encrypted_jsonb_send,
-    TYPMOD_IN = fieldcrypt.encrypted_typmod_in,
-    TYPMOD_OUT = fieldcrypt.encrypted_typmod_out,
-    INTERNALLENGTH = VARIABLE,
-    ALIGNMENT = int4,
-    STORAGE = external
-);
-COMMENT ON TYPE fieldcrypt.encrypted_jsonb IS
-    'JSON encrypted under the keys of an account and a field: encrypted_jsonb(''person.pii'')';
+            CREATE TYPE %1$s (
+                INPUT = %1$s_in,
+                OUTPUT = %1$s_out,
+                RECEIVE = %1$s_recv,
+                SEND = %1$s_send,
+                TYPMOD_IN = fieldcrypt.encrypted_typmod_in,
+                TYPMOD_OUT = fieldcrypt.encrypted_typmod_out,
+                ANALYZE = fieldcrypt.encrypted_typanalyze,
+                INTERNALLENGTH = VARIABLE,
+                ALIGNMENT = int4,
+                STORAGE = external
+            );
+            COMMENT ON TYPE %1$s IS
+                '%3$s encrypted under the keys of an account and a field: encrypted_%3$s(''lead.ssn'')';
 
-ALTER FUNCTION fieldcrypt.encrypted_jsonb_in(cstring, oid, integer) VOLATILE;
-ALTER FUNCTION fieldcrypt.encrypted_jsonb_recv(internal, oid, integer) VOLATILE;
+            -- they draw a nonce at each call; CREATE TYPE would warn of it
+            ALTER FUNCTION %1$s_in(cstring, oid, integer) VOLATILE;
+            ALTER FUNCTION %1$s_recv(internal, oid, integer) VOLATILE;
 
-CREATE FUNCTION fieldcrypt.encrypted_jsonb_coerce(fieldcrypt.encrypted_jsonb, integer, boolean)
-    RETURNS fieldcrypt.encrypted_jsonb
-    AS 'MODULE_PATHNAME', 'encrypted_text_coerce_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.encrypted_jsonb_coerce(fieldcrypt.encrypted_jsonb, integer, boolean) IS
-    'length coercion: seals a literal or parameter under the column''s field and the session''s account, row by row';
-CREATE CAST (fieldcrypt.encrypted_jsonb AS fieldcrypt.encrypted_jsonb)
-    WITH FUNCTION fieldcrypt.encrypted_jsonb_coerce(fieldcrypt.encrypted_jsonb, integer, boolean) AS IMPLICIT;
-COMMENT ON CAST (fieldcrypt.encrypted_jsonb AS fieldcrypt.encrypted_jsonb) IS 'to the column''s field';
+            CREATE FUNCTION %1$s_coerce(%1$s, integer, boolean) RETURNS %1$s
+                AS 'MODULE_PATHNAME', 'encrypted_coerce_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+            COMMENT ON FUNCTION %1$s_coerce(%1$s, integer, boolean) IS
+                'length coercion: seals a literal or parameter under the column''s field and the session''s account, row by row';
+            CREATE CAST (%1$s AS %1$s) WITH FUNCTION %1$s_coerce(%1$s, integer, boolean) AS IMPLICIT;
+            COMMENT ON CAST (%1$s AS %1$s) IS 'to the column''s field';
 
-CREATE FUNCTION fieldcrypt.encrypted_jsonb_from_jsonb(jsonb, integer, boolean)
-    RETURNS fieldcrypt.encrypted_jsonb
-    AS 'MODULE_PATHNAME', 'encrypted_jsonb_from_jsonb_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION fieldcrypt.encrypted_jsonb_from_jsonb(jsonb, integer, boolean) IS
-    'assignment cast: seals jsonb under the column''s field and the session''s account';
-CREATE CAST (jsonb AS fieldcrypt.encrypted_jsonb)
-    WITH FUNCTION fieldcrypt.encrypted_jsonb_from_jsonb(jsonb, integer, boolean) AS ASSIGNMENT;
-COMMENT ON CAST (jsonb AS fieldcrypt.encrypted_jsonb) IS 'plain jsonb to a column of an encrypted type';
+            CREATE FUNCTION %1$s_from(%2$s, integer, boolean) RETURNS %1$s
+                AS 'MODULE_PATHNAME', 'encrypted_from_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+                SUPPORT fieldcrypt.encrypted_support;
+            COMMENT ON FUNCTION %1$s_from(%2$s, integer, boolean) IS
+                'assignment cast: seals a plain value under the column''s field and the session''s account';
+            CREATE CAST (%2$s AS %1$s) WITH FUNCTION %1$s_from(%2$s, integer, boolean) AS ASSIGNMENT;
+            COMMENT ON CAST (%2$s AS %1$s) IS 'plain %3$s to a column of an encrypted type';
+        $sql$, e, n, kind);
+
+        FOREACH source IN ARRAY CASE kind
+            WHEN 'text' THEN '{varchar, bpchar, name}'
+            WHEN 'bigint' THEN '{int2, int4, numeric}'
+            WHEN 'numeric' THEN '{int2, int4, int8, float4, float8}'
+            WHEN 'date' THEN '{timestamp, timestamptz}'
+            WHEN 'timestamptz' THEN '{date, timestamp}'
+            ELSE '{}' END::text[]
+        LOOP
+            EXECUTE pg_catalog.format($sql$
+                -- the planner puts its body in place of it
+                CREATE FUNCTION %1$s_from(pg_catalog.%3$s, integer, boolean) RETURNS %1$s
+                    LANGUAGE sql VOLATILE STRICT PARALLEL SAFE
+                    RETURN %1$s_from($1::%2$s, $2, $3);
+                COMMENT ON FUNCTION %1$s_from(pg_catalog.%3$s, integer, boolean) IS
+                    'assignment cast: by way of the type of the plain values';
+                CREATE CAST (pg_catalog.%3$s AS %1$s) WITH FUNCTION %1$s_from(pg_catalog.%3$s, integer, boolean) AS ASSIGNMENT;
+                COMMENT ON CAST (pg_catalog.%3$s AS %1$s) IS 'plain %3$s to a column of an encrypted type';
+            $sql$, e, n, source);
+        END LOOP;
+    END LOOP;
+END
+$family$;

@@ -13,7 +13,7 @@ COMMENT ON COLUMN fieldcrypt.accounts.changed_by IS 'session user who last chang
 
 CREATE VIEW fieldcrypt.fields AS
     SELECT f.name, f.label, f.suite, f.search, f.normalizer, f.mask, f.hidden, f.padding,
-        f.scope, f.store, f.reversible, f.created_at, f.created_by, f.changed_at, f.changed_by
+        f.scope, f.store, f.reversible, f.small_domain, f.created_at, f.created_by, f.changed_at, f.changed_by
     FROM fieldcrypt.field AS f;
 COMMENT ON VIEW fieldcrypt.fields IS 'fields and their policies';
 COMMENT ON COLUMN fieldcrypt.fields.name IS 'name, such as lead.ssn';
@@ -27,6 +27,7 @@ COMMENT ON COLUMN fieldcrypt.fields.padding IS 'bucket to which new values are p
 COMMENT ON COLUMN fieldcrypt.fields.scope IS 'account, or database: tokens also across accounts';
 COMMENT ON COLUMN fieldcrypt.fields.store IS 'value, or token: only tokens are kept';
 COMMENT ON COLUMN fieldcrypt.fields.reversible IS 'whether stored values may be turned back into plain ones';
+COMMENT ON COLUMN fieldcrypt.fields.small_domain IS 'whether values carry tokens although there are few different ones';
 COMMENT ON COLUMN fieldcrypt.fields.created_at IS 'when it was created';
 COMMENT ON COLUMN fieldcrypt.fields.created_by IS 'session user who created it';
 COMMENT ON COLUMN fieldcrypt.fields.changed_at IS 'when its policy was last changed';
@@ -113,19 +114,11 @@ CREATE FUNCTION fieldcrypt.uses_of_field(handle integer) RETURNS SETOF text
 BEGIN ATOMIC
     SELECT pg_catalog.format('column %I of %s', a.attname, a.attrelid::pg_catalog.regclass)
     FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
-    WHERE a.atttypid IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
-                         'fieldcrypt.encrypted_text[]'::pg_catalog.regtype,
-                         'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype,
-                         'fieldcrypt.encrypted_jsonb[]'::pg_catalog.regtype)
-        AND a.atttypmod = handle AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'm', 'f', 'c')
+    WHERE a.atttypmod = handle AND fieldcrypt.plain_type_of(a.atttypid) IS NOT NULL AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'm', 'f', 'c')
     UNION ALL
     SELECT pg_catalog.format('domain %s', t.oid::pg_catalog.regtype)
     FROM pg_catalog.pg_type AS t
-    WHERE t.typbasetype IN ('fieldcrypt.encrypted_text'::pg_catalog.regtype,
-                            'fieldcrypt.encrypted_text[]'::pg_catalog.regtype,
-                            'fieldcrypt.encrypted_jsonb'::pg_catalog.regtype,
-                            'fieldcrypt.encrypted_jsonb[]'::pg_catalog.regtype)
-        AND t.typtypmod = handle
+    WHERE t.typtypmod = handle AND fieldcrypt.plain_type_of(t.typbasetype) IS NOT NULL
     UNION ALL
     SELECT pg_catalog.format('path %s of document %s', p.path, p.document)
     FROM fieldcrypt.paths AS p JOIN fieldcrypt.field AS f ON f.name OPERATOR(pg_catalog.=) p.field

@@ -23,6 +23,12 @@ impl Call {
         Self(fcinfo)
     }
 
+    /// The function that is called; 0 where it is called without being looked up.
+    pub fn function(&self) -> pg_sys::Oid {
+        // SAFETY: flinfo is null or what PostgreSQL has looked up
+        unsafe { (*self.0).flinfo.as_ref() }.map_or(pg_sys::Oid::INVALID, |info| info.fn_oid)
+    }
+
     /// The raw argument.
     pub fn datum(&self, index: usize) -> Datum {
         // SAFETY: PostgreSQL passes as many arguments as the function is declared with
@@ -150,13 +156,92 @@ pub unsafe fn varlena_prefix<'a>(datum: Datum, length: i32) -> &'a [u8] {
     }
 }
 
-/// The elements of an array of varlenas; `None` is NULL.
+/// How values of a type lie in memory.
+#[derive(Clone, Copy)]
+struct Layout {
+    length: i16,
+    by_value: bool,
+    align: std::ffi::c_char,
+}
+
+impl Layout {
+    fn of(kind: pg_sys::Oid) -> Self {
+        let mut layout = Self { length: 0, by_value: false, align: 0 };
+        // SAFETY: a syscache look-up, which raises an error for a type that does not exist
+        unsafe {
+            pg_sys::get_typlenbyvalalign(
+                kind,
+                &mut layout.length,
+                &mut layout.by_value,
+                &mut layout.align,
+            );
+        }
+        layout
+    }
+}
+
+/// The elements of an array; `None` is NULL.
 ///
 /// # Safety
-/// `datum` is an array of `element`, a varlena type of int alignment.
+/// `datum` is an array of `element`.
 pub unsafe fn array_elements(datum: Datum, element: pg_sys::Oid) -> Vec<Option<Datum>> {
-    // SAFETY: the caller's
-    unsafe { elements(datum, element, -1, pg_sys::TYPALIGN_INT) }
+    let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+    let Layout { length, by_value, align } = Layout::of(element);
+    // SAFETY: the caller's; deconstruct_array makes two arrays of `count` elements
+    unsafe {
+        let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+        pg_sys::deconstruct_array(
+            array,
+            element,
+            i32::from(length),
+            by_value,
+            align,
+            &mut values,
+            &mut nulls,
+            &mut count,
+        );
+        let count = usize::try_from(count).unwrap_or(0);
+        (0..count).map(|i| (!*nulls.add(i)).then(|| *values.add(i))).collect()
+    }
+}
+
+/// An array of `kind` made of another array's elements, with its dimensions. NULL stays NULL.
+///
+/// # Safety
+/// `datum` is an array, and what `make` makes of its elements is of type `kind`.
+pub unsafe fn map_array(
+    datum: Datum,
+    kind: pg_sys::Oid,
+    make: impl Fn(Datum) -> Result<Option<Datum>>,
+) -> Result<Datum> {
+    // SAFETY: the caller's; the dimensions follow the array's header; the new array copies them
+    // and its elements
+    unsafe {
+        let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+        let mut values = Vec::new();
+        let mut nulls = Vec::new();
+        for element in array_elements(Datum::from(array), (*array).elemtype) {
+            let made = element.map(&make).transpose()?.flatten();
+            nulls.push(made.is_none());
+            values.push(made.unwrap_or(Datum::null()));
+        }
+        let dimensions = (*array).ndim;
+        let sizes = array.add(1).cast::<i32>();
+        let bounds = sizes.add(usize::try_from(dimensions).unwrap_or(0));
+        let Layout { length, by_value, align } = Layout::of(kind);
+        let made = pg_sys::construct_md_array(
+            values.as_mut_ptr(),
+            nulls.as_mut_ptr(),
+            dimensions,
+            sizes,
+            bounds,
+            kind,
+            i32::from(length),
+            by_value,
+            align,
+        );
+        Ok(Datum::from(made))
+    }
 }
 
 /// The elements of an array of cstrings.
@@ -166,35 +251,8 @@ pub unsafe fn array_elements(datum: Datum, element: pg_sys::Oid) -> Vec<Option<D
 pub unsafe fn cstring_elements<'a>(datum: Datum) -> Vec<&'a CStr> {
     // SAFETY: the caller's; a cstring is NUL-terminated
     unsafe {
-        let elements = elements(datum, pg_sys::CSTRINGOID, -2, pg_sys::TYPALIGN_CHAR);
+        let elements = array_elements(datum, pg_sys::CSTRINGOID);
         elements.into_iter().flatten().map(|datum| CStr::from_ptr(datum.cast_mut_ptr())).collect()
-    }
-}
-
-/// # Safety
-/// `datum` is an array of `element`, whose length and alignment are these.
-unsafe fn elements(
-    datum: Datum,
-    element: pg_sys::Oid,
-    length: i32,
-    align: u8,
-) -> Vec<Option<Datum>> {
-    let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
-    // SAFETY: the caller's; deconstruct_array makes two arrays of `count` elements
-    unsafe {
-        let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
-        pg_sys::deconstruct_array(
-            array,
-            element,
-            length,
-            false,
-            align as std::ffi::c_char,
-            &mut values,
-            &mut nulls,
-            &mut count,
-        );
-        let count = usize::try_from(count).unwrap_or(0);
-        (0..count).map(|i| (!*nulls.add(i)).then(|| *values.add(i))).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: no message carries a value, a key, or a byte of either. Names of fields, accounts,
 //! roles, files and key ids are no secrets.
 
+use fieldcrypt_core::envelope::PlaintextType;
 use fieldcrypt_core::error::{FormatError, NameError, OpenError, SealError, UnwrapError};
 use fieldcrypt_core::key::KeyId;
 use fieldcrypt_document::jsonb::Malformed;
@@ -47,6 +48,8 @@ pub enum Error {
     Gathered,
     #[error("field \"{0}\" is not reversible")]
     Irreversible(String),
+    #[error("invalid input for type encrypted_{}", .0.name())]
+    InvalidInput(PlaintextType, Code),
     #[error("invalid JSON")]
     InvalidJson,
     #[error("invalid text")]
@@ -105,6 +108,8 @@ pub enum Error {
     Role(&'static str),
     #[error("{0}")]
     Seal(#[from] SealError),
+    #[error("value is of type encrypted_{}, not of type encrypted_{}", .0.name(), .1.name())]
+    TypeMismatch(PlaintextType, PlaintextType),
     #[error("value is in transit: it is not stored data")]
     Transit,
     #[error("{2} ({0} key of account \"{1}\")")]
@@ -167,6 +172,8 @@ impl Error {
             Self::Null(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
 
             Self::UnknownRoot(_) => Code::ERRCODE_CONFIG_FILE_ERROR,
+            Self::InvalidInput(_, code) => *code,
+            Self::TypeMismatch(..) => Code::ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText => Code::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::InvalidArgument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::Name(..) => Code::ERRCODE_INVALID_NAME,

@@ -11,6 +11,7 @@ use fieldcrypt_core::field::FieldId;
 use fieldcrypt_core::key::KeyId;
 use fieldcrypt_core::mask::HIDDEN;
 use fieldcrypt_core::padding::Padding;
+use fieldcrypt_core::plaintext::Plaintext;
 use fieldcrypt_core::random::NoncePool;
 use fieldcrypt_core::seal::Form;
 use fieldcrypt_core::suite::Suite;
@@ -24,6 +25,7 @@ use crate::call::{NewVarlena, varlena_bytes};
 use crate::catalog::field::{By, Field, Hidden, describe, describe_handle};
 use crate::catalog::fields;
 use crate::datatype::input::accepts_envelopes;
+use crate::datatype::native;
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -38,7 +40,7 @@ thread_local! {
     static NONCES: RefCell<NoncePool> = RefCell::default();
     /// The last value sealed for transit with its text, until it is opened: most are opened next,
     /// and need not be decrypted for that.
-    static IN_TRANSIT: RefCell<Option<(Vec<u8>, PlainText)>> = const { RefCell::new(None) };
+    static IN_TRANSIT: RefCell<Option<(Vec<u8>, Opened)>> = const { RefCell::new(None) };
 }
 
 fn nonce(buffer: &mut [u8]) -> std::result::Result<(), SealError> {
@@ -48,53 +50,47 @@ fn nonce(buffer: &mut [u8]) -> std::result::Result<(), SealError> {
     NONCES.with_borrow_mut(|pool| pool.take(backend::process(), fill, buffer))
 }
 
-/// Seals a text as a value of a field of an account, for whoever may encrypt.
-pub fn seal(text: &str, field: By<'_>, account: &str) -> Result<Datum> {
-    seal_as(text, PlaintextType::Text, field, account)
-}
-
-/// The same for a value of that type.
-pub fn seal_as(
-    text: &str,
-    plaintext_type: PlaintextType,
-    field: By<'_>,
-    account: &str,
-) -> Result<Datum> {
+/// Seals a value of a field of an account, for whoever may encrypt.
+pub fn seal(plaintext: Plaintext<'_>, field: By<'_>, account: &str) -> Result<Datum> {
     let sealer = Sealer::to_encrypt(field, account)?;
-    let sections = sections(&sealer, text, plaintext_type)?;
-    let value = NewValue::new(&sealer, text, plaintext_type, sections.as_bytes())?;
+    let sections = sections(&sealer, plaintext)?;
+    let value = NewValue::new(&sealer, plaintext, sections.as_bytes())?;
     let mut varlena = NewVarlena::with_capacity(value.length);
     value.seal(varlena.bytes_mut())?;
     Ok(varlena.finish(value.length))
 }
 
-/// What a value can be found by: a text by itself, a JSON number or boolean by its JSON text. Null,
-/// objects and arrays cannot be found.
-pub fn searched(text: &str, plaintext_type: PlaintextType) -> Option<&str> {
-    let found_by_text = match plaintext_type {
-        PlaintextType::Json => !text.starts_with(['{', '[']) && text != "null",
-        _ => true,
-    };
-    found_by_text.then_some(text)
-}
-
-/// The token sections of a value. Objects and arrays have none, and are refused where values have
-/// to be unique.
-pub fn sections(sealer: &Sealer, text: &str, plaintext_type: PlaintextType) -> Result<Sections> {
-    match searched(text, plaintext_type) {
-        Some(text) => sealer.sections(text),
-        None if sealer.field().equality == Some(Kind::Unique) && text != "null" => {
-            Err(Error::NotUnique(sealer.field().name.clone()))
-        }
-        None => Ok(Sections::default()),
+/// The token sections of a value. JSON null, objects and arrays have none, and objects and arrays
+/// are refused where values have to be unique.
+pub fn sections(sealer: &Sealer, plaintext: Plaintext<'_>) -> Result<Sections> {
+    let field = sealer.field();
+    if field.equality.is_none() {
+        return Ok(Sections::None);
     }
+    let plaintext_type = plaintext.plaintext_type();
+    field.require_comparable(plaintext_type)?;
+    if plaintext_type == PlaintextType::Json {
+        let json = plaintext.bytes();
+        if json == b"null" {
+            return Ok(Sections::None);
+        }
+        if json.starts_with(b"{") || json.starts_with(b"[") {
+            let unique = field.equality == Some(Kind::Unique);
+            return if unique {
+                Err(Error::NotUnique(field.name.clone()))
+            } else {
+                Ok(Sections::None)
+            };
+        }
+    }
+    plaintext.with_text(|text| sealer.sections(text, field.normalizer_of(plaintext_type)))
 }
 
 /// A value that is to be sealed, with its token sections.
 pub struct NewValue<'a> {
     key: &'a OpenKey,
     field: &'a Field,
-    plaintext: &'a str,
+    plaintext: &'a [u8],
     form: Form,
     sections: &'a [u8],
     /// Of the envelope, in bytes.
@@ -104,20 +100,16 @@ pub struct NewValue<'a> {
 impl<'a> NewValue<'a> {
     /// A value of the sealer's field and account. Of a field that keeps tokens only, the plaintext
     /// is left out.
-    pub fn new(
-        sealer: &'a Sealer,
-        plaintext: &'a str,
-        plaintext_type: PlaintextType,
-        sections: &'a [u8],
-    ) -> Result<Self> {
+    pub fn new(sealer: &'a Sealer, plaintext: Plaintext<'a>, sections: &'a [u8]) -> Result<Self> {
         let (key, field) = (&*sealer.key, sealer.field());
+        let plaintext_type = plaintext.plaintext_type();
         let mut form = Form { plaintext_type, padding: field.padding, token_only: false };
-        let mut kept = plaintext;
+        let mut kept = plaintext.bytes();
         if field.token_only {
             if sections.is_empty() {
                 return Err(Error::NotUnique(field.name.clone()));
             }
-            (form.token_only, form.padding, kept) = (true, Padding::None, "");
+            (form.token_only, form.padding, kept) = (true, Padding::None, &[]);
         }
         let length = key.key.sealed_length(kept.len(), form.padding, sections.len())?;
         Ok(Self { key, field, plaintext: kept, form, sections, length })
@@ -135,7 +127,7 @@ impl<'a> NewValue<'a> {
             sampled = buffer.first_chunk().is_some_and(|first| usage::is_sampled(*first));
             Ok(())
         };
-        key.key.seal(self.plaintext.as_bytes(), self.form, self.sections, nonce, out)?;
+        key.key.seal(self.plaintext, self.form, self.sections, nonce, out)?;
         // the values under a key whose nonces could repeat are counted
         if sampled && field.suite == Suite::Aes256Gcm {
             usage::record(key.key.key_id(), field.id)?;
@@ -144,23 +136,21 @@ impl<'a> NewValue<'a> {
     }
 }
 
-/// Seals a text for transit: for a field whose account is still open, or for no field yet.
-pub fn seal_in_transit(
-    text: &str,
-    plaintext_type: PlaintextType,
-    field_id: FieldId,
-) -> Result<Datum> {
+/// Seals a value for transit: for a field whose account is still open, or for no field yet.
+pub fn seal_in_transit(plaintext: Plaintext<'_>, field_id: FieldId) -> Result<Datum> {
     let key = cache::transit(field_id)?;
-    let length = key.key.sealed_length(text.len(), Padding::None, 0)?;
+    let (plaintext_type, bytes) = (plaintext.plaintext_type(), plaintext.bytes());
+    let length = key.key.sealed_length(bytes.len(), Padding::None, 0)?;
     let mut varlena = NewVarlena::with_capacity(length);
     let form = Form { plaintext_type, padding: Padding::None, token_only: false };
-    key.key.seal(text.as_bytes(), form, &[], nonce, varlena.bytes_mut())?;
+    key.key.seal(bytes, form, &[], nonce, varlena.bytes_mut())?;
     let sealed = varlena.finish(length);
-    if field_id.is_none() && text.len() <= LONGEST_KEPT {
+    if field_id.is_none() && bytes.len() <= LONGEST_KEPT {
         // SAFETY: a varlena that was just made
         let envelope = unsafe { varlena_bytes(sealed) }.to_vec();
-        let bytes = Zeroizing::new(text.as_bytes().to_vec());
-        IN_TRANSIT.set(Some((envelope, PlainText { length: bytes.len(), bytes })));
+        let kept =
+            Opened { plaintext_type, length: bytes.len(), bytes: Zeroizing::new(bytes.to_vec()) };
+        IN_TRANSIT.set(Some((envelope, kept)));
     }
     Ok(sealed)
 }
@@ -173,14 +163,21 @@ pub fn session_account<T>(work: impl FnOnce(&str) -> Result<T>) -> Result<T> {
     })
 }
 
-/// A plain text in memory of our own, wiped when dropped.
-pub struct PlainText {
+/// A plain value in memory of our own, wiped when dropped.
+pub struct Opened {
+    plaintext_type: PlaintextType,
     bytes: Zeroizing<Vec<u8>>,
     length: usize,
 }
 
-impl PlainText {
-    /// The text.
+impl Opened {
+    /// The value.
+    pub fn plaintext(&self) -> Result<Plaintext<'_>> {
+        let bytes = &self.bytes[..self.length];
+        Ok(Plaintext::new(self.plaintext_type, bytes).ok_or(OpenError)?)
+    }
+
+    /// A text, or JSON text.
     pub fn as_str(&self) -> Result<&str> {
         Ok(std::str::from_utf8(&self.bytes[..self.length]).map_err(|_| OpenError)?)
     }
@@ -188,32 +185,32 @@ impl PlainText {
 
 /// Opens a value in transit. No right is asked: its text came from this database's own users as
 /// input, and goes nowhere but into a field, or into a token.
-pub fn open_in_transit(envelope: &Envelope<'_>) -> Result<PlainText> {
+pub fn open_in_transit(envelope: &Envelope<'_>) -> Result<Opened> {
     if !envelope.in_transit() {
         return Err(Error::Open(OpenError));
     }
     let kept = IN_TRANSIT.with_borrow_mut(|kept| kept.take_if(|(sealed, _)| envelope.is(sealed)));
-    if let Some((_, text)) = kept {
-        return Ok(text);
+    if let Some((_, opened)) = kept {
+        return Ok(opened);
     }
     let header = envelope.header();
-    open_text(&*cache::in_transit(header.key_id, header.field_id)?, envelope)
+    open(&*cache::in_transit(header.key_id, header.field_id)?, envelope)
 }
 
-/// The plain text of a value. The caller has checked the right to it.
-pub fn open_text(key: &OpenKey, envelope: &Envelope<'_>) -> Result<PlainText> {
+/// The plain value. The caller has checked the right to it.
+pub fn open(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Opened> {
     require_kept(key, envelope)?;
     let mut bytes = Zeroizing::new(vec![0; envelope.ciphertext().len()]);
     let length = key.key.open(envelope, &mut bytes)?;
-    Ok(PlainText { bytes, length })
+    Ok(Opened { plaintext_type: envelope.header().plaintext_type, bytes, length })
 }
 
-/// The plain text of a value, for whoever may decrypt; otherwise an error.
-pub fn decrypt(bytes: &[u8]) -> Result<Datum> {
-    let envelope = stored(bytes)?;
+/// The plain value of type `plaintext_type`, for whoever may decrypt; otherwise an error.
+pub fn decrypt(bytes: &[u8], plaintext_type: PlaintextType) -> Result<Datum> {
+    let envelope = stored_as(bytes, plaintext_type)?;
     let key = key_of(&envelope)?;
     key.require(Privilege::Decrypt)?;
-    open(&key, &envelope)
+    open_datum(&key, &envelope)
 }
 
 /// Fails unless a key is of that account.
@@ -229,8 +226,9 @@ pub fn require_account(key_id: KeyId, account: &str) -> Result<()> {
 
 /// What the current user may see of a value.
 pub enum Shown {
-    Plain(PlainText),
-    Masked(String),
+    Plain(Opened),
+    /// Of a text or JSON a text in UTF-8, of another type the bytes of such a value.
+    Masked(Vec<u8>),
     Null,
     Hidden,
     Ciphertext,
@@ -240,7 +238,7 @@ pub enum Shown {
 pub fn show(envelope: &Envelope<'_>) -> Result<Shown> {
     match key_to_show(envelope)? {
         Ok(key) if key.privileges()?.contains(Privilege::Decrypt) => {
-            Ok(Shown::Plain(open_text(&key, envelope)?))
+            Ok(Shown::Plain(open(&key, envelope)?))
         }
         Ok(key) => show_in_part(&key, envelope),
         Err(shown) => Ok(shown),
@@ -266,13 +264,8 @@ fn show_in_part(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Shown> {
     let field = key.field.as_deref();
     match field.and_then(|field| field.mask) {
         Some(mask) if key.privileges()?.contains(Privilege::Mask) => {
-            let text = open_text(key, envelope)?;
-            let json = envelope.header().plaintext_type == PlaintextType::Json;
-            if json && text.as_str()?.starts_with(['{', '[']) {
-                // a mask of JSON text would show parts of what is inside
-                return Ok(Shown::Hidden);
-            }
-            Ok(mask.apply(text.as_str()?).map_or(Shown::Null, Shown::Masked))
+            let masked = open(key, envelope)?.plaintext()?.masked(mask);
+            Ok(masked.map_or(Shown::Null, Shown::Masked))
         }
         _ => Ok(hidden(field)),
     }
@@ -285,23 +278,44 @@ fn hidden(field: Option<&Field>) -> Shown {
     }
 }
 
-/// What the current user may see of a value, as text: plain, masked, or hidden.
-pub fn reveal(bytes: &[u8]) -> Result<Option<Datum>> {
-    let envelope = stored(bytes)?;
+/// What the current user may see of a value of type `plaintext_type`: plain, masked, or hidden.
+/// `None` is SQL NULL, which also stands for a hidden value that is no text.
+pub fn reveal(bytes: &[u8], plaintext_type: PlaintextType) -> Result<Option<Datum>> {
+    let envelope = stored_as(bytes, plaintext_type)?;
     let shown = match key_to_show(&envelope)? {
         Ok(key) if key.privileges()?.contains(Privilege::Decrypt) => {
-            return open(&key, &envelope).map(Some);
+            return open_datum(&key, &envelope).map(Some);
         }
         Ok(key) => show_in_part(&key, &envelope)?,
         Err(shown) => shown,
     };
+    let is_text = plaintext_type == PlaintextType::Text;
     Ok(match shown {
-        Shown::Plain(text) => Some(encoding::from_utf8(text.as_str()?)),
-        Shown::Masked(masked) => Some(encoding::from_utf8(&masked)),
-        Shown::Null => None,
-        Shown::Hidden => Some(encoding::from_utf8(HIDDEN)),
-        Shown::Ciphertext => Some(encoding::from_utf8(&envelope::to_text(bytes))),
+        Shown::Plain(opened) => Some(native::datum(opened.plaintext()?)?),
+        Shown::Masked(masked) => {
+            Some(native::datum(Plaintext::new(plaintext_type, &masked).ok_or(OpenError)?)?)
+        }
+        Shown::Hidden if is_text => Some(encoding::from_utf8(HIDDEN)),
+        Shown::Ciphertext if is_text => Some(encoding::from_utf8(&envelope::to_text(bytes))),
+        Shown::Null | Shown::Hidden | Shown::Ciphertext => None,
     })
+}
+
+/// A value of the encrypted type of such plain values, not one in transit.
+fn stored_as(bytes: &[u8], plaintext_type: PlaintextType) -> Result<Envelope<'_>> {
+    let envelope = stored(bytes)?;
+    require_type(&envelope, plaintext_type)?;
+    Ok(envelope)
+}
+
+/// Fails unless an envelope is of the encrypted type of such plain values. A text is also JSON: in
+/// documents strings are sealed as texts.
+pub fn require_type(envelope: &Envelope<'_>, plaintext_type: PlaintextType) -> Result<()> {
+    match (envelope.header().plaintext_type, plaintext_type) {
+        (PlaintextType::Text, PlaintextType::Json) => Ok(()),
+        (found, expected) if found == expected => Ok(()),
+        (found, expected) => Err(Error::TypeMismatch(found, expected)),
+    }
 }
 
 /// A value that is stored data, not one in transit.
@@ -323,15 +337,22 @@ fn require_kept(key: &OpenKey, envelope: &Envelope<'_>) -> Result<()> {
     Err(Error::TokenOnly(key.field.as_ref().map_or_else(String::new, |field| field.name.clone())))
 }
 
-fn open(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Datum> {
+/// The plain value as a datum. Texts and bytes are opened where they will be.
+fn open_datum(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Datum> {
+    let plaintext_type = envelope.header().plaintext_type;
+    let in_place = match plaintext_type {
+        PlaintextType::Text => encoding::is_utf8(),
+        PlaintextType::Bytea => true,
+        _ => false,
+    };
+    if !in_place {
+        return native::datum(open(key, envelope)?.plaintext()?);
+    }
     require_kept(key, envelope)?;
     let mut varlena = NewVarlena::with_capacity(envelope.ciphertext().len());
     let length = key.key.open(envelope, varlena.bytes_mut())?;
-    let text = std::str::from_utf8(&varlena.bytes_mut()[..length]).map_err(|_| OpenError)?;
-    if encoding::is_utf8() {
-        return Ok(varlena.finish(length));
-    }
-    Ok(encoding::from_utf8(text))
+    Plaintext::new(plaintext_type, &varlena.bytes_mut()[..length]).ok_or(OpenError)?;
+    Ok(varlena.finish(length))
 }
 
 /// Makes of a value one of the field with that handle, as an assignment to a column does: a value
@@ -341,8 +362,8 @@ pub fn assign(bytes: &[u8], handle: i32) -> Result<Option<Datum>> {
     let envelope = Envelope::parse(bytes)?;
     let field_id = envelope.header().field_id;
     if field_id.is_none() {
-        let text = open_in_transit(&envelope)?;
-        return assign_text(text.as_str()?, envelope.header().plaintext_type, handle).map(Some);
+        let opened = open_in_transit(&envelope)?;
+        return assign_plaintext(opened.plaintext()?, handle).map(Some);
     }
     if field_id.handle() == handle {
         return Ok(None);
@@ -350,14 +371,12 @@ pub fn assign(bytes: &[u8], handle: i32) -> Result<Option<Datum>> {
     Err(Error::FieldMismatch(describe(field_id), describe_handle(handle)))
 }
 
-/// Seals a text for a column: under the session's account, or left to the row's trigger.
-pub fn assign_text(text: &str, plaintext_type: PlaintextType, handle: i32) -> Result<Datum> {
+/// Seals a value for a column: under the session's account, or left to the row's trigger.
+pub fn assign_plaintext(plaintext: Plaintext<'_>, handle: i32) -> Result<Datum> {
     let field = By::Handle(handle);
     guc::with_account(|account| match account {
-        Some(guc::ACCOUNT_OF_ROW) => {
-            seal_in_transit(text, plaintext_type, fields::require(field)?.id)
-        }
-        Some(account) => seal_as(text, plaintext_type, field, account),
+        Some(guc::ACCOUNT_OF_ROW) => seal_in_transit(plaintext, fields::require(field)?.id),
+        Some(account) => seal(plaintext, field, account),
         None => Err(Error::AccountUnset),
     })
 }

@@ -27,17 +27,69 @@ pub const FIXED_HEADER_LENGTH: usize = 23;
 
 /// What the plaintext is, by its number in the envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum PlaintextType {
     /// UTF-8.
     Text = 1,
+    /// The bytes.
+    Bytea = 2,
     /// JSON text in UTF-8.
     Json = 3,
+    /// 8 bytes, big-endian, two's complement.
+    Bigint = 4,
+    /// ASCII: the digits, as PostgreSQL prints a numeric.
+    Numeric = 5,
+    /// 4 bytes, big-endian, two's complement: days since 2000-01-01.
+    Date = 6,
+    /// 8 bytes, big-endian, two's complement: microseconds since 2000-01-01 00:00 UTC.
+    Timestamptz = 7,
+    /// One byte, 0 or 1.
+    Boolean = 8,
+    /// 16 bytes.
+    Uuid = 9,
 }
 
 impl PlaintextType {
+    /// Every type.
+    pub const ALL: [Self; 9] = [
+        Self::Text,
+        Self::Bytea,
+        Self::Json,
+        Self::Bigint,
+        Self::Numeric,
+        Self::Date,
+        Self::Timestamptz,
+        Self::Boolean,
+        Self::Uuid,
+    ];
+
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Text, Self::Json].into_iter().find(|&known| known as u8 == number)
+        Self::ALL.get(usize::from(number.wrapping_sub(1))).copied()
+    }
+
+    /// The name of PostgreSQL's type of such values.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Bytea => "bytea",
+            Self::Json => "jsonb",
+            Self::Bigint => "bigint",
+            Self::Numeric => "numeric",
+            Self::Date => "date",
+            Self::Timestamptz => "timestamptz",
+            Self::Boolean => "boolean",
+            Self::Uuid => "uuid",
+        }
+    }
+
+    /// How many bytes every value has, if that is the same for all.
+    pub const fn length(self) -> Option<usize> {
+        match self {
+            Self::Boolean => Some(1),
+            Self::Date => Some(4),
+            Self::Bigint | Self::Timestamptz => Some(8),
+            Self::Uuid => Some(16),
+            Self::Text | Self::Bytea | Self::Json | Self::Numeric => None,
+        }
     }
 }
 

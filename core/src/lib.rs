@@ -15,6 +15,7 @@ pub mod key;
 pub mod mask;
 pub mod normalize;
 pub mod padding;
+pub mod plaintext;
 pub mod random;
 pub mod seal;
 pub mod suite;

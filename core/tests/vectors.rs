@@ -19,6 +19,7 @@ use fieldcrypt_core::field::{FieldId, account_tag, check_field_name};
 use fieldcrypt_core::key::{KeyId, Purpose, SecretKey};
 use fieldcrypt_core::normalize::Normalizer;
 use fieldcrypt_core::padding::{Padding, pad};
+use fieldcrypt_core::plaintext::Plaintext;
 use fieldcrypt_core::seal::{FieldKey, Form};
 use fieldcrypt_core::suite::{Cipher, Suite};
 use fieldcrypt_core::token::{IndexToken, Kind, Scope, TokenKey, equality_section, member_section};
@@ -48,10 +49,15 @@ fn suite(object: &Value) -> Suite {
 }
 
 fn plaintext_type(object: &Value) -> PlaintextType {
-    match small(object, "plaintext_type") {
-        1 => PlaintextType::Text,
-        3 => PlaintextType::Json,
-        other => panic!("plaintext type {other}"),
+    let number = small(object, "plaintext_type");
+    PlaintextType::ALL.into_iter().find(|&known| known as u32 == number).unwrap()
+}
+
+/// The plaintext: a text, or bytes.
+fn plaintext(object: &Value) -> Vec<u8> {
+    match plaintext_type(object) {
+        PlaintextType::Text | PlaintextType::Json => text(object, "plaintext").as_bytes().to_vec(),
+        _ => bytes(object, "plaintext"),
     }
 }
 
@@ -125,14 +131,15 @@ fn envelope(vector: &Value, name: &str) {
     assert_eq!(field_id.0, number(vector, "field_id"), "{name}");
     let (suite, purpose) = (suite(vector), purpose(vector));
     let padding = Padding::from_name(text(vector, "padding")).unwrap();
-    let plaintext = text(vector, "plaintext").as_bytes();
+    let plaintext = &plaintext(vector)[..];
     let plaintext_type = plaintext_type(vector);
     let token_only = vector["token_only"].as_bool().unwrap();
-    assert_eq!(
-        plaintext,
-        if token_only { b"" } else { text(vector, "value").as_bytes() },
-        "{name}"
-    );
+    if token_only {
+        assert_eq!(plaintext, b"", "{name}");
+    } else {
+        let value = Plaintext::new(plaintext_type, plaintext).unwrap();
+        assert_eq!(value.as_text(), text(vector, "value"), "{name}");
+    }
     let padded_length = padding.padded_length(plaintext.len());
     assert_eq!(padded_length, small(vector, "padded_length") as usize, "{name}");
     let nonce = bytes(vector, "nonce");
@@ -454,24 +461,26 @@ fn malformed_token_sections_are_not_sealed() {
     assert_eq!(sections.len(), 166);
 }
 
-/// Authentic, and opened to bytes; as a text they are refused.
+/// Authentic, and opened to bytes; as a value of their type they are refused.
 #[test]
-fn envelopes_of_what_is_not_text() {
+fn envelopes_of_what_is_not_canonical() {
     let file = json::load("malformed.json");
-    let cases = array(&file, "not_text");
-    let mut by_type = [0; 4];
-    for case in cases {
+    let mut by_type = [0; 10];
+    let mut contents = HashSet::new();
+    for case in array(&file, "not_text").iter().chain(array(&file, "not_canonical")) {
         let name = text(case, "name");
         let bytes = bytes(case, "hex");
+        assert!(contents.insert(bytes.clone()), "{name}: the same bytes stand twice");
         let envelope = Envelope::parse(&bytes).unwrap();
-        by_type[envelope.header().plaintext_type as usize] += 1;
+        let plaintext_type = envelope.header().plaintext_type;
+        by_type[plaintext_type as usize] += 1;
         let mut out = vec![0xA5; envelope.ciphertext().len()];
         let length = opening_key(case).open(&envelope, &mut out).unwrap();
-        let text = std::str::from_utf8(&out[..length]).map_err(|_| OpenError);
-        assert_eq!(text, Err(OpenError), "{name}");
+        assert!(Plaintext::new(plaintext_type, &out[..length]).is_none(), "{name}");
+        assert_eq!(text(case, "error"), "OpenError", "{name}");
     }
-    println!("envelopes of what is not text: {}", cases.len());
-    assert_eq!(by_type, [0, 18, 0, 12]);
+    println!("envelopes of what is not canonical: {}", by_type.iter().sum::<u32>());
+    assert_eq!(by_type, [0, 18, 0, 12, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]

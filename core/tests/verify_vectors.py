@@ -12,7 +12,9 @@ import json
 import re
 import sys
 import unicodedata
+import uuid
 from collections import Counter
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -122,7 +124,7 @@ SUITES = {1: Xaes(), 2: Gcm(), 3: CbcHs512()}
 # sections 1 and 3 to 6: what can be read without a key
 
 
-TEXT, JSON = 1, 3
+TEXT, BYTEA, JSON, BIGINT, NUMERIC, DATE, TIMESTAMPTZ, BOOLEAN, UUID = range(1, 10)
 PADDED, TRANSIT, TOKEN_ONLY = 0x01, 0x04, 0x08
 EXACT, UNIQUE, MEMBER = 1, 2, 7
 
@@ -137,7 +139,7 @@ class Envelope:
             raise Refused("Format")
         if data[2] not in SUITES:
             raise Refused("Suite")
-        if data[3] not in (TEXT, JSON):
+        if not TEXT <= data[3] <= UUID:
             raise Refused("PlaintextType")
         # token only goes with neither of the others
         if data[4] not in (0, PADDED, TRANSIT, PADDED | TRANSIT, TOKEN_ONLY):
@@ -277,6 +279,95 @@ def parse_json(text):
     return json.loads(text, parse_int=Decimal, parse_float=Decimal)
 
 
+# section 3: the canonical bytes of a value's text, and back
+
+LENGTHS = {BIGINT: 8, DATE: 4, TIMESTAMPTZ: 8, BOOLEAN: 1, UUID: 16}
+EPOCH = date(2000, 1, 1)
+# the calendar repeats after 400 years, which Python's own need not know before the first
+CYCLE = 146_097
+MICROSECONDS = 86_400_000_000
+
+
+def infinities(length):
+    return {(1 << 8 * length - 1) - 1: "infinity", -(1 << 8 * length - 1): "-infinity"}
+
+
+def date_and_era(days):
+    cycles, rest = divmod(days, CYCLE)
+    day = EPOCH + timedelta(rest)
+    year = day.year + 400 * cycles
+    year, era = (year, "") if year > 0 else (1 - year, " BC")
+    return f"{year:04}-{day.month:02}-{day.day:02}", era
+
+
+def days(year, month, day, era):
+    cycles, rest = divmod(1 - int(year) if era else int(year), 400)
+    in_cycle = date(2000 + rest, int(month), int(day)) - EPOCH
+    return (cycles - 5) * CYCLE + in_cycle.days
+
+
+def to_value(kind, plaintext):
+    """The text of canonical bytes."""
+    if kind in LENGTHS and len(plaintext) != LENGTHS[kind]:
+        raise Refused("OpenError")
+    number = int.from_bytes(plaintext, "big", signed=True)
+    if kind == BYTEA:
+        return "\\x" + plaintext.hex()
+    if kind == BIGINT:
+        return str(number)
+    if kind in (DATE, TIMESTAMPTZ) and number in (ends := infinities(len(plaintext))):
+        return ends[number]
+    if kind == DATE:
+        return "".join(date_and_era(number))
+    if kind == TIMESTAMPTZ:
+        day, time = divmod(number, MICROSECONDS)
+        day, era = date_and_era(day)
+        seconds, fraction = divmod(time, 1_000_000)
+        clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{fraction:06}"
+        return f"{day} {clock}+00{era}"
+    if kind == BOOLEAN:
+        if plaintext not in (b"\0", b"\1"):
+            raise Refused("OpenError")
+        return "true" if plaintext == b"\1" else "false"
+    if kind == UUID:
+        return str(uuid.UUID(bytes=plaintext))
+    try:
+        return plaintext.decode("ascii" if kind == NUMERIC else "utf-8")
+    except UnicodeDecodeError:
+        raise Refused("OpenError") from None
+
+
+DATE_FORM = r"([0-9]{4,})-([0-9]{2})-([0-9]{2})"
+TIME_FORM = r" ([0-9]{2}):([0-9]{2}):([0-9]{2})\.([0-9]{6})\+00"
+ERA_FORM = "( BC)?"
+
+
+def to_canonical(kind, text):
+    """The canonical bytes of a text."""
+    length = LENGTHS.get(kind)
+    if kind == BYTEA:
+        return bytes.fromhex(text.removeprefix("\\x"))
+    if kind == BOOLEAN:
+        return bytes([("false", "true").index(text)])
+    if kind == UUID:
+        return bytes.fromhex(text.replace("-", ""))
+    if length is None:
+        return text.encode()
+    ends = {text: number for number, text in infinities(length).items()}
+    if kind == BIGINT:
+        number = int(text)
+    elif text in ends:
+        number = ends[text]
+    elif kind == DATE:
+        number = days(*re.fullmatch(DATE_FORM + ERA_FORM, text).groups())
+    else:
+        parts = re.fullmatch(DATE_FORM + TIME_FORM + ERA_FORM, text).groups()
+        hours, minutes, seconds, fraction = map(int, parts[3:7])
+        time = ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + fraction
+        number = days(*parts[:3], parts[7]) * MICROSECONDS + time
+    return number.to_bytes(length, "big", signed=True)
+
+
 # sections 5 and 7: ids and keys
 
 
@@ -355,12 +446,11 @@ def open_envelope(key, purpose, account, envelope):
         plaintext, mark = plaintext.rstrip(b"\0")[:-1], plaintext.rstrip(b"\0")[-1:]
         if mark != b"\x80":
             raise Refused("OpenError")
-    if envelope.token_only and plaintext:
-        raise Refused("OpenError")
-    try:
-        return plaintext.decode()
-    except UnicodeDecodeError:
-        raise Refused("OpenError") from None
+    if envelope.token_only:
+        if plaintext:
+            raise Refused("OpenError")
+        return ""
+    return to_value(envelope.type, plaintext)
 
 
 # the checks
@@ -449,17 +539,25 @@ def check_envelope(case):
     field = field_id(case["field"]) if case["field"] is not None else bytes(8)
     account, suite_number, suite = case["account"], case["suite"], SUITES[case["suite"]]
     key, key_id, nonce = unhex(case, "key", "key_id", "nonce")
-    token_only, plaintext = case["token_only"], case["plaintext"].encode()
+    token_only, kind, value = case["token_only"], case["plaintext_type"], case["value"]
+    as_text = kind in (TEXT, JSON)
+    plaintext = case["plaintext"].encode() if as_text else unhex(case, "plaintext")
     check("field id", name, field, unhex(case, "field_id"))
-    check("plaintext", name, case["plaintext"], "" if token_only else case["value"])
+    check("plaintext", name, plaintext, b"" if token_only else to_canonical(kind, value))
+    check("text of a value", name, to_value(kind, to_canonical(kind, value)), value)
+    if kind == NUMERIC:
+        form = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?|NaN|-?Infinity"
+        check("form of a numeric", name, bool(re.fullmatch(form, value, re.ASCII)), True)
     document = None
-    if case["plaintext_type"] == JSON:
-        document = parse_json(case["value"])
-        check("json text", name, json_text(document), case["value"])
+    if kind == JSON:
+        document = parse_json(value)
+        check("json text", name, json_text(document), value)
 
     sections = b""
     for item in case["tokens"]:
-        made = check_token(name, item, field, case["value"])
+        made = check_token(name, item, field, value)
+        if kind not in (TEXT, JSON):
+            check("normalizer of a type that is no text", name, item["normalizer"], 0)
         groups = bytes([item["kind"], item["scope"], 16, 0, 1]) + made
         if item is case["tokens"][-1]:
             # their tokens are not specified yet
@@ -491,7 +589,7 @@ def check_envelope(case):
         padded += bytes(-len(padded) % int(case["padding"]))
     check("padded length", name, len(padded), case["padded_length"])
     flags = (case["padding"] != "none") | transit << 2 | token_only << 3
-    header = bytes([0xFC, 1, suite_number, case["plaintext_type"], flags]) + key_id + field
+    header = bytes([0xFC, 1, suite_number, kind, flags]) + key_id + field
     header += len(sections).to_bytes(2, "big") + sections
     check("header", name, header, unhex(case, "header"))
     derived = field_key(key, case["purpose"], suite_number, suite.key, field, account)
@@ -506,10 +604,10 @@ def check_envelope(case):
     check("text form", name, to_text(envelope), case["text"])
     parsed = Envelope(from_text(case["text"]))
     read = parsed.type, parsed.padded, parsed.transit, parsed.token_only
-    written = case["plaintext_type"], case["padding"] != "none", transit, token_only
+    written = kind, case["padding"] != "none", transit, token_only
     check("type and flags", name, read, written)
     opened = open_envelope(key, case["purpose"], account, parsed)
-    check("opened envelope", name, opened, case["plaintext"])
+    check("opened envelope", name, opened, "" if token_only else value)
 
 
 def check_vectors():
@@ -553,6 +651,7 @@ def check_malformed():
     for key, what in (
         ("not_authentic", "envelope that is not authentic"),
         ("not_text", "envelope of what is not text"),
+        ("not_canonical", "envelope of what is not canonical"),
     ):
         for case in malformed[key]:
             secret, envelope = unhex(case, "key"), Envelope(unhex(case, "hex"))

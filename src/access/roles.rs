@@ -6,8 +6,8 @@ use std::ffi::CStr;
 use pgrx::pg_sys::{self, Oid};
 
 use crate::backend;
-use crate::catalog::objects::Indexed;
 use crate::catalog::scan::{self, Equals};
+use crate::catalog::tables::Indexed;
 use crate::compat::membership;
 use crate::error::{Error, Result};
 

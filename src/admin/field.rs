@@ -63,7 +63,7 @@ fn check_padding(value: &str) -> Result<()> {
 }
 
 /// `create_field(name, search, normalizer, mask, hidden, padding, suite, label, scope, store,
-/// reversible)`
+/// reversible, small_domain)`
 #[pg_extern(sql = false)]
 fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
@@ -98,6 +98,7 @@ fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let store = text(9, "value")?;
     check_store(&store)?;
     let reversible = call.is_null(10) || call.boolean(10);
+    let small_domain = !call.is_null(11) && call.boolean(11);
     if search.is_empty() && (scope != "account" || store != "value") {
         let hint = "Without it there are no tokens: search => '{exact}' or '{unique}'.".to_owned();
         return Err(Error::InvalidArgument { name: "search", hint }.into());
@@ -113,8 +114,8 @@ fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     write::run(
         "INSERT INTO fieldcrypt.field \
          (name, field_id, handle, label, suite, search, normalizer, mask, hidden, padding, \
-         scope, store, reversible) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, NULLIF($8, 'none'), $9, $10, $11, $12, $13)",
+         scope, store, reversible, small_domain) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, NULLIF($8, 'none'), $9, $10, $11, $12, $13, $14)",
         &[
             name.as_ref().into(),
             id.0.cast_signed().into(),
@@ -129,6 +130,7 @@ fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
             scope.as_str().into(),
             store.as_str().into(),
             reversible.into(),
+            small_domain.into(),
         ],
     )?;
     done()

@@ -1,7 +1,7 @@
 //! Accounts.
 
-use super::objects::Objects;
 use super::scan::{self, Equals};
+use super::tables::Tables;
 use crate::error::{Error, Result};
 
 /// Whether an account can be used.
@@ -23,7 +23,7 @@ impl AccountState {
 
 /// The state of an account; `None` if it does not exist.
 pub fn state(account: &str) -> Result<Option<AccountState>> {
-    scan::row(Objects::get()?.account, &[Equals::Text(1, account)], |row| {
+    scan::row(Tables::get()?.account, &[Equals::Text(1, account)], |row| {
         match row.required_text(2)?.as_str() {
             "active" => Ok(AccountState::Active),
             "disabled" => Ok(AccountState::Disabled),

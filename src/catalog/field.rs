@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use fieldcrypt_core::envelope::PlaintextType;
 use fieldcrypt_core::field::FieldId;
 use fieldcrypt_core::mask::Mask;
 use fieldcrypt_core::normalize::Normalizer;
@@ -10,8 +11,8 @@ use fieldcrypt_core::suite::Suite;
 use fieldcrypt_core::token::{Kind, Scope};
 use pgrx::Spi;
 
-use super::objects::{Indexed, Objects};
 use super::scan::{self, Equals, Row};
+use super::tables::{Indexed, Tables};
 use crate::error::{Error, Result};
 
 /// What a role without any right sees.
@@ -37,6 +38,8 @@ pub struct Field {
     pub token_only: bool,
     /// Whether stored values may be turned back into plain ones.
     pub reversible: bool,
+    /// Whether values may carry tokens although there are few different ones.
+    pub small_domain: bool,
     pub normalizer: Normalizer,
     pub mask: Option<Mask>,
     pub hidden: Hidden,
@@ -64,11 +67,11 @@ impl fmt::Display for By<'_> {
 impl Field {
     /// The field, if it exists.
     pub fn find(by: By<'_>) -> Result<Option<Self>> {
-        let objects = Objects::get()?;
+        let tables = Tables::get()?;
         let (from, matching): (Indexed, _) = match by {
-            By::Handle(handle) => (objects.field_by_handle, Equals::Int(3, handle)),
-            By::Id(id) => (objects.field_by_id, Equals::Bigint(2, id.0.cast_signed())),
-            By::Name(name) => (objects.field, Equals::Text(1, name)),
+            By::Handle(handle) => (tables.field_by_handle, Equals::Int(3, handle)),
+            By::Id(id) => (tables.field_by_id, Equals::Bigint(2, id.0.cast_signed())),
+            By::Name(name) => (tables.field, Equals::Text(1, name)),
         };
         scan::row(from, &[matching], Self::read)
     }
@@ -87,14 +90,43 @@ impl Field {
         }
     }
 
-    /// Fails unless values of the field carry equality tokens.
-    pub fn require_searchable(&self) -> Result<()> {
+    /// Fails unless values of that type and of the field carry equality tokens to be found by.
+    pub fn require_searchable(&self, plaintext_type: PlaintextType) -> Result<()> {
         let reason = match self.equality {
-            Some(Kind::Exact) => return Ok(()),
+            Some(Kind::Exact) => return self.require_comparable(plaintext_type),
             Some(_) => "The field was created with search => '{unique}': for constraints only.",
             None => "The field was created without search => '{exact}'.",
         };
         Err(Error::CannotSearch { field: self.name.clone(), reason })
+    }
+
+    /// Fails where values of that type carry no equality tokens.
+    pub fn require_comparable(&self, plaintext_type: PlaintextType) -> Result<()> {
+        let reason = match plaintext_type {
+            PlaintextType::Text
+            | PlaintextType::Json
+            | PlaintextType::Bigint
+            | PlaintextType::Date
+            | PlaintextType::Uuid => return Ok(()),
+            PlaintextType::Boolean if self.small_domain => return Ok(()),
+            PlaintextType::Boolean => {
+                "A boolean has two values: tokens would show which rows are alike, and who knows one of them knows all. \
+                 create_field(..., small_domain => true) permits it."
+            }
+            PlaintextType::Bytea | PlaintextType::Numeric | PlaintextType::Timestamptz => {
+                "Only text, bigint, date and uuid values can be searched; others are stored under a field without search."
+            }
+        };
+        Err(Error::CannotSearch { field: self.name.clone(), reason })
+    }
+
+    /// How values of that type are normalised before they become tokens: what is not text has one
+    /// form already.
+    pub fn normalizer_of(&self, plaintext_type: PlaintextType) -> Normalizer {
+        match plaintext_type {
+            PlaintextType::Text | PlaintextType::Json => self.normalizer,
+            _ => Normalizer::None,
+        }
     }
 
     /// Whether a column of the field is unique.
@@ -109,7 +141,7 @@ impl Field {
     /// The names of all fields.
     pub fn names() -> Result<Vec<String>> {
         let mut names = Vec::new();
-        scan::rows(Objects::get()?.field, &[], |row| {
+        scan::rows(Tables::get()?.field, &[], |row| {
             names.push(row.required_text(1)?);
             Ok(())
         })?;
@@ -145,6 +177,7 @@ impl Field {
             },
             token_only: row.required_text(12)? == "token",
             reversible: row.boolean(13),
+            small_domain: row.boolean(14),
         })
     }
 }

@@ -2,8 +2,8 @@
 
 use pgrx::pg_sys::Oid;
 
-use super::objects::Objects;
 use super::scan::{self, Equals};
+use super::tables::Tables;
 use crate::access::Privileges;
 use crate::error::Result;
 
@@ -24,7 +24,7 @@ impl Grant {
     /// The grants of a role.
     pub fn of_role(role: Oid) -> Result<Vec<Self>> {
         let mut grants = Vec::new();
-        scan::rows(Objects::get()?.access_grant, &[Equals::Oid(1, role)], |row| {
+        scan::rows(Tables::get()?.access_grant, &[Equals::Oid(1, role)], |row| {
             grants.push(Self {
                 account: row.required_text(2)?,
                 field: row.required_text(3)?,

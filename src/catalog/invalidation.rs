@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{pg_extern, pg_guard};
 
-use super::objects::Objects;
+use super::tables::Tables;
 use crate::backend;
 use crate::call::Answer;
 
@@ -55,8 +55,8 @@ pub fn generation() -> u64 {
 
 #[pg_guard]
 extern "C-unwind" fn relation_changed(_argument: Datum, relation: Oid) {
-    let ours = relation == Oid::INVALID
-        || Objects::last_seen().is_none_or(|objects| objects.holds(relation));
+    let ours =
+        relation == Oid::INVALID || Tables::last_seen().is_none_or(|tables| tables.holds(relation));
     if ours {
         GENERATION.fetch_add(1, Ordering::Relaxed);
     }

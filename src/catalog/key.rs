@@ -3,8 +3,8 @@
 use fieldcrypt_core::key::{KeyId, Purpose};
 use fieldcrypt_core::wrap::KeyName;
 
-use super::objects::Objects;
 use super::scan::{self, Equals, Row};
+use super::tables::Tables;
 use crate::error::{Error, Result};
 
 /// The states of a key (NIST SP 800-57 part 1 section 7, in our words).
@@ -72,14 +72,14 @@ impl StoredKey {
     /// The key of that id, if there is one.
     pub fn find(id: KeyId) -> Result<Option<Self>> {
         let matching = [Equals::Bigint(1, id.number().cast_signed())];
-        scan::row(Objects::get()?.account_key, &matching, Self::read)
+        scan::row(Tables::get()?.account_key, &matching, Self::read)
     }
 
     /// The newest key of an account and purpose that may be used to encrypt.
     pub fn newest(account: &str, purpose: Purpose) -> Result<Option<Self>> {
         let matching = [Equals::Text(2, account), Equals::Text(3, purpose.name())];
         let mut newest: Option<Self> = None;
-        scan::rows(Objects::get()?.account_key_by_account, &matching, |row| {
+        scan::rows(Tables::get()?.account_key_by_account, &matching, |row| {
             let key = Self::read(row)?;
             let newer = newest.as_ref().is_none_or(|newest| newest.version < key.version);
             if key.state.may_encrypt() && newer {
@@ -110,13 +110,13 @@ impl StoredKey {
 
 /// The recorded check value of a root key; `None` if this database has not used it yet.
 pub fn root_check_value(name: &str) -> Result<Option<Vec<u8>>> {
-    scan::row(Objects::get()?.root_key, &[Equals::Text(1, name)], |row| row.bytes(2))
+    scan::row(Tables::get()?.root_key, &[Equals::Text(1, name)], |row| row.bytes(2))
 }
 
 /// The names of the root keys that this database has used.
 pub fn root_names() -> Result<Vec<String>> {
     let mut names = Vec::new();
-    scan::rows(Objects::get()?.root_key, &[], |row| {
+    scan::rows(Tables::get()?.root_key, &[], |row| {
         names.push(row.required_text(1)?);
         Ok(())
     })?;

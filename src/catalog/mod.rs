@@ -4,12 +4,13 @@
 //! Invariant: nothing read here is trusted beyond the statement without [`invalidation`].
 
 pub mod account;
+pub mod family;
 pub mod field;
 pub mod fields;
 pub mod grant;
 pub mod invalidation;
 pub mod key;
-pub mod objects;
 pub mod path;
 pub mod scan;
+pub mod tables;
 pub mod write;

@@ -1,7 +1,7 @@
 //! The rows of flagged paths.
 
-use super::objects::Objects;
 use super::scan::{self, Equals};
+use super::tables::Tables;
 use crate::error::{Error, Result};
 
 /// The account of a flag that holds for every account.
@@ -36,7 +36,7 @@ impl FlaggedPath {
 
     fn matching(matching: &[Equals<'_>]) -> Result<Vec<Self>> {
         let mut paths = Vec::new();
-        scan::rows(Objects::get()?.path, matching, |row| {
+        scan::rows(Tables::get()?.path, matching, |row| {
             let (nulls, state) = (row.required_text(6)?, row.required_text(7)?);
             paths.push(Self {
                 account: row.required_text(2)?,

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use super::objects::Indexed;
+use super::tables::Indexed;
 use crate::call::{self, NewVarlena, varlena_bytes};
 use crate::encoding;
 use crate::error::{Error, Result};

@@ -7,12 +7,12 @@ use pgrx::Spi;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, Oid};
 
-use super::objects::Objects;
+use super::tables::Tables;
 use crate::error::{Error, Result};
 
 /// Runs `statement` as the owner of the extension's tables; returns the number of rows changed.
 pub fn run(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
-    let table = Objects::get()?.account.table;
+    let table = Tables::get()?.account.table;
     // SAFETY: the name is NUL-terminated; they raise an error on a standby or in a read-only
     // transaction
     unsafe {

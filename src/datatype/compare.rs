@@ -162,9 +162,9 @@ fn encrypted_hash_extended(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
     hash.cast_signed().into()
 }
 
-/// `T = text`, `text = T` and their negations, where the planner did not learn of a field: the
+/// `T = native`, `native = T` and their negations, where the planner did not learn of a field: the
 /// support function replaces them everywhere else.
 #[pg_extern(sql = false)]
-fn encrypted_compare_text(_fcinfo: pg_sys::FunctionCallInfo) -> Answer {
+fn encrypted_compare_native(_fcinfo: pg_sys::FunctionCallInfo) -> Answer {
     Err(Error::FieldUnset).or_raise()
 }

@@ -1,11 +1,13 @@
 //! The functions that users call by name.
 
-use fieldcrypt_core::envelope::Envelope;
+use fieldcrypt_core::envelope::{Envelope, PlaintextType};
 use pgrx::pg_extern;
-use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::{self, Datum};
 
-use crate::call::{Answer, Call, NewVarlena};
+use super::{declared, native};
+use crate::call::{Answer, Call, NewVarlena, map_array, varlena_bytes};
+use crate::catalog::family::native;
 use crate::catalog::field::{By, Field};
 use crate::catalog::key::StoredKey;
 use crate::document::open::{self, Reading};
@@ -23,38 +25,68 @@ fn with_account<T>(call: &Call, index: usize, work: impl FnOnce(&str) -> Result<
     }
 }
 
-/// `encrypt(value text, field text, account text) → encrypted_text`
+/// `encrypt(value native, field text, account text) → encrypted_…`
 #[pg_extern(sql = false)]
 fn encrypt(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let field = call.required_text(1, "the field")?;
-    let Some(text) = call.optional_text(0)? else { return Ok(Answer::NULL) };
-    let sealed = with_account(&call, 2, |account| value::seal(&text, By::Name(&field), account))?;
+    if call.is_null(0) {
+        return Ok(Answer::NULL);
+    }
+    // SAFETY: the declaration says that the argument is of the type's native type
+    let canonical = unsafe { native::from_datum(declared::plaintext_type(&call)?, call.datum(0))? };
+    let plaintext = canonical.plaintext()?;
+    let field = By::Name(&field);
+    let sealed = with_account(&call, 2, |account| value::seal(plaintext, field, account))?;
     Ok(Answer::datum(sealed))
 }
 
-/// `decrypt(encrypted_text) → text`
+/// `decrypt(encrypted_…) → native`
 #[pg_extern(sql = false)]
 fn decrypt(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
-    Ok(Answer::datum(value::decrypt(Call::new(fcinfo).bytes(0))?))
+    let call = Call::new(fcinfo);
+    let plain = read(call.bytes(0), declared::plaintext_type(&call)?, Reading::Decrypt)?;
+    Ok(plain.map_or(Answer::NULL, Answer::datum))
 }
 
-/// `reveal(encrypted_text) → text`
+/// `reveal(encrypted_…) → native`
 #[pg_extern(sql = false)]
 fn reveal(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
-    Ok(value::reveal(Call::new(fcinfo).bytes(0))?.map_or(Answer::NULL, Answer::datum))
+    let call = Call::new(fcinfo);
+    let shown = read(call.bytes(0), declared::plaintext_type(&call)?, Reading::Reveal)?;
+    Ok(shown.map_or(Answer::NULL, Answer::datum))
 }
 
-/// `decrypt(encrypted_jsonb) → jsonb`
-#[pg_extern(sql = false)]
-fn decrypt_jsonb(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
-    Ok(Answer::datum(open::value(Call::new(fcinfo).bytes(0), Reading::Decrypt)?))
+fn read(bytes: &[u8], plaintext_type: PlaintextType, reading: Reading) -> Result<Option<Datum>> {
+    match (plaintext_type, reading) {
+        (PlaintextType::Json, reading) => open::value(bytes, reading).map(Some),
+        (_, Reading::Decrypt) => value::decrypt(bytes, plaintext_type).map(Some),
+        (_, Reading::Reveal) => value::reveal(bytes, plaintext_type),
+    }
 }
 
-/// `reveal(encrypted_jsonb) → jsonb`
+/// `decrypt(encrypted_…[]) → native[]`
 #[pg_extern(sql = false)]
-fn reveal_jsonb(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
-    Ok(Answer::datum(open::value(Call::new(fcinfo).bytes(0), Reading::Reveal)?))
+fn decrypt_array(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    read_array(Call::new(fcinfo), Reading::Decrypt)
+}
+
+/// `reveal(encrypted_…[]) → native[]`
+#[pg_extern(sql = false)]
+fn reveal_array(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    read_array(Call::new(fcinfo), Reading::Reveal)
+}
+
+fn read_array(call: Call, reading: Reading) -> Answered {
+    let plaintext_type = declared::plaintext_type(&call)?;
+    // SAFETY: the declaration says an array of the encrypted type, which is a varlena, and what
+    // is read of an element is of the native type
+    let array = unsafe {
+        map_array(call.datum(0), native(plaintext_type), |element| {
+            read(varlena_bytes(element), plaintext_type, reading)
+        })?
+    };
+    Ok(Answer::datum(array))
 }
 
 /// `blind_index(value text, field text, account text) → bytea`: the 16 bytes of the token.
@@ -67,7 +99,7 @@ fn blind_index(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     Ok(Answer::datum(NewVarlena::of(&token.token)))
 }
 
-/// `account_of(encrypted_text) → text`; NULL for a value in transit, or whose key is not here.
+/// `account_of(encrypted_…) → text`; NULL for a value in transit, or whose key is not here.
 #[pg_extern(sql = false)]
 fn account_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
@@ -79,7 +111,7 @@ fn account_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     Ok(key.map_or(Answer::NULL, |key| Answer::text(&key.account)))
 }
 
-/// `field_of(encrypted_text) → text`; NULL for a value without a field, or of a field that the
+/// `field_of(encrypted_…) → text`; NULL for a value without a field, or of a field that the
 /// catalog does not know.
 #[pg_extern(sql = false)]
 fn field_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
@@ -89,7 +121,7 @@ fn field_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     Ok(field.map_or(Answer::NULL, |field| Answer::text(&field.name)))
 }
 
-/// `key_of(encrypted_text) → bigint`: the id of the key that sealed it.
+/// `key_of(encrypted_…) → bigint`: the id of the key that sealed it.
 #[pg_extern(sql = false)]
 fn key_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);

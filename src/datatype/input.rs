@@ -5,15 +5,15 @@
 
 use fieldcrypt_core::envelope::{self, Envelope, FORMAT, MAGIC, PlaintextType};
 use fieldcrypt_core::field::FieldId;
+use fieldcrypt_core::plaintext::Plaintext;
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum};
-use zeroize::Zeroizing;
 
+use super::{declared, native};
 use crate::access::roles;
-use crate::call::{Answer, Call, NewVarlena};
+use crate::call::{Answer, Call, NewVarlena, varlena_bytes};
 use crate::catalog::field::{describe, describe_handle};
-use crate::document::json;
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -30,96 +30,117 @@ pub fn accepts_envelopes() -> bool {
         || unsafe { pg_sys::IsLogicalWorker() }
 }
 
-/// A text given as input for `encrypted_text` with this modifier, or -1.
-pub fn from_text(text: &str, typmod: i32) -> Result<Datum> {
-    from_input(text, PlaintextType::Text, typmod)
-}
-
-/// The same for `encrypted_jsonb`.
-pub fn from_json(text: &str, typmod: i32) -> Result<Datum> {
-    from_input(text, PlaintextType::Json, typmod)
-}
-
-fn from_input(text: &str, plaintext_type: PlaintextType, typmod: i32) -> Result<Datum> {
+/// A text given as input for the encrypted type of such values, with this modifier, or -1.
+fn from_text(plaintext_type: PlaintextType, text: &str, typmod: i32) -> Result<Datum> {
     if envelope::is_reserved_text(text.as_bytes()) {
         if !accepts_envelopes() {
             return Err(Error::EnvelopeRefused);
         }
-        return from_envelope(&envelope::from_text(text.as_bytes())?, typmod);
+        let bytes = envelope::from_text(text.as_bytes())?;
+        return from_envelope(plaintext_type, &bytes, typmod);
     }
-    let canonical = match plaintext_type {
-        PlaintextType::Json => Some(Zeroizing::new(json::canonical(text)?)),
-        _ => None,
-    };
-    let text = canonical.as_ref().map_or(text, |canonical| canonical.as_str());
+    if plaintext_type == PlaintextType::Text {
+        return from_plaintext(Plaintext::text(text), typmod);
+    }
+    from_plaintext(native::from_text(plaintext_type, text)?.plaintext()?, typmod)
+}
+
+/// A plain value for a column with this modifier; -1 is a literal or a parameter: which column it
+/// is for, its coercion will say.
+pub fn from_plaintext(plaintext: Plaintext<'_>, typmod: i32) -> Result<Datum> {
     if typmod < 0 {
-        // a literal or a parameter: which column it is for, its coercion will say
-        value::seal_in_transit(text, plaintext_type, FieldId::NONE)
+        value::seal_in_transit(plaintext, FieldId::NONE)
     } else {
-        value::assign_text(text, plaintext_type, typmod)
+        value::assign_plaintext(plaintext, typmod)
+    }
+}
+
+/// A datum of the native type for a column with this modifier, or -1. A text may be an envelope.
+///
+/// # Safety
+/// `datum` is of PostgreSQL's type of such values, and not NULL.
+pub unsafe fn from_datum(
+    plaintext_type: PlaintextType,
+    datum: Datum,
+    typmod: i32,
+) -> Result<Datum> {
+    // SAFETY: the caller's; a text is a varlena
+    unsafe {
+        if plaintext_type == PlaintextType::Text {
+            return from_text(plaintext_type, &encoding::to_utf8(varlena_bytes(datum))?, typmod);
+        }
+        from_plaintext(native::from_datum(plaintext_type, datum)?.plaintext()?, typmod)
     }
 }
 
 /// An envelope given as input: it needs no key, only a sound form and the column's field.
-fn from_envelope(bytes: &[u8], typmod: i32) -> Result<Datum> {
-    let field_id = Envelope::parse(bytes)?.header().field_id;
+fn from_envelope(plaintext_type: PlaintextType, bytes: &[u8], typmod: i32) -> Result<Datum> {
+    let envelope = Envelope::parse(bytes)?;
+    value::require_type(&envelope, plaintext_type)?;
+    let field_id = envelope.header().field_id;
     if typmod >= 0 && (field_id.is_none() || field_id.handle() != typmod) {
         return Err(Error::FieldMismatch(describe(field_id), describe_handle(typmod)));
     }
     Ok(NewVarlena::of(bytes))
 }
 
-#[pg_extern(sql = false)]
-fn encrypted_text_in(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
-    let call = Call::new(fcinfo);
-    let text = encoding::to_utf8(call.cstring(0).to_bytes())?;
-    Ok(Answer::datum(from_text(&text, call.int(2))?))
+/// Whether bytes that a client sent are an envelope, and not a plain value in binary form.
+fn is_envelope(plaintext_type: PlaintextType, bytes: &[u8]) -> bool {
+    let begins = bytes.starts_with(&[MAGIC, FORMAT]);
+    match plaintext_type {
+        // a plain value can begin like that: bytes of any kind, and numbers of a fixed size
+        PlaintextType::Bytea => begins && Envelope::parse(bytes).is_ok(),
+        _ => begins && plaintext_type.length().is_none_or(|length| bytes.len() > length),
+    }
 }
 
+/// `encrypted_…_in(cstring, oid, integer)`
 #[pg_extern(sql = false)]
-fn encrypted_text_out(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
+fn encrypted_in(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    let text = encoding::to_utf8(call.cstring(0).to_bytes())?;
+    Ok(Answer::datum(from_text(declared::plaintext_type(&call)?, &text, call.int(2))?))
+}
+
+/// `encrypted_…_out(encrypted_…)`
+#[pg_extern(sql = false)]
+fn encrypted_out(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
     Answer::ascii_cstring(&envelope::to_text(Call::new(fcinfo).bytes(0)))
 }
 
+/// `encrypted_…_recv(internal, oid, integer)`
 #[pg_extern(sql = false)]
-fn encrypted_jsonb_in(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+fn encrypted_recv(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    let text = encoding::to_utf8(call.cstring(0).to_bytes())?;
-    Ok(Answer::datum(from_json(&text, call.int(2))?))
-}
-
-#[pg_extern(sql = false)]
-fn encrypted_text_recv(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
-    receive(Call::new(fcinfo), |bytes, typmod| from_text(&encoding::from_client(bytes)?, typmod))
-}
-
-#[pg_extern(sql = false)]
-fn encrypted_jsonb_recv(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
-    receive(Call::new(fcinfo), |bytes, typmod| match bytes {
-        // the version of jsonb's binary form, and the text
-        [1, text @ ..] => from_json(&encoding::from_client(text)?, typmod),
-        _ => Err(Error::InvalidJson),
-    })
-}
-
-fn receive(call: Call, plain: impl FnOnce(&[u8], i32) -> Result<Datum>) -> Answered {
+    let plaintext_type = declared::plaintext_type(&call)?;
     let message: *mut pg_sys::StringInfoData = call.pointer(0);
     // SAFETY: PostgreSQL passes the message, with the cursor inside it
     let bytes = unsafe {
-        let length = (*message).len - (*message).cursor;
-        let start = pg_sys::pq_getmsgbytes(message, length);
-        std::slice::from_raw_parts(start.cast::<u8>(), usize::try_from(length).unwrap_or(0))
+        let start = (*message).data.add((*message).cursor as usize).cast::<u8>();
+        std::slice::from_raw_parts(start, ((*message).len - (*message).cursor) as usize)
     };
-    if bytes.starts_with(&[MAGIC, FORMAT]) {
+    if is_envelope(plaintext_type, bytes) {
         if !accepts_envelopes() {
             return Err(Error::EnvelopeRefused.into());
         }
-        return Ok(Answer::datum(from_envelope(bytes, call.int(2))?));
+        let sealed = from_envelope(plaintext_type, bytes, call.int(2))?;
+        // SAFETY: as above; what was read is taken from the message
+        unsafe { (*message).cursor = (*message).len };
+        return Ok(Answer::datum(sealed));
     }
-    Ok(Answer::datum(plain(bytes, call.int(2))?))
+    if plaintext_type == PlaintextType::Text {
+        let sealed = from_text(plaintext_type, &encoding::from_client(bytes)?, call.int(2))?;
+        // SAFETY: as above
+        unsafe { (*message).cursor = (*message).len };
+        return Ok(Answer::datum(sealed));
+    }
+    // SAFETY: as above
+    let canonical = unsafe { native::from_message(plaintext_type, message)? };
+    Ok(Answer::datum(from_plaintext(canonical.plaintext()?, call.int(2))?))
 }
 
+/// `encrypted_…_send(encrypted_…)`
 #[pg_extern(sql = false)]
-fn encrypted_text_send(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
+fn encrypted_send(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
     Answer::datum(NewVarlena::of(Call::new(fcinfo).bytes(0)))
 }

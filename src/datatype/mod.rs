@@ -6,9 +6,11 @@
 mod analyze;
 mod cast;
 mod compare;
+mod declared;
 mod estimate;
 mod functions;
 pub mod input;
+pub mod native;
 pub mod probe;
 pub mod support;
 mod typmod;

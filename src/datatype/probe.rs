@@ -9,18 +9,19 @@ use std::cell::RefCell;
 use fieldcrypt_core::envelope::{
     Envelope, FIXED_HEADER_LENGTH, Flags, Header, PlaintextType, is_reserved_text,
 };
+use fieldcrypt_core::plaintext::Plaintext;
 use fieldcrypt_core::suite::Suite;
 use fieldcrypt_core::token::{self, EQUALITY_SECTION_LENGTH, Kind, Scope};
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum, Oid};
 
+use super::{declared, native};
 use crate::backend;
-use crate::call::{Answer, Call, NewVarlena, array_elements, varlena_bytes};
+use crate::call::{Answer, Call, NewVarlena, map_array, varlena_bytes};
+use crate::catalog::family::Family;
 use crate::catalog::field::{By, describe, describe_handle};
-use crate::catalog::objects::Objects;
 use crate::catalog::{fields, invalidation};
-use crate::encoding;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::keyring::sealer::Tokenizer;
@@ -38,32 +39,34 @@ fn of_value(bytes: &[u8], handle: i32) -> Result<Datum> {
         return Err(Error::FieldsDiffer(describe_handle(handle), describe(header.field_id)));
     }
     if !header.flags.contains(Flags::TRANSIT) {
-        fields::require(By::Handle(handle))?.require_searchable()?;
+        fields::require(By::Handle(handle))?.require_searchable(header.plaintext_type)?;
         return Ok(NewVarlena::of(bytes));
     }
     if let Some(probe) = IN_TRANSIT.with_borrow(|last| last.probe(bytes, handle)) {
         return Ok(probe);
     }
     let generation = invalidation::current();
-    let text = value::open_in_transit(&Envelope::parse(bytes)?)?;
-    let probe = of_text(text.as_str()?, handle)?;
+    let opened = value::open_in_transit(&Envelope::parse(bytes)?)?;
+    let probe = of_plaintext(opened.plaintext()?, handle)?;
     IN_TRANSIT.with_borrow_mut(|last| last.keep(generation, bytes, handle, probe));
     Ok(probe)
 }
 
-fn of_text(text: &str, handle: i32) -> Result<Datum> {
-    if is_reserved_text(text.as_bytes()) {
+fn of_plaintext(plaintext: Plaintext<'_>, handle: i32) -> Result<Datum> {
+    let plaintext_type = plaintext.plaintext_type();
+    if plaintext_type == PlaintextType::Text && is_reserved_text(plaintext.bytes()) {
         return Err(Error::EnvelopeRefused);
     }
     value::session_account(|account| {
         let tokenizer = Tokenizer::to_search(By::Handle(handle), account)?;
         let field = tokenizer.field();
-        let token = tokenizer.token(text)?;
-        let section =
-            token::equality_section(&token, Kind::Exact, field.normalizer, Scope::Account);
+        field.require_searchable(plaintext_type)?;
+        let normalizer = field.normalizer_of(plaintext_type);
+        let token = plaintext.with_text(|text| tokenizer.token_by(normalizer, text))?;
+        let section = token::equality_section(&token, Kind::Exact, normalizer, Scope::Account);
         let header = Header {
             suite: Suite::Xaes256Gcm,
-            plaintext_type: PlaintextType::Text,
+            plaintext_type,
             flags: Flags::default(),
             key_id: token.key_id,
             field_id: field.id,
@@ -72,6 +75,14 @@ fn of_text(text: &str, handle: i32) -> Result<Datum> {
         header.write(&section, probe.bytes_mut()).ok_or(Error::Catalog("probe"))?;
         Ok(probe.finish(LENGTH))
     })
+}
+
+/// # Safety
+/// `datum` is of PostgreSQL's type of such values, and not NULL.
+unsafe fn of_native(plaintext_type: PlaintextType, datum: Datum, handle: i32) -> Result<Datum> {
+    // SAFETY: the caller's
+    let canonical = unsafe { native::from_datum(plaintext_type, datum)? };
+    of_plaintext(canonical.plaintext()?, handle)
 }
 
 /// The probe that was made last, and of what.
@@ -145,72 +156,37 @@ fn probe(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 }
 
 #[pg_extern(sql = false)]
-fn probe_text(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+fn probe_native(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    let (bytes, handle) = (call.bytes(0), call.int(1));
-    Ok(Answer::datum(cached(&call, bytes, handle, || of_text(&encoding::to_utf8(bytes)?, handle))?))
+    let handle = call.int(1);
+    // SAFETY: the declaration says that the argument is of the type's native type
+    let canonical = unsafe { native::from_datum(declared::plaintext_type(&call)?, call.datum(0))? };
+    let plaintext = canonical.plaintext()?;
+    let probe = cached(&call, plaintext.bytes(), handle, || of_plaintext(plaintext, handle))?;
+    Ok(Answer::datum(probe))
 }
 
 #[pg_extern(sql = false)]
 fn probe_array(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    let handle = call.int(1);
-    let element = Objects::get()?.encrypted_text;
-    Ok(Answer::datum(map_array(&call, handle, element, |bytes| of_value(bytes, handle))?))
+    let (handle, kind) = (call.int(1), Family::get()?.oid_of(declared::plaintext_type(&call)?));
+    // SAFETY: the declaration says an array of an encrypted type, which is a varlena
+    let make = || unsafe {
+        map_array(call.datum(0), kind, |element| of_value(varlena_bytes(element), handle).map(Some))
+    };
+    Ok(Answer::datum(cached(&call, call.bytes(0), handle, make)?))
 }
 
 #[pg_extern(sql = false)]
-fn probe_text_array(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+fn probe_native_array(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    let handle = call.int(1);
-    let probed = map_array(&call, handle, pg_sys::TEXTOID, |bytes| {
-        of_text(&encoding::to_utf8(bytes)?, handle)
-    })?;
-    Ok(Answer::datum(probed))
-}
-
-/// The probes of an array's elements, NULLs kept. Cached as a whole.
-fn map_array(
-    call: &Call,
-    handle: i32,
-    element: Oid,
-    make: impl Fn(&[u8]) -> Result<Datum>,
-) -> Result<Datum> {
-    // SAFETY: the declaration says an array of that element type
-    cached(call, call.bytes(0), handle, || unsafe { transform_array(call.datum(0), element, make) })
-}
-
-/// An array of encrypted values made of another array's elements, NULLs kept.
-///
-/// # Safety
-/// `datum` is an array of `element`, a varlena type.
-pub unsafe fn transform_array(
-    datum: Datum,
-    element: Oid,
-    make: impl Fn(&[u8]) -> Result<Datum>,
-) -> Result<Datum> {
-    let encrypted = Objects::get()?.encrypted_text;
-    // SAFETY: both are varlena types of int alignment; the new array copies its elements
-    unsafe {
-        let mut values = Vec::new();
-        let mut nulls = Vec::new();
-        for element in array_elements(datum, element) {
-            nulls.push(element.is_none());
-            let made = element.map(|element| make(varlena_bytes(element))).transpose()?;
-            values.push(made.unwrap_or(Datum::null()));
-        }
-        let (mut dimensions, mut bounds) = ([values.len() as i32], [1]);
-        let made = pg_sys::construct_md_array(
-            values.as_mut_ptr(),
-            nulls.as_mut_ptr(),
-            1,
-            dimensions.as_mut_ptr(),
-            bounds.as_mut_ptr(),
-            encrypted,
-            -1,
-            false,
-            pg_sys::TYPALIGN_INT as std::ffi::c_char,
-        );
-        Ok(Datum::from(made))
-    }
+    let (handle, plaintext_type) = (call.int(1), declared::plaintext_type(&call)?);
+    let kind = Family::get()?.oid_of(plaintext_type);
+    // SAFETY: the declaration says an array of the native type
+    let make = || unsafe {
+        map_array(call.datum(0), kind, |element| {
+            of_native(plaintext_type, element, handle).map(Some)
+        })
+    };
+    Ok(Answer::datum(cached(&call, call.bytes(0), handle, make)?))
 }

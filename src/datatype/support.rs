@@ -2,26 +2,23 @@
 //! wraps the other in a probe of that field, so that literals, parameters and expressions find by
 //! index.
 //!
-//! Invariant: no plain text stays in a plan. A constant text is sealed for transit before it is
+//! Invariant: no plain text stays in a plan. A plain constant is sealed for transit before it is
 //! put anywhere that EXPLAIN shows.
-
-use std::ffi::CStr;
 
 use fieldcrypt_core::envelope::{PlaintextType, is_reserved_text};
 use fieldcrypt_core::field::FieldId;
 use pgrx::pg_extern;
 use pgrx::pg_sys::{self, Datum, Node, NodeTag, Oid};
 
-use super::probe::transform_array;
-use crate::call::{Answer, Call, varlena_bytes};
+use super::native;
+use crate::call::{Answer, Call, map_array, varlena_bytes};
+use crate::catalog::family::{EncryptedType, Family, Operator, Search};
 use crate::catalog::field::{By, describe_handle};
 use crate::catalog::fields;
-use crate::catalog::objects::{Objects, Operator};
-use crate::encoding;
 use crate::error::{Error, OrRaise, Result};
 use crate::value;
 
-/// `encrypted_support(internal) → internal`, for the functions of `=`, `<>` and for probes of text.
+/// `encrypted_support(internal) → internal`, for the functions of `=`, `<>`, casts and probes of plain values.
 #[pg_extern(sql = false)]
 fn encrypted_support(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
     let request: *mut Node = Call::new(fcinfo).pointer(0);
@@ -40,32 +37,33 @@ fn encrypted_support(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
 /// # Safety
 /// `call` is a valid call of one of the functions that name this support function.
 unsafe fn simplify(call: *mut pg_sys::FuncExpr) -> Result<Option<*mut Node>> {
-    let objects = Objects::get()?;
+    let family = Family::get()?;
     // SAFETY: the caller's; each of these functions has two arguments or more
     unsafe {
         let function = (*call).funcid;
         let (left, right) = arguments((*call).args);
-        if objects.casts.contains(&function) {
+        let search = family.search();
+        if function == search.search_tokens {
+            let text = family.of(PlaintextType::Text);
             return Ok(
-                seal_constant(&objects, left)?.map(|sealed| coercion(&objects, sealed, call))
+                seal_constant(text, right)?.map(|sealed| search_in_transit(search, sealed, call))
             );
         }
-        if function == objects.search_tokens {
-            let sealed = seal_constant(&objects, right)?;
-            return Ok(sealed.map(|sealed| search_in_transit(&objects, sealed, call)));
-        }
-        if function == objects.probe_text || function == objects.probe_text_array {
-            return seal_constant(&objects, left)
-                .map(|sealed| sealed.map(|sealed| probe_of(&objects, sealed, right)));
-        }
-        for (negated, operators) in [
-            (false, [objects.equal, objects.equal_text, objects.text_equal]),
-            (true, [objects.not_equal, objects.not_equal_text, objects.text_not_equal]),
-        ] {
-            if operators.iter().any(|operator| operator.function == function) {
-                let operator = if negated { objects.not_equal } else { objects.equal };
-                return Ok(probe_pair(&objects, left, right)?
-                    .map(|(left, right)| comparison(operator, left, right)));
+        for encrypted in family.types() {
+            if function == encrypted.cast {
+                return Ok(
+                    seal_constant(encrypted, left)?.map(|sealed| coercion(encrypted, sealed, call))
+                );
+            }
+            if function == encrypted.probe_native || function == encrypted.probe_native_array {
+                return Ok(seal_constant(encrypted, left)?
+                    .map(|sealed| probe_of(encrypted, sealed, right)));
+            }
+            for operator in [encrypted.equal, encrypted.not_equal] {
+                if encrypted.operators_like(operator).iter().any(|o| o.function == function) {
+                    return Ok(probe_pair(&family, left, right)?
+                        .map(|(left, right)| comparison(operator, left, right)));
+                }
             }
         }
         Ok(None)
@@ -77,7 +75,7 @@ unsafe fn simplify(call: *mut pg_sys::FuncExpr) -> Result<Option<*mut Node>> {
 /// # Safety
 /// `call` is a valid call of `search_tokens`, `sealed` an expression of the encrypted type.
 unsafe fn search_in_transit(
-    objects: &Objects,
+    search: Search,
     sealed: *mut Node,
     call: *mut pg_sys::FuncExpr,
 ) -> *mut Node {
@@ -88,7 +86,7 @@ unsafe fn search_in_transit(
         let arguments = pg_sys::lappend(arguments, sealed.cast());
         let arguments = pg_sys::lappend(arguments, pg_sys::list_nth((*call).args, 2));
         pg_sys::makeFuncExpr(
-            objects.search_tokens_in_transit,
+            search.search_tokens_in_transit,
             (*call).funcresulttype,
             arguments,
             Oid::INVALID,
@@ -99,19 +97,23 @@ unsafe fn search_in_transit(
     }
 }
 
-/// The length coercion of a sealed constant, in place of the cast `call` of a text.
+/// The length coercion of a sealed constant, in place of the cast `call` of a plain one.
 ///
 /// # Safety
 /// `call` is a valid call of the cast, `sealed` an expression of the encrypted type.
-unsafe fn coercion(objects: &Objects, sealed: *mut Node, call: *mut pg_sys::FuncExpr) -> *mut Node {
+unsafe fn coercion(
+    encrypted: &EncryptedType,
+    sealed: *mut Node,
+    call: *mut pg_sys::FuncExpr,
+) -> *mut Node {
     // SAFETY: the caller's; the cast has three arguments
     unsafe {
         let arguments = pg_sys::lappend(std::ptr::null_mut(), sealed.cast());
         let arguments = pg_sys::lappend(arguments, pg_sys::list_nth((*call).args, 1));
         let arguments = pg_sys::lappend(arguments, pg_sys::list_nth((*call).args, 2));
         pg_sys::makeFuncExpr(
-            objects.coerce,
-            objects.encrypted_text,
+            encrypted.coerce,
+            encrypted.oid,
             arguments,
             Oid::INVALID,
             Oid::INVALID,
@@ -134,26 +136,41 @@ unsafe fn arguments(list: *mut pg_sys::List) -> (*mut Node, *mut Node) {
 /// # Safety
 /// Both are valid expressions, at least one of an encrypted type.
 pub unsafe fn probe_pair(
-    objects: &Objects,
+    family: &Family,
     left: *mut Node,
     right: *mut Node,
 ) -> Result<Option<(*mut Node, *mut Node)>> {
     // SAFETY: the caller's
     unsafe {
-        match (field_handle(objects, left), field_handle(objects, right)) {
-            (Some(a), Some(b)) if a == b => require_searchable(a).map(|()| None),
+        let Some(encrypted) =
+            encrypted_side(family, left).or_else(|| encrypted_side(family, right))
+        else {
+            return Ok(None);
+        };
+        match (field_handle(family, left), field_handle(family, right)) {
+            (Some(a), Some(b)) if a == b => require_searchable(encrypted, a).map(|()| None),
             (Some(a), Some(b)) => Err(Error::FieldsDiffer(describe_handle(a), describe_handle(b))),
-            (Some(handle), None) => Ok(probe(objects, right, handle)?.map(|right| (left, right))),
-            (None, Some(handle)) => Ok(probe(objects, left, handle)?.map(|left| (left, right))),
+            (Some(handle), None) => Ok(probe(encrypted, right, handle)?.map(|right| (left, right))),
+            (None, Some(handle)) => Ok(probe(encrypted, left, handle)?.map(|left| (left, right))),
             (None, None) => Ok(None),
         }
     }
 }
 
+/// The encrypted type of one side of a comparison, or of the elements of its array.
+///
+/// # Safety
+/// `node` is a valid expression.
+unsafe fn encrypted_side(family: &Family, node: *mut Node) -> Option<&EncryptedType> {
+    // SAFETY: the caller's
+    let base = unsafe { pg_sys::getBaseType(pg_sys::exprType(node)) };
+    family.encrypted(base).or_else(|| family.encrypted_array(base))
+}
+
 /// Fails where a field is known not to have tokens: comparing such values finds nothing.
-fn require_searchable(handle: i32) -> Result<()> {
+fn require_searchable(encrypted: &EncryptedType, handle: i32) -> Result<()> {
     match fields::find(By::Handle(handle))? {
-        Some(field) => field.require_searchable(),
+        Some(field) => field.require_searchable(encrypted.plaintext_type),
         None => Ok(()),
     }
 }
@@ -163,14 +180,15 @@ fn require_searchable(handle: i32) -> Result<()> {
 ///
 /// # Safety
 /// `node` is a valid expression.
-pub unsafe fn field_handle(objects: &Objects, node: *mut Node) -> Option<i32> {
+pub unsafe fn field_handle(family: &Family, node: *mut Node) -> Option<i32> {
     // SAFETY: the caller's; a RelabelType has an argument
     unsafe {
         let mut node = node;
         loop {
             let mut typmod = pg_sys::exprTypmod(node);
             let base = pg_sys::getBaseTypeAndTypmod(pg_sys::exprType(node), &mut typmod);
-            let encrypted = base == objects.encrypted_text || base == objects.encrypted_text_array;
+            let encrypted =
+                family.plaintext_type(base).is_some() || family.encrypted_array(base).is_some();
             if encrypted && typmod >= 0 {
                 return Some(typmod);
             }
@@ -185,20 +203,28 @@ pub unsafe fn field_handle(objects: &Objects, node: *mut Node) -> Option<i32> {
 /// `node` as a value (or an array of values) of a field, for comparison; `None` if it already is.
 ///
 /// # Safety
-/// `node` is a valid expression of an encrypted type, of text, or an array of either.
-pub unsafe fn probe(objects: &Objects, node: *mut Node, handle: i32) -> Result<Option<*mut Node>> {
-    require_searchable(handle)?;
+/// `node` is a valid expression of the encrypted type, of its native type, or an array of either.
+pub unsafe fn probe(
+    encrypted: &EncryptedType,
+    node: *mut Node,
+    handle: i32,
+) -> Result<Option<*mut Node>> {
+    require_searchable(encrypted, handle)?;
     // SAFETY: the caller's
     unsafe {
-        let probes =
-            [objects.probe, objects.probe_text, objects.probe_array, objects.probe_text_array];
+        let probes = [
+            encrypted.probe,
+            encrypted.probe_native,
+            encrypted.probe_array,
+            encrypted.probe_native_array,
+        ];
         if (*node).type_ == NodeTag::T_FuncExpr
             && probes.contains(&(*node.cast::<pg_sys::FuncExpr>()).funcid)
         {
             return Ok(None);
         }
-        let sealed = seal_constant(objects, node)?;
-        Ok(Some(probe_of(objects, sealed.unwrap_or(node), constant_int(handle))))
+        let sealed = seal_constant(encrypted, node)?;
+        Ok(Some(probe_of(encrypted, sealed.unwrap_or(node), constant_int(handle))))
     }
 }
 
@@ -206,19 +232,19 @@ pub unsafe fn probe(objects: &Objects, node: *mut Node, handle: i32) -> Result<O
 ///
 /// # Safety
 /// As for [`probe`]; `handle` is a valid expression of type int4.
-unsafe fn probe_of(objects: &Objects, node: *mut Node, handle: *mut Node) -> *mut Node {
+unsafe fn probe_of(encrypted: &EncryptedType, node: *mut Node, handle: *mut Node) -> *mut Node {
     // SAFETY: the caller's; the list holds two valid expressions
     unsafe {
         let mut typmod = -1;
         let kind = pg_sys::getBaseTypeAndTypmod(pg_sys::exprType(node), &mut typmod);
-        let (function, result) = if kind == objects.encrypted_text {
-            (objects.probe, objects.encrypted_text)
-        } else if kind == objects.encrypted_text_array {
-            (objects.probe_array, objects.encrypted_text_array)
-        } else if kind == pg_sys::TEXTARRAYOID {
-            (objects.probe_text_array, objects.encrypted_text_array)
+        let (function, result) = if kind == encrypted.oid {
+            (encrypted.probe, encrypted.oid)
+        } else if kind == encrypted.array {
+            (encrypted.probe_array, encrypted.array)
+        } else if kind == encrypted.native_array {
+            (encrypted.probe_native_array, encrypted.array)
         } else {
-            (objects.probe_text, objects.encrypted_text)
+            (encrypted.probe_native, encrypted.oid)
         };
         let arguments = pg_sys::lappend(std::ptr::null_mut(), node.cast());
         let arguments = pg_sys::lappend(arguments, handle.cast());
@@ -241,43 +267,48 @@ fn constant_int(value: i32) -> *mut Node {
     unsafe { pg_sys::makeConst(pg_sys::INT4OID, -1, Oid::INVALID, 4, value, false, true).cast() }
 }
 
-/// A constant text, or array of texts, as a constant sealed for transit.
+/// A constant of the native type, or an array of such, as a constant sealed for transit.
 ///
 /// # Safety
 /// `node` is a valid expression.
-unsafe fn seal_constant(objects: &Objects, node: *mut Node) -> Result<Option<*mut Node>> {
-    let seal = |bytes: &[u8]| {
-        value::seal_in_transit(&encoding::to_utf8(bytes)?, PlaintextType::Text, FieldId::NONE)
-    };
-    // SAFETY: the caller's; a constant of text is a varlena, one of text[] an array
+unsafe fn seal_constant(encrypted: &EncryptedType, node: *mut Node) -> Result<Option<*mut Node>> {
+    // SAFETY: the caller's; a constant is a datum of its type
     unsafe {
         if (*node).type_ != NodeTag::T_Const {
             return Ok(None);
         }
         let constant = node.cast::<pg_sys::Const>();
-        let value = (*constant).constvalue;
+        let (value, kind) = ((*constant).constvalue, (*constant).consttype);
         if (*constant).constisnull {
             return Ok(None);
         }
-        let text = match (*constant).consttype {
-            pg_sys::TEXTOID | pg_sys::VARCHAROID => varlena_bytes(value),
-            pg_sys::BPCHAROID => varlena_bytes(value).trim_ascii_end(),
-            pg_sys::NAMEOID => CStr::from_ptr(value.cast_mut_ptr()).to_bytes(),
-            pg_sys::TEXTARRAYOID => {
-                let sealed = transform_array(value, pg_sys::TEXTOID, seal)?;
-                return Ok(Some(sealed_constant(objects.encrypted_text_array, sealed)));
-            }
-            _ => return Ok(None),
-        };
-        // refused where it is used, or an envelope of a restore
-        if is_reserved_text(text) {
+        if kind == encrypted.native_array {
+            let sealed = map_array(value, encrypted.oid, |element| {
+                seal(encrypted.plaintext_type, element).map(Some)
+            })?;
+            return Ok(Some(sealed_constant(encrypted.array, sealed)));
+        }
+        if kind != encrypted.native {
             return Ok(None);
         }
-        Ok(Some(sealed_constant(objects.encrypted_text, seal(text)?)))
+        // refused where it is used, or an envelope of a restore
+        if kind == pg_sys::TEXTOID && is_reserved_text(varlena_bytes(value)) {
+            return Ok(None);
+        }
+        Ok(Some(sealed_constant(encrypted.oid, seal(encrypted.plaintext_type, value)?)))
     }
 }
 
-fn sealed_constant(kind: Oid, sealed: Datum) -> *mut Node {
+/// # Safety
+/// `datum` is of PostgreSQL's type of such values, and not NULL.
+unsafe fn seal(plaintext_type: PlaintextType, datum: Datum) -> Result<Datum> {
+    // SAFETY: the caller's
+    let canonical = unsafe { native::from_datum(plaintext_type, datum)? };
+    value::seal_in_transit(canonical.plaintext()?, FieldId::NONE)
+}
+
+/// A constant of an encrypted type, or of an array of it.
+pub fn sealed_constant(kind: Oid, sealed: Datum) -> *mut Node {
     // SAFETY: makes a constant of a varlena type
     unsafe { pg_sys::makeConst(kind, -1, Oid::INVALID, -1, sealed, false, false).cast() }
 }

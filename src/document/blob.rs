@@ -2,9 +2,10 @@
 //! `encrypted_jsonb`. Inside it each value is an envelope of its own field, so that grants, masks and
 //! tokens stay per key; around it is one more, so that the table does not even tell the keys.
 
-use fieldcrypt_core::envelope::{self, Envelope, PlaintextType, is_reserved_text};
+use fieldcrypt_core::envelope::{self, Envelope, is_reserved_text};
 use fieldcrypt_core::key::KeyId;
 use fieldcrypt_core::normalize::Normalizer;
+use fieldcrypt_core::plaintext::Plaintext;
 use fieldcrypt_core::token::{Kind, MEMBER_TOKEN_LENGTH, Scope, member_section};
 use fieldcrypt_document::jsonb::{Container, Value, strings};
 use fieldcrypt_document::rewrite::{Change, Node, Transform, document_of, merge, object, rewrite};
@@ -29,8 +30,8 @@ type Answered = std::result::Result<Answer, ErrorReport>;
 /// What a blob holds: an object of keys and envelopes. No right is asked: it shows no value.
 pub fn content(blob: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
     let envelope = value::stored(blob)?;
-    let text = value::open_text(&*value::key_of(&envelope)?, &envelope)?;
-    let document = json::parse(text.as_str()?)?;
+    let opened = value::open(&*value::key_of(&envelope)?, &envelope)?;
+    let document = json::parse(opened.as_str()?)?;
     // SAFETY: a jsonb that was just made
     let content = Zeroizing::new(unsafe { varlena_bytes(document) }.to_vec());
     Ok(content)
@@ -119,7 +120,7 @@ pub fn seal(content: &[u8], handle: i32, account: &str) -> Result<Option<Datum>>
     let sealer = Sealer::to_encrypt(By::Handle(handle), account)?;
     let sections = sections(container)?;
     let text = Zeroizing::new(json::document_text(container)?);
-    let value = NewValue::new(&sealer, &text, PlaintextType::Json, &sections)?;
+    let value = NewValue::new(&sealer, Plaintext::json(&text), &sections)?;
     let mut varlena = NewVarlena::with_capacity(value.length);
     value.seal(varlena.bytes_mut())?;
     Ok(Some(varlena.finish(value.length)))

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 
 use fieldcrypt_core::envelope::PlaintextType;
+use fieldcrypt_core::plaintext::Plaintext;
 use fieldcrypt_document::jsonb::{Container, Kind, Value};
 use fieldcrypt_document::rewrite::{Node, document_of};
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -14,7 +15,6 @@ use zeroize::Zeroize;
 use crate::call::{NewVarlena, varlena_bytes};
 use crate::encoding;
 use crate::error::{Error, Result};
-use crate::value;
 
 /// A JSON value as it is sealed.
 pub struct Plain<'a> {
@@ -31,9 +31,12 @@ impl Drop for Plain<'_> {
 }
 
 impl Plain<'_> {
-    /// What it can be found by.
-    pub fn searched(&self) -> Option<&str> {
-        value::searched(&self.text, self.plaintext_type)
+    /// As a value to be sealed.
+    pub fn plaintext(&self) -> Plaintext<'_> {
+        match self.plaintext_type {
+            PlaintextType::Json => Plaintext::json(&self.text),
+            _ => Plaintext::text(&self.text),
+        }
     }
 }
 
@@ -68,9 +71,11 @@ pub fn document_text(container: Container<'_>) -> Result<String> {
     unsafe { output(pg_sys::F_JSONB_OUT, NewVarlena::of(container.as_bytes())) }
 }
 
+/// What an output function prints of a datum.
+///
 /// # Safety
 /// `function` is the output function of the datum's type.
-unsafe fn output(function: u32, datum: Datum) -> Result<String> {
+pub unsafe fn output(function: u32, datum: Datum) -> Result<String> {
     // SAFETY: the caller's; an output function returns a NUL-terminated text
     let text = unsafe { CStr::from_ptr(pg_sys::OidOutputFunctionCall(Oid::from(function), datum)) };
     Ok(encoding::to_utf8(text.to_bytes())?.into_owned())

@@ -4,8 +4,9 @@
 //! Invariant: for a role that may not decrypt, what equals the old value's mask keeps the old
 //! value, and what otherwise looks like a mask is refused. Values are never mixed up.
 
-use fieldcrypt_core::envelope::{self, Envelope};
+use fieldcrypt_core::envelope::{self, Envelope, PlaintextType};
 use fieldcrypt_core::mask::{self, HIDDEN};
+use fieldcrypt_core::plaintext::Plaintext;
 
 use crate::access::{Privilege, rights};
 use crate::backend;
@@ -15,7 +16,7 @@ use crate::value::{self, Shown};
 
 /// What a role that may not decrypt reads of an old value.
 pub enum Seen {
-    Text(String),
+    Value(Vec<u8>),
     Null,
 }
 
@@ -23,12 +24,14 @@ pub enum Seen {
 /// cannot be told.
 pub fn seen(bytes: &[u8]) -> Option<Seen> {
     let envelope = value::stored(bytes).ok()?;
+    let plaintext_type = envelope.header().plaintext_type;
+    let is_text = matches!(plaintext_type, PlaintextType::Text | PlaintextType::Json);
     match value::show(&envelope).ok()? {
         Shown::Plain(_) => None,
-        Shown::Masked(text) => Some(Seen::Text(text)),
-        Shown::Null => Some(Seen::Null),
-        Shown::Hidden => Some(Seen::Text(HIDDEN.to_owned())),
-        Shown::Ciphertext => Some(Seen::Text(envelope::to_text(bytes))),
+        Shown::Masked(masked) => Some(Seen::Value(masked)),
+        Shown::Hidden if is_text => Some(Seen::Value(HIDDEN.as_bytes().to_vec())),
+        Shown::Ciphertext if is_text => Some(Seen::Value(envelope::to_text(bytes).into_bytes())),
+        Shown::Null | Shown::Hidden | Shown::Ciphertext => Some(Seen::Null),
     }
 }
 
@@ -37,9 +40,14 @@ pub fn is_shown_as_null(old: &[u8]) -> bool {
     matches!(seen(old), Some(Seen::Null))
 }
 
-/// Whether a text is what the current user reads of the old value of a column. Fails if it looks
+/// Whether a value is what the current user reads of the old value of a column. Fails if it looks
 /// like a mask, but is not that one.
-pub fn is_of_old(text: &str, old: Option<&[u8]>, field: &Field, account: &str) -> Result<bool> {
+pub fn is_of_old(
+    new: Plaintext<'_>,
+    old: Option<&[u8]>,
+    field: &Field,
+    account: &str,
+) -> Result<bool> {
     let privileges = rights::of(backend::user(), account, &field.name)?;
     if privileges.contains(Privilege::Decrypt) && !field.token_only {
         return Ok(false);
@@ -47,10 +55,14 @@ pub fn is_of_old(text: &str, old: Option<&[u8]>, field: &Field, account: &str) -
     // a value of another field says nothing about this one
     let old =
         old.filter(|old| Envelope::parse(old).is_ok_and(|old| old.header().field_id == field.id));
-    if let Some(Seen::Text(seen)) = old.and_then(seen)
-        && seen == text
+    if let Some(Seen::Value(seen)) = old.and_then(seen)
+        && seen == new.bytes()
     {
         return Ok(true);
     }
-    if mask::looks_masked(text) { Err(Error::Masked(field.name.clone())) } else { Ok(false) }
+    let is_text = matches!(new.plaintext_type(), PlaintextType::Text | PlaintextType::Json);
+    if is_text && mask::looks_masked(&new.as_text()) {
+        return Err(Error::Masked(field.name.clone()));
+    }
+    Ok(false)
 }

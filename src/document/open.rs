@@ -1,6 +1,7 @@
 //! Reading: each envelope in a document becomes what the current user may see of its value.
 
 use fieldcrypt_core::envelope::{self, Envelope, is_reserved_text};
+use fieldcrypt_core::error::OpenError;
 use fieldcrypt_core::mask::HIDDEN;
 use fieldcrypt_document::jsonb::{Container, Value};
 use fieldcrypt_document::path::{Path, PathStep};
@@ -197,12 +198,13 @@ fn open(text: &[u8], reading: Reading) -> Result<Option<Node>> {
         Reading::Decrypt => {
             let key = value::key_of(&envelope)?;
             key.require(Privilege::Decrypt)?;
-            value::open_text(&key, &envelope)?
+            value::open(&key, &envelope)?
         }
         Reading::Reveal => match value::show(&envelope)? {
             Shown::Plain(plain) => plain,
-            Shown::Masked(text) => {
-                return Ok(Some(Node::String(encoding::convert_to_server(&text))));
+            Shown::Masked(masked) => {
+                let text = std::str::from_utf8(&masked).map_err(|_| OpenError)?;
+                return Ok(Some(Node::String(encoding::convert_to_server(text))));
             }
             Shown::Null => return Ok(Some(Node::Null)),
             Shown::Hidden => return Ok(Some(Node::String(HIDDEN.as_bytes().to_vec()))),

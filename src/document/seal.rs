@@ -73,7 +73,7 @@ struct Seal<'a, 'g> {
     found: usize,
     accepts_envelopes: OnceCell<bool>,
     /// Every envelope in the old document, as the current user reads it.
-    old_masks: OnceCell<HashSet<(FieldId, String)>>,
+    old_masks: OnceCell<HashSet<(FieldId, Vec<u8>)>>,
 }
 
 /// Where a value is, and what was there before.
@@ -190,8 +190,8 @@ fn may_keep(flag: &Flag, privileges: Privileges) -> bool {
 
 /// A value sealed, in text form.
 fn envelope_of(plain: &Plain<'_>, sealer: &Sealer) -> Result<Vec<u8>> {
-    let sections = value::sections(sealer, &plain.text, plain.plaintext_type)?;
-    let value = NewValue::new(sealer, &plain.text, plain.plaintext_type, sections.as_bytes())?;
+    let sections = value::sections(sealer, plain.plaintext())?;
+    let value = NewValue::new(sealer, plain.plaintext(), sections.as_bytes())?;
     let mut bytes = vec![0; value.length];
     value.seal(&mut bytes)?;
     Ok(envelope::to_text(&bytes).into_bytes())
@@ -232,12 +232,13 @@ impl<'a, 'g> Seal<'a, 'g> {
                 return Ok(false);
             }
             if old.is_token_only() {
-                let Some(text) = plain.searched() else { return Ok(false) };
-                let sections = flag.sealer(self.context.account)?.sections(text)?;
-                return Ok(sections.as_bytes() == old.token_sections());
+                let sections =
+                    value::sections(&*flag.sealer(self.context.account)?, plain.plaintext())?;
+                let sections = sections.as_bytes();
+                return Ok(!sections.is_empty() && sections == old.token_sections());
             }
-            let text = value::open_text(&*value::key_of(&old)?, &old)?;
-            Ok::<_, Error>(text.as_str()? == plain.text)
+            let opened = value::open(&*value::key_of(&old)?, &old)?;
+            Ok::<_, Error>(opened.plaintext()? == plain.plaintext())
         };
         is_unchanged().unwrap_or(false)
     }
@@ -368,7 +369,9 @@ impl<'a, 'g> Seal<'a, 'g> {
         let seen = old.and_then(|old| seen(&envelope::from_text(old).ok()?));
         match (value, seen) {
             (Value::Null, Some(Seen::Null)) => return Ok(true),
-            (Value::String(text), Some(Seen::Text(seen))) if encoding::to_utf8(text)? == seen => {
+            (Value::String(text), Some(Seen::Value(seen)))
+                if encoding::to_utf8(text)?.as_bytes() == seen =>
+            {
                 return Ok(true);
             }
             _ => {}
@@ -377,7 +380,10 @@ impl<'a, 'g> Seal<'a, 'g> {
             Value::String(text) => {
                 let text = encoding::to_utf8(text)?;
                 looks_masked(&text)
-                    || in_array && self.old_masks()?.contains(&(flag.field.id, text.into_owned()))
+                    || in_array
+                        && self
+                            .old_masks()?
+                            .contains(&(flag.field.id, text.into_owned().into_bytes()))
             }
             Value::Container(container) => holds_masks(container)?,
             _ => false,
@@ -385,7 +391,7 @@ impl<'a, 'g> Seal<'a, 'g> {
         if refused { Err(Error::Masked(flag.field.name.clone())) } else { Ok(false) }
     }
 
-    fn old_masks(&self) -> Result<&HashSet<(FieldId, String)>> {
+    fn old_masks(&self) -> Result<&HashSet<(FieldId, Vec<u8>)>> {
         if let Some(masks) = self.old_masks.get() {
             return Ok(masks);
         }
@@ -395,7 +401,7 @@ impl<'a, 'g> Seal<'a, 'g> {
                 if is_reserved_text(text)
                     && let Ok(bytes) = envelope::from_text(text)
                     && let Ok(envelope) = Envelope::parse(&bytes)
-                    && let Some(Seen::Text(seen)) = seen(&bytes)
+                    && let Some(Seen::Value(seen)) = seen(&bytes)
                 {
                     masks.insert((envelope.header().field_id, seen));
                 }
@@ -447,7 +453,7 @@ impl<'a, 'g> Seal<'a, 'g> {
             (Value::String(new), Value::String(old)) => {
                 let seen = envelope::from_text(old).ok().and_then(|old| seen(&old));
                 match seen {
-                    Some(Seen::Text(seen)) => encoding::to_utf8(new)? == seen,
+                    Some(Seen::Value(seen)) => encoding::to_utf8(new)?.as_bytes() == seen,
                     _ => new == old,
                 }
             }

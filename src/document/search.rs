@@ -95,8 +95,8 @@ fn search_tokens_in_transit(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     if call.is_null(1) {
         return Ok(Answer::NULL);
     }
-    let text = value::open_in_transit(&Envelope::parse(call.bytes(1)).map_err(Error::from)?)?;
-    let token = search_token(&call, &field, text.as_str()?, 2)?;
+    let opened = value::open_in_transit(&Envelope::parse(call.bytes(1)).map_err(Error::from)?)?;
+    let token = search_token(&call, &field, opened.as_str()?, 2)?;
     Ok(bigints(number(&token.token).into_iter().collect()))
 }
 

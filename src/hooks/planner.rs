@@ -1,13 +1,14 @@
 //! The planner hook: for the comparisons that have no support function (`IN (list)`, `= ANY`,
 //! `IS DISTINCT FROM`, NULLIF), and to refuse an ORDER BY whose order would mean nothing.
 
+use fieldcrypt_core::envelope::PlaintextType;
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, List, Node, NodeTag, Query};
 
 use crate::call::array_elements;
+use crate::catalog::family::{Family, Operator, is_of_users};
 use crate::catalog::field::By;
 use crate::catalog::fields;
-use crate::catalog::objects::{Objects, Operator};
 use crate::compat;
 use crate::datatype::support;
 use crate::error::{Error, OrRaise, Result};
@@ -35,8 +36,8 @@ unsafe extern "C-unwind" fn plan(
     // SAFETY: the planner owns the query and may change it; the previous hook or the standard
     // planner gets what it would have got
     unsafe {
-        let query = match Objects::get() {
-            Ok(objects) => prepare(&objects, query).or_raise(),
+        let query = match Family::get() {
+            Ok(family) => prepare(&family, query).or_raise(),
             Err(_) => query,
         };
         match PREVIOUS {
@@ -50,15 +51,15 @@ unsafe extern "C-unwind" fn plan(
 
 /// What the walk over a query has to report. Errors are kept: a walker is called by C.
 struct Walk<'a> {
-    objects: &'a Objects,
+    family: &'a Family,
     rewrite: bool,
     error: Option<Error>,
 }
 
 /// # Safety
 /// `query` is a valid query.
-unsafe fn prepare(objects: &Objects, query: *mut Query) -> Result<*mut Query> {
-    let mut walk = Walk { objects, rewrite: false, error: None };
+unsafe fn prepare(family: &Family, query: *mut Query) -> Result<*mut Query> {
+    let mut walk = Walk { family, rewrite: false, error: None };
     let context = (&raw mut walk).cast();
     // SAFETY: the walker gets its own context; the mutator copies what it changes
     unsafe {
@@ -97,15 +98,14 @@ unsafe fn comparison_parts(node: *mut Node) -> Option<(pg_sys::Oid, *mut List)> 
 }
 
 /// Which of our operators, as one of `T op T`.
-fn ours(objects: &Objects, operator: pg_sys::Oid) -> Option<Operator> {
-    let one_of = |operators: [Operator; 3]| operators.iter().any(|o| o.oid == operator);
-    if one_of([objects.equal, objects.equal_text, objects.text_equal]) {
-        Some(objects.equal)
-    } else if one_of([objects.not_equal, objects.not_equal_text, objects.text_not_equal]) {
-        Some(objects.not_equal)
-    } else {
-        None
+fn ours(family: &Family, operator: pg_sys::Oid) -> Option<Operator> {
+    if !is_of_users(operator) {
+        return None;
     }
+    family.types().iter().find_map(|encrypted| {
+        let mut both = [encrypted.equal, encrypted.not_equal].into_iter();
+        both.find(|&like| encrypted.operators_like(like).iter().any(|o| o.oid == operator))
+    })
 }
 
 /// Looks for what has to be rewritten or refused.
@@ -118,16 +118,16 @@ unsafe extern "C-unwind" fn look(node: *mut Node, context: *mut std::ffi::c_void
     unsafe {
         let walk = &mut *context.cast::<Walk<'_>>();
         if (*node).type_ == NodeTag::T_Query {
-            if let Err(error) = check_query(walk.objects, node.cast()) {
+            if let Err(error) = check_query(walk.family, node.cast()) {
                 walk.error = Some(error);
                 return true;
             }
             return pg_sys::query_tree_walker(node.cast(), Some(look), context, 0);
         }
         let checked = match (*node).type_ {
-            NodeTag::T_Aggref => check_aggregate(walk.objects, node.cast()),
-            NodeTag::T_MinMaxExpr => check_extreme(walk.objects, node.cast()),
-            NodeTag::T_SetOperationStmt => check_set_operation(walk.objects, node.cast()),
+            NodeTag::T_Aggref => check_aggregate(walk.family, node.cast()),
+            NodeTag::T_MinMaxExpr => check_extreme(walk.family, node.cast()),
+            NodeTag::T_SetOperationStmt => check_set_operation(walk.family, node.cast()),
             _ => Ok(()),
         };
         if let Err(error) = checked {
@@ -135,7 +135,7 @@ unsafe extern "C-unwind" fn look(node: *mut Node, context: *mut std::ffi::c_void
             return true;
         }
         if let Some((operator, _)) = comparison_parts(node) {
-            walk.rewrite |= ours(walk.objects, operator).is_some();
+            walk.rewrite |= ours(walk.family, operator).is_some();
         }
         pg_sys::expression_tree_walker(node, Some(look), context)
     }
@@ -156,8 +156,8 @@ unsafe extern "C-unwind" fn rewrite(node: *mut Node, context: *mut std::ffi::c_v
         let walk = &mut *context.cast::<Walk<'_>>();
         match comparison_parts(copy) {
             Some((operator, arguments)) if walk.error.is_none() => {
-                match ours(walk.objects, operator) {
-                    Some(operator) => match replace(walk.objects, copy, operator, arguments) {
+                match ours(walk.family, operator) {
+                    Some(operator) => match replace(walk.family, copy, operator, arguments) {
                         Ok(replaced) => replaced,
                         Err(error) => {
                             walk.error = Some(error);
@@ -175,7 +175,7 @@ unsafe extern "C-unwind" fn rewrite(node: *mut Node, context: *mut std::ffi::c_v
 /// # Safety
 /// `node` is a comparison of ours with those arguments, and may be changed.
 unsafe fn replace(
-    objects: &Objects,
+    family: &Family,
     node: *mut Node,
     operator: Operator,
     arguments: *mut List,
@@ -189,7 +189,7 @@ unsafe fn replace(
             // a list of constants becomes one, which can be sealed
             right = pg_sys::eval_const_expressions(std::ptr::null_mut(), right);
         }
-        let Some((probed, right)) = support::probe_pair(objects, left, right)? else {
+        let Some((probed, right)) = support::probe_pair(family, left, right)? else {
             return Ok(node);
         };
         if (*node).type_ == NodeTag::T_NullIfExpr && probed != left {
@@ -197,7 +197,7 @@ unsafe fn replace(
             return Err(Error::FieldUnset);
         }
         let left = probed;
-        if is_array && let Some(alternatives) = as_or(objects, node, left, right)? {
+        if is_array && let Some(alternatives) = as_or(family, node, left, right)? {
             return Ok(alternatives);
         }
         let arguments = pg_sys::lappend(std::ptr::null_mut(), left.cast());
@@ -222,7 +222,7 @@ unsafe fn replace(
 /// # Safety
 /// `node` is a ScalarArrayOpExpr, `right` the probe of its array.
 unsafe fn as_or(
-    objects: &Objects,
+    family: &Family,
     node: *mut Node,
     left: *mut Node,
     right: *mut Node,
@@ -230,27 +230,30 @@ unsafe fn as_or(
     // SAFETY: the caller's; the constant is an array of an encrypted type
     unsafe {
         let of_column = (*left).type_ == NodeTag::T_Var;
+        let Some(encrypted) = family.encrypted(pg_sys::getBaseType(pg_sys::exprType(left))) else {
+            return Ok(None);
+        };
         if !of_column
             || !(*node.cast::<pg_sys::ScalarArrayOpExpr>()).useOr
-            || ours(objects, (*node.cast::<pg_sys::ScalarArrayOpExpr>()).opno)
-                .is_none_or(|operator| operator.oid != objects.equal.oid)
+            || ours(family, (*node.cast::<pg_sys::ScalarArrayOpExpr>()).opno)
+                .is_none_or(|operator| operator.oid != encrypted.equal.oid)
         {
             return Ok(None);
         }
         let array: *mut Node = pg_sys::list_nth((*right.cast::<pg_sys::FuncExpr>()).args, 0).cast();
-        let Some(handle) = support::field_handle(objects, left) else { return Ok(None) };
+        let Some(handle) = support::field_handle(family, left) else { return Ok(None) };
         if (*array).type_ != NodeTag::T_Const || (*array.cast::<pg_sys::Const>()).constisnull {
             return Ok(None);
         }
         let value = (*array.cast::<pg_sys::Const>()).constvalue;
-        let elements = array_elements(value, objects.encrypted_text);
+        let elements = array_elements(value, encrypted.oid);
         if !(2..=LONGEST_OR).contains(&elements.len()) {
             return Ok(None);
         }
         let mut clauses = std::ptr::null_mut();
         for element in elements {
             let constant = pg_sys::makeConst(
-                objects.encrypted_text,
+                encrypted.oid,
                 -1,
                 pg_sys::Oid::INVALID,
                 -1,
@@ -258,9 +261,9 @@ unsafe fn as_or(
                 element.is_none(),
                 false,
             );
-            let Some(probe) = support::probe(objects, constant.cast(), handle)? else { continue };
+            let Some(probe) = support::probe(encrypted, constant.cast(), handle)? else { continue };
             let left = pg_sys::copyObjectImpl(left.cast()).cast();
-            let clause = support::comparison(objects.equal, left, probe);
+            let clause = support::comparison(encrypted.equal, left, probe);
             clauses = pg_sys::lappend(clauses, clause.cast());
         }
         Ok(Some(pg_sys::makeBoolExpr(pg_sys::BoolExprType::OR_EXPR, clauses, -1).cast()))
@@ -272,19 +275,19 @@ unsafe fn as_or(
 ///
 /// # Safety
 /// `query` is a valid query.
-unsafe fn check_query(objects: &Objects, query: *mut Query) -> Result<()> {
+unsafe fn check_query(family: &Family, query: *mut Query) -> Result<()> {
     // SAFETY: the caller's
     unsafe {
         let targets = (*query).targetList;
         // DISTINCT ON (x) … ORDER BY x names the groups, whose order nobody asked for
         let distinct_on =
             if (*query).hasDistinctOn { (*query).distinctClause } else { std::ptr::null_mut() };
-        check_order(objects, (*query).sortClause, targets, distinct_on)?;
-        check_groups(objects, (*query).groupClause, targets)?;
-        check_groups(objects, (*query).distinctClause, targets)?;
+        check_order(family, (*query).sortClause, targets, distinct_on)?;
+        check_groups(family, (*query).groupClause, targets)?;
+        check_groups(family, (*query).distinctClause, targets)?;
         for window in elements::<pg_sys::WindowClause>((*query).windowClause) {
-            check_order(objects, (*window).orderClause, targets, std::ptr::null_mut())?;
-            check_groups(objects, (*window).partitionClause, targets)?;
+            check_order(family, (*window).orderClause, targets, std::ptr::null_mut())?;
+            check_groups(family, (*window).partitionClause, targets)?;
         }
         Ok(())
     }
@@ -292,12 +295,12 @@ unsafe fn check_query(objects: &Objects, query: *mut Query) -> Result<()> {
 
 /// # Safety
 /// `aggregate` is a valid aggregate call.
-unsafe fn check_aggregate(objects: &Objects, aggregate: *mut pg_sys::Aggref) -> Result<()> {
+unsafe fn check_aggregate(family: &Family, aggregate: *mut pg_sys::Aggref) -> Result<()> {
     // SAFETY: the caller's
     unsafe {
         let targets = (*aggregate).args;
-        check_order(objects, (*aggregate).aggorder, targets, (*aggregate).aggdistinct)?;
-        check_groups(objects, (*aggregate).aggdistinct, targets)
+        check_order(family, (*aggregate).aggorder, targets, (*aggregate).aggdistinct)?;
+        check_groups(family, (*aggregate).aggdistinct, targets)
     }
 }
 
@@ -305,10 +308,10 @@ unsafe fn check_aggregate(objects: &Objects, aggregate: *mut pg_sys::Aggref) -> 
 ///
 /// # Safety
 /// `extreme` is a valid GREATEST or LEAST.
-unsafe fn check_extreme(objects: &Objects, extreme: *mut pg_sys::MinMaxExpr) -> Result<()> {
+unsafe fn check_extreme(family: &Family, extreme: *mut pg_sys::MinMaxExpr) -> Result<()> {
     // SAFETY: the caller's
     let kind = unsafe { pg_sys::getBaseType((*extreme).minmaxtype) };
-    if kind == objects.encrypted_text { Err(Error::OrderBy) } else { Ok(()) }
+    if family.plaintext_type(kind).is_some() { Err(Error::OrderBy) } else { Ok(()) }
 }
 
 /// UNION, INTERSECT and EXCEPT compare the rows of their branches: values of different fields, or
@@ -317,7 +320,7 @@ unsafe fn check_extreme(objects: &Objects, extreme: *mut pg_sys::MinMaxExpr) -> 
 /// # Safety
 /// `operation` is a valid set operation.
 unsafe fn check_set_operation(
-    objects: &Objects,
+    family: &Family,
     operation: *mut pg_sys::SetOperationStmt,
 ) -> Result<()> {
     // SAFETY: the caller's; both lists have an element per column
@@ -331,7 +334,7 @@ unsafe fn check_set_operation(
             let mut typmod = pg_sys::list_nth_int((*operation).colTypmods, column);
             let kind = pg_sys::list_nth_oid(kinds, column);
             let base = pg_sys::getBaseTypeAndTypmod(kind, &mut typmod);
-            if base == objects.encrypted_text && typmod < 0 {
+            if family.plaintext_type(base).is_some() && typmod < 0 {
                 return Err(Error::FieldUnset);
             }
         }
@@ -342,7 +345,7 @@ unsafe fn check_set_operation(
 /// # Safety
 /// `clauses` are SortGroupClauses over `targets`; `except` is null or such a list.
 unsafe fn check_order(
-    objects: &Objects,
+    family: &Family,
     clauses: *mut List,
     targets: *mut List,
     except: *mut List,
@@ -352,7 +355,7 @@ unsafe fn check_order(
         for clause in elements::<pg_sys::SortGroupClause>(clauses) {
             let excepted = elements::<pg_sys::SortGroupClause>(except)
                 .any(|group| (*group).tleSortGroupRef == (*clause).tleSortGroupRef);
-            if !excepted && encrypted_target(objects, clause, targets).is_some() {
+            if !excepted && encrypted_target(family, clause, targets).is_some() {
                 return Err(Error::OrderBy);
             }
         }
@@ -362,36 +365,39 @@ unsafe fn check_order(
 
 /// # Safety
 /// As for `check_order`.
-unsafe fn check_groups(objects: &Objects, clauses: *mut List, targets: *mut List) -> Result<()> {
+unsafe fn check_groups(family: &Family, clauses: *mut List, targets: *mut List) -> Result<()> {
     // SAFETY: the caller's
     unsafe {
         for clause in elements::<pg_sys::SortGroupClause>(clauses) {
-            let Some(node) = encrypted_target(objects, clause, targets) else { continue };
-            if let Some(handle) = support::field_handle(objects, node)
+            let Some((node, plaintext_type)) = encrypted_target(family, clause, targets) else {
+                continue;
+            };
+            if let Some(handle) = support::field_handle(family, node)
                 && let Some(field) = fields::find(By::Handle(handle))?
             {
-                field.require_searchable()?;
+                field.require_searchable(plaintext_type)?;
             }
         }
         Ok(())
     }
 }
 
-/// The expression that a clause is about, if it is of an encrypted type.
+/// The expression that a clause is about, and whose plain values it has, if it is of an encrypted
+/// type.
 ///
 /// # Safety
 /// As for `check_order`.
 unsafe fn encrypted_target(
-    objects: &Objects,
+    family: &Family,
     clause: *mut pg_sys::SortGroupClause,
     targets: *mut List,
-) -> Option<*mut Node> {
+) -> Option<(*mut Node, PlaintextType)> {
     // SAFETY: the caller's
     unsafe {
         let target = pg_sys::get_sortgroupclause_tle(clause, targets);
         let node: *mut Node = (*target).expr.cast();
         let base = pg_sys::getBaseType(pg_sys::exprType(node));
-        (base == objects.encrypted_text).then_some(node)
+        family.plaintext_type(base).map(|plaintext_type| (node, plaintext_type))
     }
 }
 

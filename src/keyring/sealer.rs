@@ -6,7 +6,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use fieldcrypt_core::envelope::PlaintextType;
 use fieldcrypt_core::field::DATABASE_ACCOUNT;
+use fieldcrypt_core::normalize::Normalizer;
 use fieldcrypt_core::token::{EQUALITY_SECTION_LENGTH, IndexToken, Kind, Scope, equality_section};
 use pgrx::pg_sys::Oid;
 
@@ -110,7 +112,7 @@ impl Tokenizer {
             Some(last) => return Ok(last),
             None => {
                 let purpose = Purpose::new(generation, by, account)?;
-                purpose.field.require_searchable()?;
+                purpose.field.require_searchable(PlaintextType::Text)?;
                 purpose.require(Privilege::Search)?;
                 let key = cache::to_tokenize(account, &purpose.field)?;
                 Rc::new(Self { purpose, scope: Scope::Account, key })
@@ -123,7 +125,7 @@ impl Tokenizer {
     /// For whoever may search in all accounts, a field whose tokens are comparable across them.
     pub fn to_search_everywhere(by: By<'_>) -> Result<Self> {
         let purpose = Purpose::new(invalidation::current(), by, grant::ALL)?;
-        purpose.field.require_searchable()?;
+        purpose.field.require_searchable(PlaintextType::Text)?;
         if purpose.field.scope != Scope::Database {
             return Err(Error::CannotSearch {
                 field: purpose.field.name.clone(),
@@ -142,7 +144,12 @@ impl Tokenizer {
 
     /// The equality token of a text.
     pub fn token(&self, text: &str) -> Result<IndexToken> {
-        token(&self.purpose.field, &self.key, Kind::Exact, self.scope, text).ok_or_else(|| Error::CannotSearch {
+        self.token_by(self.purpose.field.normalizer, text)
+    }
+
+    /// The equality token of a text that is normalised like that.
+    pub fn token_by(&self, normalizer: Normalizer, text: &str) -> Result<IndexToken> {
+        token(normalizer, &self.key, Kind::Exact, self.scope, text).ok_or_else(|| Error::CannotSearch {
             field: self.purpose.field.name.clone(),
             reason: "Nothing of the value is left by the field's normalizer, so no token was made \
                      of such values.",
@@ -202,14 +209,14 @@ impl Sealer {
     ///
     /// Where it leaves nothing and values of the field have to be unique, or nothing else is kept,
     /// that is an error: such values would all pass for different, or be lost.
-    pub fn sections(&self, text: &str) -> Result<Sections> {
+    pub fn sections(&self, text: &str, normalizer: Normalizer) -> Result<Sections> {
         let field = &*self.purpose.field;
         let (Some(kind), Some(key)) = (field.equality, &self.tokens) else {
             return Ok(Sections::None);
         };
         let section = |key: &TokenHandle, scope| {
-            let token = token(field, key, kind, scope, text)?;
-            Some(equality_section(&token, kind, field.normalizer, scope))
+            let token = token(normalizer, key, kind, scope, text)?;
+            Some(equality_section(&token, kind, normalizer, scope))
         };
         let Some(account) = section(key, Scope::Account) else {
             if kind == Kind::Unique || field.token_only || field.has_unique_column()? {
@@ -226,11 +233,11 @@ impl Sealer {
 }
 
 fn token(
-    field: &Field,
+    normalizer: Normalizer,
     key: &TokenHandle,
     kind: Kind,
     scope: Scope,
     text: &str,
 ) -> Option<IndexToken> {
-    field.normalizer.apply(text, |normalised| key.key.equality(kind, scope, normalised))
+    normalizer.apply(text, |normalised| key.key.equality(kind, scope, normalised))
 }

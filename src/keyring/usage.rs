@@ -9,8 +9,8 @@ use fieldcrypt_core::key::KeyId;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 
-use crate::catalog::objects::Objects;
 use crate::catalog::scan::{self, Equals};
+use crate::catalog::tables::Tables;
 use crate::catalog::write;
 use crate::error::Result;
 
@@ -54,7 +54,7 @@ fn sealed(key: KeyId, field: FieldId) -> Result<i64> {
     let mut sum = 0;
     let matching =
         [Equals::Bigint(1, key.number().cast_signed()), Equals::Bigint(2, field.0.cast_signed())];
-    scan::rows(Objects::get()?.key_use, &matching, |row| {
+    scan::rows(Tables::get()?.key_use, &matching, |row| {
         sum += row.bigint(3)?;
         Ok(())
     })?;

@@ -5,6 +5,7 @@
 
 use fieldcrypt_core::envelope::Envelope;
 use fieldcrypt_core::mask::HIDDEN;
+use fieldcrypt_core::plaintext::Plaintext;
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum};
@@ -14,9 +15,9 @@ use super::row::Which;
 use crate::access::{Privilege, rights};
 use crate::backend;
 use crate::call::{Answer, varlena_bytes};
+use crate::catalog::family::Family;
 use crate::catalog::field::By;
 use crate::catalog::fields;
-use crate::catalog::objects::Objects;
 use crate::datatype::input::accepts_envelopes;
 use crate::document::masked;
 use crate::error::{Error, Result};
@@ -51,10 +52,9 @@ fn hold_account(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer,
 
 fn hold(mut row: Row, account_column: i32, on_mismatch: OnMismatch) -> Result<Datum> {
     let account = row.text(Which::New, account_column)?.map(std::borrow::Cow::into_owned);
-    let objects = Objects::get()?;
+    let family = Family::get()?;
     for number in row.columns() {
-        let kind = row.base_type(number);
-        if kind != objects.encrypted_text && kind != objects.encrypted_jsonb {
+        if family.plaintext_type(row.base_type(number)).is_none() {
             continue;
         }
         let old = row.datum(Which::Old, number);
@@ -95,14 +95,12 @@ fn settle(
     let envelope = Envelope::parse(bytes)?;
     let header = envelope.header();
     if envelope.in_transit() {
-        let text = value::open_in_transit(&envelope)?;
+        let opened = value::open_in_transit(&envelope)?;
         let field = fields::require(By::Id(header.field_id))?;
-        if masked::is_of_old(text.as_str()?, old, &field, account)? {
+        if masked::is_of_old(opened.plaintext()?, old, &field, account)? {
             return Ok(Settled::Old);
         }
-        let plaintext_type = header.plaintext_type;
-        return value::seal_as(text.as_str()?, plaintext_type, By::Id(field.id), account)
-            .map(Settled::As);
+        return value::seal(opened.plaintext()?, By::Id(field.id), account).map(Settled::As);
     }
     match cache::account_of(header.key_id)? {
         Some(owner) if *owner == *account => {
@@ -114,9 +112,8 @@ fn settle(
         Some(_) if on_mismatch == OnMismatch::Rebind => {
             let key = cache::to_open(header.key_id, header.field_id, header.suite)?;
             key.require(Privilege::Decrypt)?;
-            let text = value::open_text(&key, &envelope)?;
-            let field = By::Id(header.field_id);
-            value::seal_as(text.as_str()?, header.plaintext_type, field, account).map(Settled::As)
+            let opened = value::open(&key, &envelope)?;
+            value::seal(opened.plaintext()?, By::Id(header.field_id), account).map(Settled::As)
         }
         Some(_) => Err(Error::AccountMismatch),
         // a restore may bring the values before the keys
@@ -130,7 +127,8 @@ fn settle(
 fn is_old_mask(envelope: &Envelope<'_>, old: Option<&[u8]>, account: &str) -> Result<Settled> {
     let field = fields::require(By::Id(envelope.header().field_id))?;
     if envelope.is_token_only() {
-        let hidden = Sealer::to_encrypt(By::Id(field.id), account)?.sections(HIDDEN)?;
+        let sealer = Sealer::to_encrypt(By::Id(field.id), account)?;
+        let hidden = value::sections(&sealer, Plaintext::text(HIDDEN))?;
         return match old {
             _ if hidden.as_bytes() != envelope.token_sections() => Ok(Settled::AsItIs),
             Some(_) => Ok(Settled::Old),
@@ -140,7 +138,7 @@ fn is_old_mask(envelope: &Envelope<'_>, old: Option<&[u8]>, account: &str) -> Re
     if rights::of(backend::user(), account, &field.name)?.contains(Privilege::Decrypt) {
         return Ok(Settled::AsItIs);
     }
-    let text = value::open_text(&*value::key_of(envelope)?, envelope)?;
-    let masked = masked::is_of_old(text.as_str()?, old, &field, account)?;
+    let opened = value::open(&*value::key_of(envelope)?, envelope)?;
+    let masked = masked::is_of_old(opened.plaintext()?, old, &field, account)?;
     Ok(if masked { Settled::Old } else { Settled::AsItIs })
 }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use fieldcrypt_core::envelope::is_reserved_text;
+use fieldcrypt_core::envelope::{PlaintextType, is_reserved_text};
 use fieldcrypt_document::jsonb::{Container, strings};
 use fieldcrypt_document::rewrite::merge;
 use pgrx::pg_extern;
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::Row;
 use super::row::Which;
 use crate::call::{Answer, Call, NewVarlena, varlena_bytes};
-use crate::catalog::objects::Objects;
+use crate::catalog::family::Family;
 use crate::datatype::input::accepts_envelopes;
 use crate::document::seal::Context;
 use crate::document::{blob, check, made, moved, policy, seal};
@@ -33,7 +33,7 @@ fn seal_document(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer
     let look_up = || {
         let blob = match blob.is_empty() {
             true => None,
-            false => Some(row.column_of(blob, Objects::get()?.encrypted_jsonb)?),
+            false => Some(row.column_of(blob, Family::get()?.oid_of(PlaintextType::Json))?),
         };
         Ok::<_, Error>(Columns {
             document: row.column_of(column, pg_sys::JSONBOID)?,

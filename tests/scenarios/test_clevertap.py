@@ -352,7 +352,7 @@ def test_each_value_is_of_the_account_and_field_that_the_most_specific_mark_says
         SELECT id, fieldcrypt.account_of(value), fieldcrypt.field_of(value)
         FROM {table},
             LATERAL jsonb_path_query(properties, 'strict $.** ? (@ starts with "fc1:")') AS item,
-            LATERAL CAST(item #>> '{{}}' AS fieldcrypt.encrypted_text) AS value
+            LATERAL CAST(item #>> '{{}}' AS fieldcrypt.encrypted_jsonb) AS value
         WHERE account_id IN ('acme', 'globex')
     """)
     assert Counter(described) == Counter(

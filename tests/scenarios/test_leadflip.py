@@ -343,7 +343,7 @@ def test_each_value_is_of_its_rows_account_and_of_its_types_field(leads, model):
         SELECT id, fieldcrypt.account_of(value), fieldcrypt.field_of(value)
         FROM leads,
             LATERAL jsonb_path_query(data, 'strict $.** ? (@ starts with "fc1:")') AS item,
-            LATERAL CAST(item #>> '{}' AS fieldcrypt.encrypted_text) AS value
+            LATERAL CAST(item #>> '{}' AS fieldcrypt.encrypted_jsonb) AS value
         WHERE id < 200000
     """)
     found = Counter(described)

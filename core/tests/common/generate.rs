@@ -140,8 +140,10 @@ struct Case {
     suite: Suite,
     plaintext_type: PlaintextType,
     padding: Padding,
-    /// The plaintext, unless only the tokens are kept.
+    /// The text of the value.
     value: String,
+    /// The canonical bytes, where they are not those of the text.
+    canonical: Option<Vec<u8>>,
     token_only: bool,
     tokens: Vec<Token>,
     /// Groups of reserved kinds behind the last token.
@@ -162,6 +164,7 @@ impl Case {
             plaintext_type: PlaintextType::Text,
             padding: Padding::None,
             value: "123-45-6789".to_owned(),
+            canonical: None,
             token_only: false,
             tokens: vec![],
             groups: vec![],
@@ -174,8 +177,20 @@ impl Case {
         Self { name: format!("{}, {name}", self.name), ..self.clone() }
     }
 
-    fn plaintext(&self) -> &str {
-        if self.token_only { "" } else { &self.value }
+    /// A value that is given by its canonical bytes and their text.
+    fn typed(&self, plaintext_type: PlaintextType, canonical: &[u8], value: &str) -> Self {
+        let name = format!("{} {value}", plaintext_type.name());
+        let (value, canonical) = (value.to_owned(), Some(canonical.to_vec()));
+        Self { plaintext_type, value, canonical, ..self.named(&name) }
+    }
+
+    /// What is sealed: nothing if only the tokens are kept.
+    fn plaintext(&self) -> &[u8] {
+        match &self.canonical {
+            _ if self.token_only => b"",
+            Some(canonical) => canonical,
+            None => self.value.as_bytes(),
+        }
     }
 
     fn to_json(&self) -> Value {
@@ -229,7 +244,10 @@ impl Case {
             "padded_length": self.padding.padded_length(self.plaintext().len()),
             "token_only": self.token_only,
             "value": self.value,
-            "plaintext": self.plaintext(),
+            "plaintext": match self.canonical {
+                Some(_) => hex(self.plaintext()),
+                None => String::from_utf8(self.plaintext().to_vec()).unwrap(),
+            },
             "tokens": tokens,
             "reserved_groups": hex(&self.groups),
             "members": members,
@@ -257,7 +275,7 @@ impl Case {
         let field_key =
             FieldKey::derive(key, key_id, self.purpose, &self.account, self.suite, field_id);
         let Self { plaintext_type, padding, token_only, .. } = *self;
-        let plaintext = self.plaintext().as_bytes();
+        let plaintext = self.plaintext();
         let length = field_key.sealed_length(plaintext.len(), padding, sections.len()).unwrap();
         let mut envelope = vec![0; length];
         let fill = |buffer: &mut [u8]| {
@@ -361,6 +379,7 @@ fn cases() -> Vec<Case> {
     }
     json_values(&mut cases);
     member_sections(&mut cases);
+    typed_values(&mut cases);
     cases
 }
 
@@ -446,6 +465,104 @@ fn member_sections(cases: &mut Vec<Case>) {
     cases.push(Case { tokens, members, ..behind });
 }
 
+/// Values of the types that are no text: canonical bytes and text of each.
+fn values() -> Vec<(PlaintextType, Vec<u8>, &'static str)> {
+    let bytea = |bytes: &[u8], text| (PlaintextType::Bytea, bytes.to_vec(), text);
+    let bigint = |number: i64, text| (PlaintextType::Bigint, number.to_be_bytes().to_vec(), text);
+    let numeric = |text: &'static str| (PlaintextType::Numeric, text.as_bytes().to_vec(), text);
+    let date = |days: i32, text| (PlaintextType::Date, days.to_be_bytes().to_vec(), text);
+    let time = |microseconds: i64, text| {
+        (PlaintextType::Timestamptz, microseconds.to_be_bytes().to_vec(), text)
+    };
+    let uuid = |number: u128, text| (PlaintextType::Uuid, number.to_be_bytes().to_vec(), text);
+    vec![
+        bytea(b"", "\\x"),
+        bytea(b"\0", "\\x00"),
+        bytea(b"\x89PNG\r\n\x1A\n", "\\x89504e470d0a1a0a"),
+        bigint(0, "0"),
+        bigint(42, "42"),
+        bigint(-1, "-1"),
+        bigint(i64::MAX, "9223372036854775807"),
+        bigint(i64::MIN, "-9223372036854775808"),
+        numeric("0"),
+        numeric("-0.50"),
+        numeric("1234567890123456789012345678901234567890.000"),
+        numeric("NaN"),
+        numeric("Infinity"),
+        numeric("-Infinity"),
+        date(0, "2000-01-01"),
+        date(-1, "1999-12-31"),
+        date(8_825, "2024-02-29"),
+        date(-36_465, "1900-03-01"),
+        date(-730_119, "0001-01-01"),
+        date(-730_120, "0001-12-31 BC"),
+        date(-2_451_545, "4714-11-24 BC"),
+        date(2_145_031_948, "5874897-12-31"),
+        date(i32::MAX, "infinity"),
+        date(i32::MIN, "-infinity"),
+        time(0, "2000-01-01 00:00:00.000000+00"),
+        time(-1, "1999-12-31 23:59:59.999999+00"),
+        time(762_527_696_123_456, "2024-02-29 13:14:56.123456+00"),
+        time(-63_082_281_600_000_001, "0001-12-31 23:59:59.999999+00 BC"),
+        time(-211_813_488_000_000_000, "4714-11-24 00:00:00.000000+00 BC"),
+        time(9_223_371_331_199_999_999, "294276-12-31 23:59:59.999999+00"),
+        time(i64::MAX, "infinity"),
+        time(i64::MIN, "-infinity"),
+        (PlaintextType::Boolean, vec![0], "false"),
+        (PlaintextType::Boolean, vec![1], "true"),
+        uuid(0, "00000000-0000-0000-0000-000000000000"),
+        uuid(0x0F1E_2D3C_4B5A_6978_8796_A5B4_C3D2_E1F0, "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"),
+        uuid(u128::MAX, "ffffffff-ffff-ffff-ffff-ffffffffffff"),
+    ]
+}
+
+fn typed_values(cases: &mut Vec<Case>) {
+    let values = values();
+    let plain = Case::plain(Suite::Xaes256Gcm);
+    for (plaintext_type, canonical, text) in &values {
+        cases.push(plain.typed(*plaintext_type, canonical, text));
+    }
+    // over the text, whose normalizer is none
+    let token = Token::of("acme", Scope::Account, Normalizer::None);
+    let across = Token::of(DATABASE_ACCOUNT, Scope::Database, Normalizer::None);
+    for suite in Suite::ALL {
+        let plain = Case::plain(suite);
+        let mut seen = vec![];
+        for (plaintext_type, canonical, text) in &values {
+            let has_tokens = matches!(
+                plaintext_type,
+                PlaintextType::Bigint
+                    | PlaintextType::Date
+                    | PlaintextType::Boolean
+                    | PlaintextType::Uuid
+            );
+            let typed = plain.typed(*plaintext_type, canonical, text);
+            if has_tokens {
+                cases.push(Case { tokens: vec![token.clone()], ..typed.named("token") });
+            }
+            if seen.contains(plaintext_type) {
+                continue;
+            }
+            // once for each type
+            seen.push(*plaintext_type);
+            let padded = Case { padding: Padding::To32, ..typed.named("padding 32") };
+            cases.push(padded);
+            let purpose = Purpose::Transit;
+            let (account, field) = ("*row*/10".to_owned(), None);
+            let transit = typed.named("in transit");
+            cases.push(Case { purpose, account, ..transit.named("role 10") });
+            let account = DATABASE_ACCOUNT.to_owned();
+            cases.push(Case { purpose, account, field, ..transit.named("without a field") });
+            if has_tokens {
+                let two = vec![token.unique(), across.unique()];
+                let only = Case { token_only: true, ..typed.named("token only") };
+                cases.push(Case { tokens: two, ..typed.named("unique, account and database") });
+                cases.push(Case { tokens: vec![token.clone()], ..only });
+            }
+        }
+    }
+}
+
 /// The contents of `data/vectors.json`.
 pub fn vectors() -> Value {
     let envelopes: Vec<Value> = cases().iter().map(Case::to_json).collect();
@@ -514,7 +631,9 @@ pub fn vectors() -> Value {
     .to_vec();
     json!({
         "description": "Envelopes of format 1 and what they are made of; see docs/envelope.md. \
-            Bytes and ids are hexadecimal, texts are UTF-8. The keys are for tests only.",
+            Bytes and ids are hexadecimal, texts are UTF-8. `value` is the text of a value; \
+            `plaintext` is a text for the plaintext types 1 and 3, bytes for the others. The keys \
+            are for tests only.",
         "envelopes": envelopes,
         "field_ids": fields,
         "account_tags": accounts,
@@ -598,11 +717,11 @@ fn group(kind: u8, scope: u8, width: u8, count: u16) -> Vec<u8> {
     group
 }
 
-/// A section with the length that it has.
 fn normalised(normalizer: Normalizer, text: &str) -> Option<String> {
     normalizer.apply(text, |bytes| String::from_utf8(bytes.to_vec()).unwrap())
 }
 
+/// A section with the length that it has.
 fn section(key_id: u64, normalizer: u8, version: u8, groups: &[u8]) -> Vec<u8> {
     let mut section = (10 + groups.len() as u16).to_be_bytes().to_vec();
     section.extend(key_id.to_be_bytes());
@@ -677,11 +796,12 @@ pub fn malformed() -> Value {
     json!({
         "description": "What a reader refuses (docs/envelope.md section 9). `malformed` without a \
             key: as bytes (`hex`) or in the text form (`text`). `not_authentic` is well formed but \
-            does not open under the key given. `not_text` is authentic, but not UTF-8. \
-            `wrapped_keys` do not unwrap. `error` is the reason's name in fieldcrypt_core::error.",
+            does not open under the key given. `not_text` is authentic, but not UTF-8, and \
+            `not_canonical` no value of its type. `wrapped_keys` do not unwrap. `error` is the reason's name in fieldcrypt_core::error.",
         "malformed": cases,
         "not_authentic": not_authentic(),
         "not_text": not_text(),
+        "not_canonical": not_canonical(),
         "wrapped_keys": malformed_wrapped_keys(),
     })
 }
@@ -721,7 +841,7 @@ fn malformed_headers(add: &mut impl FnMut(String, Vec<u8>, &str)) {
     for suite in [0, 4, 5, 0x10, 0x7F, 0x81, 0x82, 0x83, 0xFF] {
         add(format!("suite {suite}"), Raw { suite, ..good.clone() }.bytes(), "Suite");
     }
-    for plaintext_type in [0, 2, 4, 5, 6, 7, 8, 9, 10, 0x7F, 0x81, 0xFF] {
+    for plaintext_type in [0, 10, 11, 0x10, 0x7F, 0x81, 0x83, 0x89, 0xFF] {
         let raw = Raw { plaintext_type, ..good.clone() };
         add(format!("plaintext type {plaintext_type}"), raw.bytes(), "PlaintextType");
     }
@@ -1138,6 +1258,24 @@ fn not_authentic() -> Vec<Value> {
             cases.push(refused(suite, purpose, &name, &envelope));
         }
     }
+    // a type does not become another, as long as the bytes may be
+    for suite in Suite::ALL {
+        let nonce = &fixed("nonce")[..suite.nonce_length()];
+        let plain = Case::plain(suite);
+        for (name, plaintext_type, canonical, said) in [
+            ("bigint said to be timestamptz", PlaintextType::Bigint, &[0; 8][..], 7),
+            ("timestamptz said to be bigint", PlaintextType::Timestamptz, &[0; 8], 4),
+            ("date said to be text", PlaintextType::Date, &[0; 4], 1),
+            ("numeric said to be text", PlaintextType::Numeric, b"1", 1),
+            ("uuid said to be bytea", PlaintextType::Uuid, &[0; 16], 2),
+            ("boolean said to be bytea", PlaintextType::Boolean, &[1], 2),
+        ] {
+            let case = plain.typed(plaintext_type, canonical, "");
+            let mut changed = case.seal(&secret(&key), key_id, field_id, &[], nonce);
+            changed[3] = said;
+            cases.push(refused(suite, Purpose::Data, name, &changed));
+        }
+    }
     cases
 }
 
@@ -1169,6 +1307,43 @@ fn not_text() -> Vec<Value> {
         ] {
             let envelope = forge(suite, &key, &json, nonce, plaintext);
             cases.push(refused(suite, Purpose::Data, name, &envelope));
+        }
+    }
+    cases
+}
+
+/// Envelopes that are authentic, with a plaintext that is no value of their type.
+fn not_canonical() -> Vec<Value> {
+    let mut cases = vec![];
+    let key = fixed("data key of acme");
+    let key_id = key_id("data key id of acme", None).number();
+    for suite in Suite::ALL {
+        let nonce = &fixed("nonce")[..suite.nonce_length()];
+        let mut add = |plaintext_type: PlaintextType, what: &str, plaintext: &[u8]| {
+            let number = plaintext_type as u8;
+            let raw = Raw { suite: suite.number(), plaintext_type: number, key_id, ..Raw::new() };
+            let envelope = forge(suite, &key, &raw.header(), nonce, plaintext);
+            let name = format!("{}, {what}", plaintext_type.name());
+            cases.push(refused(suite, Purpose::Data, &name, &envelope));
+        };
+        for plaintext_type in PlaintextType::ALL {
+            let Some(length) = plaintext_type.length() else { continue };
+            for other in [0, length - 1, length + 1, 2 * length, 32] {
+                if other != 0 || length > 1 {
+                    add(plaintext_type, &format!("{other} bytes"), &vec![0; other]);
+                }
+            }
+        }
+        add(PlaintextType::Boolean, "nothing", b"");
+        for byte in [2, b'0', b'1', b'f', b't', 0x80, 0xFF] {
+            add(PlaintextType::Boolean, &format!("{byte:#04x}"), &[byte]);
+        }
+        for (what, plaintext) in [
+            ("digit of another script", "\u{663}".as_bytes()),
+            ("minus sign", "\u{2212}1".as_bytes()),
+            ("byte 0xFF", b"1\xFF"),
+        ] {
+            add(PlaintextType::Numeric, what, plaintext);
         }
     }
     cases

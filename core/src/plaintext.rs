@@ -1,0 +1,335 @@
+//! Plaintext: the canonical bytes of each type, and the text by which a value is masked and found
+//! (`docs/envelope.md` section 3).
+//!
+//! Invariant: a value has one canonical form, whatever the session that wrote it was set to. Types
+//! of a fixed size take the same number of bytes for every value, so that an envelope's length does
+//! not tell it.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+
+use zeroize::Zeroizing;
+
+use crate::envelope::PlaintextType;
+use crate::mask::{HIDDEN, Mask};
+
+/// What PostgreSQL takes for "no end" in a date: `infinity` and `-infinity`.
+const DATE_INFINITY: [i32; 2] = [i32::MAX, i32::MIN];
+/// The same in a timestamp.
+const TIMESTAMP_INFINITY: [i64; 2] = [i64::MAX, i64::MIN];
+/// Days from 1970-01-01 to 2000-01-01, from which PostgreSQL counts.
+const EPOCH: i64 = 10_957;
+/// The first day that PostgreSQL knows, 4714-11-24 BC, from 2000-01-01.
+const FIRST_DAY: i64 = -2_451_545;
+const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
+const MICROSECONDS_PER_DAY: i64 = 86_400 * MICROSECONDS_PER_SECOND;
+
+/// A value in its canonical form, borrowed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Plaintext<'a> {
+    plaintext_type: PlaintextType,
+    bytes: &'a [u8],
+}
+
+impl fmt::Debug for Plaintext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // never the value
+        f.debug_tuple("Plaintext").field(&self.plaintext_type).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Plaintext<'a> {
+    /// A text.
+    pub const fn text(text: &'a str) -> Self {
+        Self { plaintext_type: PlaintextType::Text, bytes: text.as_bytes() }
+    }
+
+    /// JSON text.
+    pub const fn json(text: &'a str) -> Self {
+        Self { plaintext_type: PlaintextType::Json, bytes: text.as_bytes() }
+    }
+
+    /// Bytes as a value of that type; `None` if they cannot be one.
+    pub fn new(plaintext_type: PlaintextType, bytes: &'a [u8]) -> Option<Self> {
+        let sound = match plaintext_type.length() {
+            Some(length) if bytes.len() != length => false,
+            Some(_) => plaintext_type != PlaintextType::Boolean || bytes[0] <= 1,
+            None if plaintext_type == PlaintextType::Bytea => true,
+            None if plaintext_type == PlaintextType::Numeric => bytes.is_ascii(),
+            None => std::str::from_utf8(bytes).is_ok(),
+        };
+        sound.then_some(Self { plaintext_type, bytes })
+    }
+
+    /// What it is.
+    pub const fn plaintext_type(&self) -> PlaintextType {
+        self.plaintext_type
+    }
+
+    /// Its canonical bytes.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Its text: what is masked, and normalised to become a token.
+    pub fn as_text(&self) -> Cow<'a, str> {
+        let bytes = self.bytes;
+        match self.plaintext_type {
+            PlaintextType::Text | PlaintextType::Json | PlaintextType::Numeric => {
+                // checked when it was made
+                Cow::Borrowed(std::str::from_utf8(bytes).unwrap_or_default())
+            }
+            PlaintextType::Bytea => Cow::Owned(hexadecimal("\\x", bytes)),
+            PlaintextType::Bigint => Cow::Owned(number(bytes).to_string()),
+            PlaintextType::Date => Cow::Owned(date_text(number(bytes) as i32)),
+            PlaintextType::Timestamptz => Cow::Owned(timestamp_text(number(bytes))),
+            PlaintextType::Boolean if bytes == [1] => Cow::Borrowed("true"),
+            PlaintextType::Boolean => Cow::Borrowed("false"),
+            PlaintextType::Uuid => {
+                let groups = [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]];
+                Cow::Owned(groups.map(|group| hexadecimal("", group)).join("-"))
+            }
+        }
+    }
+
+    /// Hands its text to `work`, and wipes what was made of it.
+    pub fn with_text<T>(&self, work: impl FnOnce(&str) -> T) -> T {
+        match self.as_text() {
+            Cow::Borrowed(text) => work(text),
+            Cow::Owned(text) => work(&Zeroizing::new(text)),
+        }
+    }
+
+    /// What a role sees that has the right to that mask. `None` is SQL NULL. Of a text or JSON it is
+    /// a text, of another type a value of that type.
+    pub fn masked(&self, mask: Mask) -> Option<Vec<u8>> {
+        match (self.plaintext_type, mask) {
+            (PlaintextType::Text, mask) => mask.apply(&self.as_text()).map(String::into_bytes),
+            (PlaintextType::Json, Mask::Null) => None,
+            (PlaintextType::Json, mask) => {
+                let text = self.as_text();
+                // a mask of JSON text would show parts of what is inside
+                let whole = text.starts_with(['{', '[']);
+                let shown = if whole { Some(HIDDEN.to_owned()) } else { mask.apply(&text) };
+                shown.map(String::into_bytes)
+            }
+            (PlaintextType::Bigint, Mask::Zero) => Some(vec![0; 8]),
+            (PlaintextType::Numeric, Mask::Zero) => Some(b"0".to_vec()),
+            (PlaintextType::Date, Mask::Year) => {
+                let days = number(self.bytes) as i32;
+                if DATE_INFINITY.contains(&days) {
+                    return None;
+                }
+                let first = i32::try_from(first_of_year(i64::from(days))?).ok()?;
+                Some(first.to_be_bytes().to_vec())
+            }
+            (PlaintextType::Timestamptz, Mask::Year) => {
+                let microseconds = number(self.bytes);
+                if TIMESTAMP_INFINITY.contains(&microseconds) {
+                    return None;
+                }
+                let first = first_of_year(microseconds.div_euclid(MICROSECONDS_PER_DAY))?;
+                let first = first.checked_mul(MICROSECONDS_PER_DAY)?;
+                Some(first.to_be_bytes().to_vec())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A signed integer of as many bytes as there are, at most 8; big-endian.
+fn number(bytes: &[u8]) -> i64 {
+    let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
+    bytes.iter().fold(if negative { -1 } else { 0 }, |number, &byte| number << 8 | i64::from(byte))
+}
+
+fn hexadecimal(prefix: &str, bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(prefix.len() + bytes.len() * 2);
+    text.push_str(prefix);
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(digit.into(), 16));
+        }
+    }
+    text
+}
+
+/// Year, month and day of a number of days since 2000-01-01, in the proleptic Gregorian calendar;
+/// year 0 is 1 BC. The method is that of Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms", civil_from_days.
+fn civil(days: i64) -> (i64, i64, i64) {
+    // from 0000-03-01, so that the leap day is a year's last
+    let days = days + EPOCH + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// The first of January of the year of a day, both in days since 2000-01-01; `None` before the first
+/// day that PostgreSQL knows.
+fn first_of_year(days: i64) -> Option<i64> {
+    let year = civil(days).0;
+    // the days of all years before it
+    let before = year - 1;
+    let leap_days = before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400);
+    let first = before * 365 + leap_days - 730_119;
+    (first >= FIRST_DAY).then_some(first)
+}
+
+/// ISO 8601, with ` BC` behind as PostgreSQL has it.
+fn date_text(days: i32) -> String {
+    match days {
+        i32::MAX => return "infinity".to_owned(),
+        i32::MIN => return "-infinity".to_owned(),
+        _ => {}
+    }
+    let mut text = String::new();
+    let era = write_date(&mut text, i64::from(days));
+    text + era
+}
+
+fn timestamp_text(microseconds: i64) -> String {
+    match microseconds {
+        i64::MAX => return "infinity".to_owned(),
+        i64::MIN => return "-infinity".to_owned(),
+        _ => {}
+    }
+    let mut text = String::new();
+    let era = write_date(&mut text, microseconds.div_euclid(MICROSECONDS_PER_DAY));
+    let of_day = microseconds.rem_euclid(MICROSECONDS_PER_DAY);
+    let (seconds, fraction) = (of_day / MICROSECONDS_PER_SECOND, of_day % MICROSECONDS_PER_SECOND);
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    // writing to a String cannot fail
+    let _ = write!(text, " {hours:02}:{minutes:02}:{seconds:02}.{fraction:06}+00{era}");
+    text
+}
+
+/// Writes a date without its era, and returns that: empty, or ` BC`.
+fn write_date(text: &mut String, days: i64) -> &'static str {
+    let (year, month, day) = civil(days);
+    let (year, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
+    // writing to a String cannot fail
+    let _ = write!(text, "{year:04}-{month:02}-{day:02}");
+    era
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(plaintext_type: PlaintextType, bytes: &[u8]) -> String {
+        Plaintext::new(plaintext_type, bytes).unwrap().as_text().into_owned()
+    }
+
+    #[test]
+    fn texts() {
+        let date = |days: i32| text(PlaintextType::Date, &days.to_be_bytes());
+        for (days, expected) in [
+            (0, "2000-01-01"),
+            (-1, "1999-12-31"),
+            (59, "2000-02-29"),
+            (60, "2000-03-01"),
+            (-36_524, "1900-01-01"),
+            (-10_957, "1970-01-01"),
+            (-730_119, "0001-01-01"),
+            (-730_120, "0001-12-31 BC"),
+            (-2_451_545, "4714-11-24 BC"),
+            (2_145_031_948, "5874897-12-31"),
+            (i32::MAX, "infinity"),
+            (i32::MIN, "-infinity"),
+        ] {
+            assert_eq!(date(days), expected);
+        }
+        let time =
+            |microseconds: i64| text(PlaintextType::Timestamptz, &microseconds.to_be_bytes());
+        for (microseconds, expected) in [
+            (0, "2000-01-01 00:00:00.000000+00"),
+            (-1, "1999-12-31 23:59:59.999999+00"),
+            (86_399_999_999, "2000-01-01 23:59:59.999999+00"),
+            (-211_813_488_000_000_000, "4714-11-24 00:00:00.000000+00 BC"),
+            (i64::MAX, "infinity"),
+            (i64::MIN, "-infinity"),
+        ] {
+            assert_eq!(time(microseconds), expected);
+        }
+        for number in [0, -1, i64::MIN, i64::MAX, 42] {
+            assert_eq!(text(PlaintextType::Bigint, &number.to_be_bytes()), number.to_string());
+        }
+        assert_eq!(text(PlaintextType::Bytea, b"\x00\xffa"), "\\x00ff61");
+        assert_eq!(text(PlaintextType::Bytea, b""), "\\x");
+        assert_eq!(text(PlaintextType::Boolean, &[1]), "true");
+        assert_eq!(text(PlaintextType::Boolean, &[0]), "false");
+        assert_eq!(text(PlaintextType::Numeric, b"1.10"), "1.10");
+        let uuid: Vec<u8> = (0xa0..0xb0).collect();
+        assert_eq!(text(PlaintextType::Uuid, &uuid), "a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf");
+    }
+
+    #[test]
+    fn every_day_follows_the_one_before() {
+        let mut last = civil(-800_000);
+        for days in -799_999..200_000 {
+            let (year, month, day) = civil(days);
+            let next = match last {
+                (y, 12, 31) => (y + 1, 1, 1),
+                (y, m, d) if (y, m, d + 1) == (year, month, day) => (y, m, d + 1),
+                (y, m, _) => (y, m + 1, 1),
+            };
+            assert_eq!((year, month, day), next);
+            assert!((1..=31).contains(&day));
+            let first = first_of_year(days).unwrap();
+            assert_eq!(civil(first), (year, 1, 1), "{days}");
+            assert!(first <= days && days < first + 366);
+            last = (year, month, day);
+        }
+    }
+
+    #[test]
+    fn what_is_not_canonical_is_refused() {
+        for (plaintext_type, bytes) in [
+            (PlaintextType::Text, &b"\xff"[..]),
+            (PlaintextType::Json, b"\xff"),
+            (PlaintextType::Numeric, b"\xc3\xa4"),
+            (PlaintextType::Bigint, b"1234567"),
+            (PlaintextType::Date, b"12345"),
+            (PlaintextType::Timestamptz, b""),
+            (PlaintextType::Boolean, b"\x02"),
+            (PlaintextType::Boolean, b""),
+            (PlaintextType::Uuid, b"0123456789abcde"),
+        ] {
+            assert!(Plaintext::new(plaintext_type, bytes).is_none(), "{plaintext_type:?}");
+        }
+    }
+
+    #[test]
+    fn masks_of_other_types_are_values_of_these_types() {
+        let masked = |plaintext_type, bytes: &[u8], mask| {
+            let masked = Plaintext::new(plaintext_type, bytes).unwrap().masked(mask)?;
+            Some(text(plaintext_type, &masked))
+        };
+        let day = 9_000_i32.to_be_bytes();
+        assert_eq!(text(PlaintextType::Date, &day), "2024-08-22");
+        assert_eq!(masked(PlaintextType::Date, &day, Mask::Year).unwrap(), "2024-01-01");
+        assert_eq!(masked(PlaintextType::Date, &i32::MAX.to_be_bytes(), Mask::Year), None);
+        assert_eq!(masked(PlaintextType::Date, &day, Mask::Last4), None);
+        assert_eq!(masked(PlaintextType::Date, &(-2_451_500_i32).to_be_bytes(), Mask::Year), None);
+        let time = 777_777_777_777_777_i64.to_be_bytes();
+        assert_eq!(
+            masked(PlaintextType::Timestamptz, &time, Mask::Year).unwrap(),
+            "2024-01-01 00:00:00.000000+00"
+        );
+        assert_eq!(masked(PlaintextType::Timestamptz, &i64::MIN.to_be_bytes(), Mask::Year), None);
+        assert_eq!(masked(PlaintextType::Bigint, &42_i64.to_be_bytes(), Mask::Zero).unwrap(), "0");
+        assert_eq!(masked(PlaintextType::Numeric, b"42.5", Mask::Zero).unwrap(), "0");
+        assert_eq!(masked(PlaintextType::Uuid, &[7; 16], Mask::FirstLast), None);
+        assert_eq!(masked(PlaintextType::Boolean, &[1], Mask::Zero), None);
+        let json = Plaintext::json(r#"["123-45-6789"]"#);
+        assert_eq!(json.masked(Mask::Last4).unwrap(), b"********");
+        assert_eq!(Plaintext::json("12345678").masked(Mask::Last4).unwrap(), b"****5678");
+    }
+}

@@ -1,0 +1,260 @@
+//! The OIDs of the encrypted types in this database, and of what belongs to each. They need no
+//! table: in an upgrade types are read before the tables are there.
+
+use std::cell::{OnceCell, RefCell};
+use std::ffi::{CStr, CString};
+use std::rc::Rc;
+
+use fieldcrypt_core::envelope::PlaintextType;
+use pgrx::pg_sys::{self, Datum, Oid};
+
+use super::invalidation;
+use crate::error::{Error, Result};
+
+/// Whether an object is not one of PostgreSQL's own: a quick "no" for most.
+pub fn is_of_users(oid: Oid) -> bool {
+    oid.to_u32() >= pg_sys::FirstNormalObjectId
+}
+
+/// The encrypted types, valid until the next change of the catalog.
+pub struct Family {
+    schema: Oid,
+    /// In the order of [`PlaintextType::ALL`].
+    oids: [Oid; PlaintextType::ALL.len()],
+    types: OnceCell<Vec<EncryptedType>>,
+    search: OnceCell<Search>,
+}
+
+/// An encrypted type with what belongs to it.
+pub struct EncryptedType {
+    pub plaintext_type: PlaintextType,
+    pub oid: Oid,
+    pub array: Oid,
+    /// The type of its plain values.
+    pub native: Oid,
+    pub native_array: Oid,
+    /// `T = T` and `T <> T`, with their functions.
+    pub equal: Operator,
+    pub not_equal: Operator,
+    /// `T = native`, `native = T` and their negations.
+    pub equal_native: Operator,
+    pub native_equal: Operator,
+    pub not_equal_native: Operator,
+    pub native_not_equal: Operator,
+    /// The cast from the native type, and the length coercion.
+    pub cast: Oid,
+    pub coerce: Oid,
+    pub probe: Oid,
+    pub probe_native: Oid,
+    pub probe_array: Oid,
+    pub probe_native_array: Oid,
+    pub reveal: Oid,
+    pub reveal_array: Oid,
+}
+
+/// The functions that look up values in documents.
+#[derive(Clone, Copy)]
+pub struct Search {
+    pub search_tokens: Oid,
+    pub search_tokens_in_transit: Oid,
+}
+
+/// An operator and its function.
+#[derive(Clone, Copy)]
+pub struct Operator {
+    pub oid: Oid,
+    pub function: Oid,
+}
+
+thread_local! {
+    static FAMILY: RefCell<Option<(u64, Rc<Family>)>> = const { RefCell::new(None) };
+}
+
+impl Family {
+    /// The encrypted types of this database.
+    pub fn get() -> Result<Rc<Self>> {
+        let generation = invalidation::generation();
+        let cached = FAMILY.with_borrow(|cached| {
+            cached
+                .as_ref()
+                .filter(|(seen, _)| *seen == generation)
+                .map(|(_, family)| family.clone())
+        });
+        if let Some(family) = cached {
+            return Ok(family);
+        }
+        let family = Rc::new(Self::look_up()?);
+        FAMILY.set(Some((generation, Rc::clone(&family))));
+        Ok(family)
+    }
+
+    fn look_up() -> Result<Self> {
+        // SAFETY: the name is NUL-terminated; a missing schema gives 0
+        let schema = unsafe { pg_sys::get_namespace_oid(c"fieldcrypt".as_ptr(), true) };
+        let oids = PlaintextType::ALL.map(|kind| type_oid(type_name(kind), schema));
+        // while the extension is being created they come one by one
+        if oids.contains(&Oid::INVALID) {
+            return Err(Error::NotInstalled);
+        }
+        Ok(Self { schema, oids, types: OnceCell::new(), search: OnceCell::new() })
+    }
+
+    /// Whose plain values an encrypted type has; `None` for every other type.
+    pub fn plaintext_type(&self, base_type: Oid) -> Option<PlaintextType> {
+        if !is_of_users(base_type) {
+            return None;
+        }
+        let index = self.oids.iter().position(|&oid| oid == base_type)?;
+        Some(PlaintextType::ALL[index])
+    }
+
+    /// The encrypted type of such plain values.
+    pub fn oid_of(&self, plaintext_type: PlaintextType) -> Oid {
+        self.oids[plaintext_type as usize - 1]
+    }
+
+    /// The encrypted type of such plain values, with what belongs to it.
+    pub fn of(&self, plaintext_type: PlaintextType) -> &EncryptedType {
+        &self.types()[plaintext_type as usize - 1]
+    }
+
+    /// What belongs to an encrypted type; `None` for every other type.
+    pub fn encrypted(&self, base_type: Oid) -> Option<&EncryptedType> {
+        self.plaintext_type(base_type).map(|plaintext_type| self.of(plaintext_type))
+    }
+
+    /// The same by the type of its arrays.
+    pub fn encrypted_array(&self, array: Oid) -> Option<&EncryptedType> {
+        if !is_of_users(array) {
+            return None;
+        }
+        self.types().iter().find(|encrypted| encrypted.array == array)
+    }
+
+    /// The encrypted types.
+    pub fn types(&self) -> &[EncryptedType] {
+        self.types.get_or_init(|| {
+            PlaintextType::ALL
+                .map(|kind| EncryptedType::look_up(kind, self.oid_of(kind), self.schema))
+                .into()
+        })
+    }
+
+    /// The functions that look up values in documents.
+    pub fn search(&self) -> Search {
+        *self.search.get_or_init(|| {
+            let text = pg_sys::TEXTOID;
+            let sealed = self.oid_of(PlaintextType::Text);
+            let function = |name, arguments: &[Oid]| function_oid(name, arguments, self.schema);
+            Search {
+                search_tokens: function(c"search_tokens", &[text, text, text]),
+                search_tokens_in_transit: function(
+                    c"search_tokens_in_transit",
+                    &[text, sealed, text],
+                ),
+            }
+        })
+    }
+}
+
+impl EncryptedType {
+    /// `operator`, which is `T = T` or `T <> T`, and what it is between T and the native type.
+    pub fn operators_like(&self, operator: Operator) -> [Operator; 3] {
+        if operator.oid == self.equal.oid {
+            [self.equal, self.equal_native, self.native_equal]
+        } else {
+            [self.not_equal, self.not_equal_native, self.native_not_equal]
+        }
+    }
+
+    fn look_up(plaintext_type: PlaintextType, oid: Oid, schema: Oid) -> Self {
+        let native = native(plaintext_type);
+        // SAFETY: syscache look-ups; a missing type gives 0
+        let (array, native_array) =
+            unsafe { (pg_sys::get_array_type(oid), pg_sys::get_array_type(native)) };
+        let function = |name, arguments: &[Oid]| function_oid(name, arguments, schema);
+        let cast = CString::new(format!("encrypted_{}_from", plaintext_type.name()));
+        let coerce = CString::new(format!("encrypted_{}_coerce", plaintext_type.name()));
+        let int = pg_sys::INT4OID;
+        Self {
+            plaintext_type,
+            oid,
+            array,
+            native,
+            native_array,
+            equal: operator(c"=", oid, oid),
+            not_equal: operator(c"<>", oid, oid),
+            equal_native: operator(c"=", oid, native),
+            native_equal: operator(c"=", native, oid),
+            not_equal_native: operator(c"<>", oid, native),
+            native_not_equal: operator(c"<>", native, oid),
+            cast: function(&cast.unwrap_or_default(), &[native, int, pg_sys::BOOLOID]),
+            coerce: function(&coerce.unwrap_or_default(), &[oid, int, pg_sys::BOOLOID]),
+            probe: function(c"probe", &[oid, int]),
+            probe_native: function(c"probe", &[native, int]),
+            probe_array: function(c"probe", &[array, int]),
+            probe_native_array: function(c"probe", &[native_array, int]),
+            reveal: function(c"reveal", &[oid]),
+            reveal_array: function(c"reveal", &[array]),
+        }
+    }
+}
+
+/// The name of an encrypted type.
+fn type_name(plaintext_type: PlaintextType) -> &'static CStr {
+    match plaintext_type {
+        PlaintextType::Text => c"encrypted_text",
+        PlaintextType::Bytea => c"encrypted_bytea",
+        PlaintextType::Json => c"encrypted_jsonb",
+        PlaintextType::Bigint => c"encrypted_bigint",
+        PlaintextType::Numeric => c"encrypted_numeric",
+        PlaintextType::Date => c"encrypted_date",
+        PlaintextType::Timestamptz => c"encrypted_timestamptz",
+        PlaintextType::Boolean => c"encrypted_boolean",
+        PlaintextType::Uuid => c"encrypted_uuid",
+    }
+}
+
+/// PostgreSQL's type of such plain values.
+pub fn native(plaintext_type: PlaintextType) -> Oid {
+    match plaintext_type {
+        PlaintextType::Text => pg_sys::TEXTOID,
+        PlaintextType::Bytea => pg_sys::BYTEAOID,
+        PlaintextType::Json => pg_sys::JSONBOID,
+        PlaintextType::Bigint => pg_sys::INT8OID,
+        PlaintextType::Numeric => pg_sys::NUMERICOID,
+        PlaintextType::Date => pg_sys::DATEOID,
+        PlaintextType::Timestamptz => pg_sys::TIMESTAMPTZOID,
+        PlaintextType::Boolean => pg_sys::BOOLOID,
+        PlaintextType::Uuid => pg_sys::UUIDOID,
+    }
+}
+
+fn cache_oid(cache: u32, column: i16, keys: [Datum; 4]) -> Oid {
+    let [a, b, c, d] = keys;
+    // SAFETY: a syscache look-up by keys of the cache's own types; a missing row gives 0
+    unsafe { pg_sys::GetSysCacheOid(cache as i32, column, a, b, c, d) }
+}
+
+fn type_oid(name: &CStr, schema: Oid) -> Oid {
+    let keys = [Datum::from(name.as_ptr()), Datum::from(schema), Datum::null(), Datum::null()];
+    cache_oid(pg_sys::SysCacheIdentifier::TYPENAMENSP, 1, keys)
+}
+
+fn function_oid(name: &CStr, arguments: &[Oid], schema: Oid) -> Oid {
+    // SAFETY: copies that many OIDs
+    let vector = unsafe { pg_sys::buildoidvector(arguments.as_ptr(), arguments.len() as i32) };
+    let keys =
+        [Datum::from(name.as_ptr()), Datum::from(vector), Datum::from(schema), Datum::null()];
+    cache_oid(pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP, 1, keys)
+}
+
+/// An operator of `pg_catalog`: that schema is on every search path.
+fn operator(name: &CStr, left: Oid, right: Oid) -> Operator {
+    let schema = pg_sys::PG_CATALOG_NAMESPACE;
+    let keys =
+        [Datum::from(name.as_ptr()), Datum::from(left), Datum::from(right), Datum::from(schema)];
+    let oid = cache_oid(pg_sys::SysCacheIdentifier::OPERNAMENSP, 1, keys);
+    // SAFETY: a syscache look-up; a missing operator gives 0
+    Operator { oid, function: unsafe { pg_sys::get_opcode(oid) } }
+}
