@@ -58,13 +58,20 @@ BEGIN
 END
 $family$;
 
--- a literal number is an integer, which is as near to bigint as to numeric
+-- these are as near to bigint as to numeric
 CREATE FUNCTION fieldcrypt.encrypt(value integer, field text, account text DEFAULT NULL)
     RETURNS fieldcrypt.encrypted_bigint
     LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL SAFE
     RETURN fieldcrypt.encrypt(value::bigint, field, account);
 COMMENT ON FUNCTION fieldcrypt.encrypt(integer, text, text) IS
     'seals an integer as a bigint; needs encrypt';
+
+CREATE FUNCTION fieldcrypt.encrypt(value smallint, field text, account text DEFAULT NULL)
+    RETURNS fieldcrypt.encrypted_bigint
+    LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL SAFE
+    RETURN fieldcrypt.encrypt(value::bigint, field, account);
+COMMENT ON FUNCTION fieldcrypt.encrypt(smallint, text, text) IS
+    'seals a smallint as a bigint; needs encrypt';
 
 CREATE FUNCTION fieldcrypt.blind_index(value text, field text, account text DEFAULT NULL) RETURNS bytea
     AS 'MODULE_PATHNAME', 'blind_index_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 10;

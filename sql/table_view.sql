@@ -155,9 +155,9 @@ BEGIN
     -- NULL is written where the column's default would take its place; other NULLs are left out, so
     -- that identity and generated columns fill themselves
     SELECT pg_catalog.concat('INSERT INTO ', shape.target,
-        COALESCE(pg_catalog.format(' (%s) VALUES (%s)', pg_catalog.string_agg(u.name, ', '),
-                                   pg_catalog.string_agg(pg_catalog.concat('($1).', u.label), ', ')),
-                 ' DEFAULT VALUES'))
+        CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.=) 0 THEN ' DEFAULT VALUES'
+            ELSE pg_catalog.format(' (%s) VALUES (%s)', pg_catalog.string_agg(u.name, ', '),
+                pg_catalog.string_agg(pg_catalog.concat('($1).', u.label), ', ')) END)
     INTO statement
     FROM ROWS FROM (pg_catalog.unnest(shape.columns), pg_catalog.unnest(shape.names),
                     pg_catalog.unnest(shape.fillings), pg_catalog.unnest(absent)) AS u (name, label, filling, absent)
@@ -277,7 +277,7 @@ BEGIN
     FROM pg_namespace AS n WHERE n.oid = old_view.relnamespace;
     -- grants become the owner's, whoever gave them: only his can be given for him
     properties := ARRAY(
-        SELECT concat('GRANT ', g.privilege, format(' (%I)', g.name), ' ON ', full_name, ' TO ',
+        SELECT concat('GRANT ', g.privilege, ' (' || quote_ident(g.name) || ')', ' ON ', full_name, ' TO ',
             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
             CASE WHEN g.grantable THEN ' WITH GRANT OPTION' END)
         FROM (SELECT x.privilege_type, NULL, x.grantee, x.is_grantable
@@ -401,14 +401,10 @@ BEGIN
     END IF;
     full_name := format('%I.%I', view_schema, view_name);
 
-    SELECT c.oid, (SELECT string_agg(format('%I = %L', o.option_name, o.option_value), ', ')
-                   FROM pg_options_to_table(c.reloptions) AS o)
-    INTO view, options
+    SELECT c.oid INTO view
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = view_schema AND c.relname = view_name;
-    IF view IS NULL THEN
-        options := 'security_barrier = true, security_invoker = true';
-    ELSE
+    IF view IS NOT NULL THEN
         IF NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = view
                        AND t.tgfoid = 'fieldcrypt.insert_through_view()'::regprocedure)
             OR NOT EXISTS (SELECT FROM fieldcrypt.columns_of_view(view) AS c
@@ -445,7 +441,13 @@ BEGIN
         END LOOP;
     END IF;
 
-    SELECT concat('VIEW ', full_name, format(' WITH (%s)', options), ' AS SELECT ',
+    -- both hold unless the user has set them to false
+    SELECT string_agg(format('%I = %L', COALESCE(g.option_name, d.option), COALESCE(g.option_value, 'true')), ', ')
+    INTO options
+    FROM (SELECT o.* FROM pg_class AS c CROSS JOIN LATERAL pg_options_to_table(c.reloptions) AS o
+          WHERE c.oid = view) AS g
+        FULL JOIN (VALUES ('security_barrier'), ('security_invoker')) AS d (option) ON d.option = g.option_name;
+    SELECT concat('VIEW ', full_name, ' WITH (', options, ') AS SELECT ',
                   string_agg(format('%s AS %I', c.expression, c.name), ', '), ' FROM ', table_name)
     INTO definition
     FROM fieldcrypt.columns_to_show(relation, without) AS c;
@@ -470,7 +472,7 @@ BEGIN
         WHERE d.wanted IS DISTINCT FROM fieldcrypt.default_of(view, c.number)
     LOOP
         EXECUTE format('ALTER VIEW %s ALTER COLUMN %I %s', full_name, changed.name,
-                       COALESCE(format('SET DEFAULT %s', changed.wanted), 'DROP DEFAULT'));
+                       COALESCE('SET DEFAULT ' || changed.wanted, 'DROP DEFAULT'));
     END LOOP;
     EXECUTE format('CREATE OR REPLACE TRIGGER fieldcrypt_insert INSTEAD OF INSERT ON %s FOR EACH ROW'
                    ' EXECUTE FUNCTION fieldcrypt.insert_through_view(%L)', full_name,

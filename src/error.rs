@@ -50,8 +50,6 @@ pub enum Error {
     Irreversible(String),
     #[error("invalid input for type encrypted_{}", .0.name())]
     InvalidInput(PlaintextType, Code),
-    #[error("invalid JSON")]
-    InvalidJson,
     #[error("invalid text")]
     InvalidText,
     #[error("the database encoding SQL_ASCII is not supported")]
@@ -187,7 +185,7 @@ impl Error {
             Self::EnvelopeRefused | Self::GrantToSelf | Self::Privilege(..) | Self::Role(_) => {
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE
             }
-            Self::Format(_) | Self::InvalidJson => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
+            Self::Format(_) => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
             Self::Keyring(..) | Self::WrongRoot(_) => Code::ERRCODE_CONFIG_FILE_ERROR,
             Self::Open(_) | Self::Unwrap(..) => Code::ERRCODE_DATA_CORRUPTED,
             Self::KeyExhausted(_) | Self::Seal(SealError::TooLong) => {

@@ -93,6 +93,9 @@ impl Field {
     /// Fails unless values of that type and of the field carry equality tokens to be found by.
     pub fn require_searchable(&self, plaintext_type: PlaintextType) -> Result<()> {
         let reason = match self.equality {
+            Some(_) if plaintext_type == PlaintextType::Json => {
+                "JSON is not searched as a whole: tokens(...) and matches(...) look inside."
+            }
             Some(Kind::Exact) => return self.require_comparable(plaintext_type),
             Some(_) => "The field was created with search => '{unique}': for constraints only.",
             None => "The field was created without search => '{exact}'.",

@@ -108,7 +108,7 @@ pub unsafe fn from_message(
 
 /// Calls a function of PostgreSQL that reads a value, with our error in place of its own about the
 /// value.
-fn read(
+pub fn read(
     plaintext_type: PlaintextType,
     call: impl FnOnce() -> Datum + std::panic::UnwindSafe + std::panic::RefUnwindSafe,
 ) -> Result<Datum> {

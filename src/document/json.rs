@@ -9,10 +9,10 @@ use fieldcrypt_core::plaintext::Plaintext;
 use fieldcrypt_document::jsonb::{Container, Kind, Value};
 use fieldcrypt_document::rewrite::{Node, document_of};
 use pgrx::pg_sys::{self, Datum, Oid};
-use pgrx::{PgSqlErrorCode, PgTryBuilder};
 use zeroize::Zeroize;
 
 use crate::call::{NewVarlena, varlena_bytes};
+use crate::datatype::native;
 use crate::encoding;
 use crate::error::{Error, Result};
 
@@ -95,17 +95,13 @@ pub fn node(text: &str, plaintext_type: PlaintextType) -> Result<Node> {
 /// JSON text as jsonb. PostgreSQL's own error would show the text in its context.
 pub fn parse(text: &str) -> Result<Datum> {
     let text = CString::new(encoding::convert_to_server(text)).map_err(|_| Error::InvalidText)?;
-    PgTryBuilder::new(|| {
-        let function = Oid::from(pg_sys::F_JSONB_IN);
+    let function = Oid::from(pg_sys::F_JSONB_IN);
+    native::read(PlaintextType::Json, || {
         // SAFETY: jsonb_in takes a NUL-terminated text
-        Ok(unsafe {
+        unsafe {
             pg_sys::OidInputFunctionCall(function, text.as_ptr().cast_mut(), Oid::INVALID, -1)
-        })
+        }
     })
-    .catch_when(PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION, |_| Err(Error::InvalidJson))
-    .catch_when(PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER, |_| Err(Error::InvalidJson))
-    .catch_when(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, |_| Err(Error::InvalidJson))
-    .execute()
 }
 
 /// JSON text as it is sealed: the way in which PostgreSQL prints jsonb.
