@@ -25,7 +25,7 @@ from profiler import shares_of, shares_table  # noqa: E402
 from report import tables, write_between, write_documents  # noqa: E402
 
 SIZES = {"ssn": 11, "t100": 100, "t1k": 1024}
-GROUPS = ("decrypt", "encrypt", "insert", "lookup", "accounts", "documents")
+GROUPS = ("decrypt", "encrypt", "insert", "lookup", "accounts", "documents", "transparent")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Scale:
     long_rows: int  # of 1 KB, so that everything stays in memory
     slow_rows: int  # for pgp_sym_*, which take 0.1 ms and more
     table_rows: int  # of the table that is searched
+    read_rows: int  # of the table that is read as a whole
     lookups: int
     accounts: int
     rounds: int
@@ -42,8 +43,8 @@ class Scale:
         return self.long_rows if size == "t1k" else self.rows
 
 
-FULL = Scale(200_000, 50_000, 500, 1_000_000, 20_000, 10_000, 11)
-QUICK = Scale(20_000, 5_000, 50, 100_000, 5_000, 1_000, 5)
+FULL = Scale(200_000, 50_000, 500, 1_000_000, 500_000, 20_000, 10_000, 11)
+QUICK = Scale(20_000, 5_000, 50, 100_000, 50_000, 5_000, 1_000, 5)
 
 
 @dataclass(frozen=True)
@@ -85,19 +86,11 @@ class Results:
                     self.add(group, measure.name, nanoseconds / measure.rows)
 
 
-class Backend:
-    """A session as the role that was granted access, and the clock of its process."""
+class Clock:
+    """The CPU time of a session's process."""
 
-    def __init__(self, database, account="acme", settings=()):
-        self.connection = database.connect(prepare_threshold=None)
-        self._clock = Path(f"/proc/{self.connection.info.backend_pid}/schedstat")
-        for setting in settings:
-            self.execute(f"SET {setting}")
-        self.execute("SET ROLE bench_app")
-        self.execute(f"SET fieldcrypt.account = '{account}'")
-
-    def execute(self, statement, parameters=None):
-        return self.connection.execute(statement, parameters)
+    def __init__(self, connection):
+        self._path = Path(f"/proc/{connection.info.backend_pid}/schedstat")
 
     def time(self, work):
         """The CPU time that the backend spends on `work`, in nanoseconds."""
@@ -106,7 +99,22 @@ class Backend:
         return self._now() - start
 
     def _now(self):
-        return int(self._clock.read_text().split()[0])
+        return int(self._path.read_text().split()[0])
+
+
+class Backend:
+    """A session as the role that was granted access, and the clock of its process."""
+
+    def __init__(self, database, account="acme", settings=()):
+        self.connection = database.connect(prepare_threshold=None)
+        self.time = Clock(self.connection).time
+        for setting in settings:
+            self.execute(f"SET {setting}")
+        self.execute("SET ROLE bench_app")
+        self.execute(f"SET fieldcrypt.account = '{account}'")
+
+    def execute(self, statement, parameters=None):
+        return self.connection.execute(statement, parameters)
 
     def copy(self, table, data):
         with self.connection.cursor().copy(f"COPY {table} FROM STDIN") as copy:
@@ -747,6 +755,89 @@ def document_lookup(database, results, scale):
     backend.close()
 
 
+# Two tables without anything encrypted, and a query whose planning takes more than its execution.
+UNENCRYPTED = """
+    CREATE TABLE city (id int PRIMARY KEY, name text, country int);
+    CREATE TABLE visit (id int PRIMARY KEY, city int REFERENCES city, at date, guest text);
+    CREATE INDEX ON visit (city, at);
+    ANALYZE city, visit;
+    GRANT SELECT ON city, visit TO PUBLIC;
+"""
+UNENCRYPTED_QUERY = """
+    SELECT c.name, count(*), max(v.at) FROM visit AS v JOIN city AS c ON c.id = v.city
+    WHERE v.at BETWEEN '2026-01-01' AND '2026-12-31' AND c.country IN (1, 2, 3) AND v.guest = $1
+    GROUP BY c.name ORDER BY count(*) DESC, c.name LIMIT 10
+"""
+
+
+def transparent(database, results, scale):
+    """Transparent reads beside explicit ones, and what planning costs where nothing is encrypted."""
+    rows = scale.read_rows
+    backend = Backend(database)
+    backend.execute(f"""
+        CREATE TABLE reading (id int, v fieldcrypt.encrypted_text('ssn'));
+        INSERT INTO reading SELECT i, {VALUES["ssn"]} FROM generate_series(1::bigint, {rows}) i
+    """)
+    database.execute("VACUUM (FREEZE, ANALYZE) reading")
+
+    def read(name, value, setting):
+        def switch():
+            backend.execute(f"SET fieldcrypt.transparent = {setting}")
+
+        return Measure(name, f"SELECT id, {value} FROM reading", rows, before=switch)
+
+    results.run(
+        "transparent",
+        backend,
+        [
+            read("ciphertext", "v", "off"),
+            read("decrypt()", "fieldcrypt.decrypt(v)", "off"),
+            read("reveal()", "fieldcrypt.reveal(v)", "off"),
+            read("transparent", "v", "on"),
+        ],
+        scale.rounds,
+    )
+    backend.close()
+    database.execute("DROP TABLE reading")
+
+    with Cluster({"shared_preload_libraries": None, "fieldcrypt.keyring_file": None}) as bare:
+        plan_unencrypted(Database(bare, "bench"), database, results, scale)
+
+
+def plan_unencrypted(without, database, results, scale):
+    without.execute(UNENCRYPTED)
+    database.execute(UNENCRYPTED)
+    backends = {
+        "without the extension": without.connect(prepare_threshold=None),
+        "with the extension": database.connect(prepare_threshold=None),
+        "with transparent reads on": database.connect(prepare_threshold=None),
+    }
+    backends["with transparent reads on"].execute("SET fieldcrypt.transparent = on")
+    clocks = {}
+    for name, connection in backends.items():
+        connection.execute("SET plan_cache_mode = force_custom_plan")
+        connection.pgconn.prepare(b"planned", UNENCRYPTED_QUERY.encode())
+        clocks[name] = Clock(connection)
+    count = scale.lookups // 10
+
+    def planned(connection):
+        for _ in range(count):
+            connection.pgconn.exec_prepared(b"planned", [b"guest"])
+
+    def analyzed(connection):
+        for _ in range(count):
+            connection.pgconn.exec_params(UNENCRYPTED_QUERY.encode(), [b"guest"])
+
+    for number in range(scale.rounds + 1):
+        for group, work in (("planning", planned), ("parsing and planning", analyzed)):
+            for name, connection in backends.items():
+                nanoseconds = clocks[name].time(lambda c=connection, w=work: w(c))
+                if number:
+                    results.add(group, name, nanoseconds / count)
+    for connection in backends.values():
+        connection.close()
+
+
 def profile(database, scale):
     """Where the time goes, by the functions that are on the processor; needs perf."""
     load(database, "ssn", scale.rows)
@@ -818,6 +909,9 @@ def main():
         if "documents" in groups:
             progress(f"{scale.long_rows:,} documents, and look-ups in {scale.table_rows:,}")
             documents(database, results, scale)
+        if "transparent" in groups:
+            progress(f"transparent reads of {scale.read_rows:,} rows, and planning")
+            transparent(database, results, scale)
     print(tables(results))
     if not options.quick and not options.only:
         write_documents(results, ROOT / "docs")

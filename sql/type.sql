@@ -100,7 +100,10 @@ BEGIN
         $sql$, e, n, kind);
 
         FOREACH source IN ARRAY CASE kind
-            WHEN 'text' THEN '{varchar, bpchar, name}'
+            -- as to a plain text column: the common ones of all that PostgreSQL turns into text
+            WHEN 'text' THEN '{varchar, bpchar, name, bool, int2, int4, int8, numeric, float4, float8, date,
+                timestamp, timestamptz, uuid, json, jsonb}'
+            WHEN 'jsonb' THEN '{json}'
             WHEN 'bigint' THEN '{int2, int4, numeric}'
             WHEN 'numeric' THEN '{int2, int4, int8, float4, float8}'
             WHEN 'date' THEN '{timestamp, timestamptz}'
