@@ -48,6 +48,23 @@ pub struct Objects {
     pub probe_text: Oid,
     pub probe_array: Oid,
     pub probe_text_array: Oid,
+    pub schema: Oid,
+    readable: [Readable; 2],
+    /// `reveal(jsonb)` and `reveal(jsonb, encrypted_jsonb)`.
+    pub reveal_document: Oid,
+    pub reveal_merged: Oid,
+    /// The row trigger of protected documents.
+    pub seal_document: Oid,
+}
+
+/// What transparent reads need to know of an encrypted type.
+#[derive(Clone, Copy)]
+pub struct Readable {
+    pub oid: Oid,
+    pub native: Oid,
+    pub native_array: Oid,
+    /// `reveal(T)`, which returns the native type.
+    pub reveal: Oid,
 }
 
 /// An operator and its function.
@@ -87,7 +104,14 @@ impl Objects {
         };
         let encrypted_text = type_oid(c"encrypted_text", schema);
         let encrypted_text_array = type_oid(c"_encrypted_text", schema);
+        let encrypted_jsonb = type_oid(c"encrypted_jsonb", schema);
         let function = |name, arguments: &[Oid]| function_oid(name, arguments, schema);
+        let readable = |oid, native, native_array| Readable {
+            oid,
+            native,
+            native_array,
+            reveal: function(c"reveal", &[oid]),
+        };
         let text = pg_sys::TEXTOID;
         Ok(Self {
             account: indexed(c"account", c"account_pkey")?,
@@ -102,7 +126,7 @@ impl Objects {
             root_key: indexed(c"root_key", c"root_key_pkey")?,
             encrypted_text,
             encrypted_text_array,
-            encrypted_jsonb: type_oid(c"encrypted_jsonb", schema),
+            encrypted_jsonb,
             equal: operator(c"=", encrypted_text, encrypted_text),
             not_equal: operator(c"<>", encrypted_text, encrypted_text),
             equal_text: operator(c"=", encrypted_text, text),
@@ -126,7 +150,20 @@ impl Objects {
             probe_text: function(c"probe", &[text, pg_sys::INT4OID]),
             probe_array: function(c"probe", &[encrypted_text_array, pg_sys::INT4OID]),
             probe_text_array: function(c"probe", &[pg_sys::TEXTARRAYOID, pg_sys::INT4OID]),
+            schema,
+            readable: [
+                readable(encrypted_text, text, pg_sys::TEXTARRAYOID),
+                readable(encrypted_jsonb, pg_sys::JSONBOID, pg_sys::JSONBARRAYOID),
+            ],
+            reveal_document: function(c"reveal", &[pg_sys::JSONBOID]),
+            reveal_merged: function(c"reveal", &[pg_sys::JSONBOID, encrypted_jsonb]),
+            seal_document: function(c"seal_document", &[]),
         })
+    }
+
+    /// What is known of an encrypted type.
+    pub fn readable(&self, base_type: Oid) -> Option<Readable> {
+        self.readable.iter().find(|readable| readable.oid == base_type).copied()
     }
 
     /// Whether a change of that relation changes what the caches hold.
