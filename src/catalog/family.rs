@@ -18,11 +18,11 @@ pub fn is_of_users(oid: Oid) -> bool {
 
 /// The encrypted types, valid until the next change of the catalog.
 pub struct Family {
-    schema: Oid,
+    pub schema: Oid,
     /// In the order of [`PlaintextType::ALL`].
     oids: [Oid; PlaintextType::ALL.len()],
     types: OnceCell<Vec<EncryptedType>>,
-    search: OnceCell<Search>,
+    documents: OnceCell<DocumentFunctions>,
 }
 
 /// An encrypted type with what belongs to it.
@@ -49,14 +49,28 @@ pub struct EncryptedType {
     pub probe_array: Oid,
     pub probe_native_array: Oid,
     pub reveal: Oid,
-    pub reveal_array: Oid,
 }
 
-/// The functions that look up values in documents.
+/// What it takes to read an encrypted type.
 #[derive(Clone, Copy)]
-pub struct Search {
+pub struct Readable {
+    pub oid: Oid,
+    pub native: Oid,
+    pub native_array: Oid,
+    /// `reveal(T)`, which returns the native type.
+    pub reveal: Oid,
+}
+
+/// The functions of documents.
+#[derive(Clone, Copy)]
+pub struct DocumentFunctions {
     pub search_tokens: Oid,
     pub search_tokens_in_transit: Oid,
+    /// `reveal(jsonb)` and `reveal(jsonb, encrypted_jsonb)`.
+    pub reveal: Oid,
+    pub reveal_merged: Oid,
+    /// The row trigger.
+    pub seal: Oid,
 }
 
 /// An operator and its function.
@@ -96,7 +110,7 @@ impl Family {
         if oids.contains(&Oid::INVALID) {
             return Err(Error::NotInstalled);
         }
-        Ok(Self { schema, oids, types: OnceCell::new(), search: OnceCell::new() })
+        Ok(Self { schema, oids, types: OnceCell::new(), documents: OnceCell::new() })
     }
 
     /// Whose plain values an encrypted type has; `None` for every other type.
@@ -140,24 +154,33 @@ impl Family {
         })
     }
 
-    /// The functions that look up values in documents.
-    pub fn search(&self) -> Search {
-        *self.search.get_or_init(|| {
-            let text = pg_sys::TEXTOID;
-            let sealed = self.oid_of(PlaintextType::Text);
+    /// The functions of documents.
+    pub fn documents(&self) -> DocumentFunctions {
+        *self.documents.get_or_init(|| {
+            let (text, jsonb) = (pg_sys::TEXTOID, pg_sys::JSONBOID);
+            let [sealed, blob] = [PlaintextType::Text, PlaintextType::Json].map(|t| self.oid_of(t));
             let function = |name, arguments: &[Oid]| function_oid(name, arguments, self.schema);
-            Search {
+            DocumentFunctions {
                 search_tokens: function(c"search_tokens", &[text, text, text]),
                 search_tokens_in_transit: function(
                     c"search_tokens_in_transit",
                     &[text, sealed, text],
                 ),
+                reveal: function(c"reveal", &[jsonb]),
+                reveal_merged: function(c"reveal", &[jsonb, blob]),
+                seal: function(c"seal_document", &[]),
             }
         })
     }
 }
 
 impl EncryptedType {
+    /// What it takes to read it.
+    pub fn readable(&self) -> Readable {
+        let &Self { oid, native, native_array, reveal, .. } = self;
+        Readable { oid, native, native_array, reveal }
+    }
+
     /// `operator`, which is `T = T` or `T <> T`, and what it is between T and the native type.
     pub fn operators_like(&self, operator: Operator) -> [Operator; 3] {
         if operator.oid == self.equal.oid {
@@ -195,7 +218,6 @@ impl EncryptedType {
             probe_array: function(c"probe", &[array, int]),
             probe_native_array: function(c"probe", &[native_array, int]),
             reveal: function(c"reveal", &[oid]),
-            reveal_array: function(c"reveal", &[array]),
         }
     }
 }
