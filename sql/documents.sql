@@ -17,12 +17,23 @@ CREATE FUNCTION fieldcrypt.check_document_name(name text) RETURNS void
 COMMENT ON FUNCTION fieldcrypt.check_document_name(text) IS
     'fails unless a text can be the name of a document';
 
+CREATE FUNCTION fieldcrypt.trigger_arguments(arguments bytea) RETURNS text[]
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    -- they are stored with a zero byte behind each
+    SELECT pg_catalog.array_agg(
+        pg_catalog.convert_from(pg_catalog.decode(m[1], 'hex'), pg_catalog.getdatabaseencoding()) ORDER BY n)
+    FROM pg_catalog.regexp_matches(pg_catalog.encode(arguments, 'hex'), '((?:(?!00)..)*)00', 'g')
+        WITH ORDINALITY AS t (m, n);
+END;
+COMMENT ON FUNCTION fieldcrypt.trigger_arguments(bytea) IS
+    'the arguments of a trigger, as pg_trigger has them';
+
 CREATE FUNCTION fieldcrypt.documents_of(relation regclass, OUT trigger name, OUT arguments text[])
     RETURNS SETOF record
     LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    -- the arguments of a trigger are stored with a zero byte behind each
-    SELECT t.tgname, pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\000')
+    SELECT t.tgname, fieldcrypt.trigger_arguments(t.tgargs)
     FROM pg_catalog.pg_trigger AS t
     WHERE t.tgfoid = 'fieldcrypt.seal_document()'::pg_catalog.regprocedure
         AND (relation IS NULL OR t.tgrelid = relation);

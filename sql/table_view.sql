@@ -60,7 +60,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION fieldcrypt.columns_of_view(oid) IS
-    'the columns of a view of one table: the number of the table''s column, NULL if it shows something else, and of the blob that is merged in';
+    'the columns of a view of one table, each with the number of the table''s column that it shows, if any, and of its blob';
 
 CREATE FUNCTION fieldcrypt.key_of_view(view oid) RETURNS text[]
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -112,6 +112,7 @@ BEGIN
                 concat_ws(', ', quote_ident(a.attname), quote_ident(b.attname)))
             ELSE quote_ident(a.attname) END ORDER BY c.number),
         array_agg(CASE WHEN a.attidentity <> '' OR a.attgenerated <> '' THEN 'always'
+            WHEN c.revealed AND t.typcategory = 'A' THEN 'array'
             WHEN a.atthasdef OR t.typdefault IS NOT NULL THEN 'default'
             ELSE 'null' END ORDER BY c.number),
         bool_and(has_column_privilege(c.relation, c.column_number, 'SELECT')
@@ -192,12 +193,14 @@ DECLARE
     affected bigint;
 BEGIN
     shape := fieldcrypt.shape_of_view(TG_RELID);
-    SELECT pg_catalog.string_agg(pg_catalog.format('%s OPERATOR(%s) ($2).%s', u.name, k.operator, u.label), ' AND ')
+    -- the trigger's arguments are the view's columns of the key, each with its equality operator
+    SELECT pg_catalog.string_agg(
+        pg_catalog.format('%s OPERATOR(%s) ($2).%s', u.name, k.operator, u.label), ' AND ')
     INTO key
     FROM ROWS FROM (pg_catalog.unnest(shape.columns), pg_catalog.unnest(shape.names)) AS u (name, label)
         JOIN (SELECT pg_catalog.quote_ident(TG_ARGV[g.n]), TG_ARGV[g.n OPERATOR(pg_catalog.+) 1]
-              FROM pg_catalog.generate_series(0, TG_NARGS OPERATOR(pg_catalog.-) 1, 2) AS g (n)) AS k (label, operator)
-            ON k.label OPERATOR(pg_catalog.=) u.label
+              FROM pg_catalog.generate_series(0, TG_NARGS OPERATOR(pg_catalog.-) 1, 2) AS g (n))
+            AS k (label, operator) ON k.label OPERATOR(pg_catalog.=) u.label
     HAVING pg_catalog.count(*) OPERATOR(pg_catalog.*) 2 OPERATOR(pg_catalog.=) TG_NARGS;
     IF key IS NULL THEN
         RAISE EXCEPTION 'view "%" cannot be updated', TG_RELID::pg_catalog.regclass
@@ -222,7 +225,13 @@ BEGIN
     EXECUTE (SELECT pg_catalog.format('UPDATE %s SET %s WHERE %s AND %s RETURNING %s', shape.target,
             pg_catalog.string_agg(pg_catalog.concat(
                 u.name, ' = ',
-                CASE WHEN u.absent AND u.filling OPERATOR(pg_catalog.=) 'always' THEN 'DEFAULT'
+                CASE
+                    WHEN u.absent AND u.filling OPERATOR(pg_catalog.=) 'always' THEN 'DEFAULT'
+                    -- who changes one element writes the others too, and must not write their masks:
+                    -- decrypt() fails where the caller sees one
+                    WHEN u.filling OPERATOR(pg_catalog.=) 'array' THEN pg_catalog.format(
+                        'CASE WHEN pg_catalog.num_nulls(fieldcrypt.decrypt(%s)) OPERATOR(pg_catalog.>=) 0'
+                        ' THEN ($1).%s END', u.name, u.label)
                     ELSE pg_catalog.concat('($1).', u.label) END,
                 -- without its document a blob would stay
                 CASE WHEN u.absent AND u.blob IS NOT NULL THEN pg_catalog.concat(', ', u.blob, ' = NULL') END), ', '),
@@ -443,7 +452,8 @@ BEGIN
     END IF;
 
     -- both hold unless the user has set them to false
-    SELECT string_agg(format('%I = %L', COALESCE(g.option_name, d.option), COALESCE(g.option_value, 'true')), ', ')
+    SELECT string_agg(
+        format('%I = %L', COALESCE(g.option_name, d.option), COALESCE(g.option_value, 'true')), ', ')
     INTO options
     FROM (SELECT o.* FROM pg_class AS c CROSS JOIN LATERAL pg_options_to_table(c.reloptions) AS o
           WHERE c.oid = view) AS g

@@ -58,13 +58,12 @@ COMMENT ON COLUMN fieldcrypt.access.privileges IS 'encrypt, search, mask, decryp
 COMMENT ON COLUMN fieldcrypt.access.granted_at IS 'when it was last changed';
 COMMENT ON COLUMN fieldcrypt.access.granted_by IS 'session user who last changed it';
 
--- the arguments of a trigger are stored with a zero byte behind each
 CREATE VIEW fieldcrypt.protected AS
     SELECT t.tgrelid::pg_catalog.regclass AS relation,
-        pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1) AS account_column,
-        pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 2) AS on_mismatch,
+        a[1] AS account_column, a[2] AS on_mismatch,
         t.tgenabled OPERATOR(pg_catalog.<>) 'D' AS enabled
     FROM pg_catalog.pg_trigger AS t
+        CROSS JOIN LATERAL fieldcrypt.trigger_arguments(t.tgargs) AS a
     WHERE t.tgfoid OPERATOR(pg_catalog.=) 'fieldcrypt.hold_account()'::pg_catalog.regprocedure;
 COMMENT ON VIEW fieldcrypt.protected IS 'tables whose encrypted values are held to their row''s account';
 COMMENT ON COLUMN fieldcrypt.protected.relation IS 'table, or partition';
@@ -77,7 +76,7 @@ CREATE VIEW fieldcrypt.documents AS
         a[3] AS account_column, NULLIF(a[4], '') AS kind_column, NULLIF(a[5], '') AS blob_column,
         t.tgenabled OPERATOR(pg_catalog.<>) 'D' AS enabled
     FROM pg_catalog.pg_trigger AS t
-        CROSS JOIN LATERAL pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\000') AS a
+        CROSS JOIN LATERAL fieldcrypt.trigger_arguments(t.tgargs) AS a
     WHERE t.tgfoid OPERATOR(pg_catalog.=) 'fieldcrypt.seal_document()'::pg_catalog.regprocedure;
 COMMENT ON VIEW fieldcrypt.documents IS 'protected JSONB columns';
 COMMENT ON COLUMN fieldcrypt.documents.relation IS 'table, or partition';

@@ -11,6 +11,7 @@ static KEYRING_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>
 static KEY_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static KEY_LIFETIME: GucSetting<i32> = GucSetting::<i32>::new(300);
 static ACCEPT_ENVELOPES: GucSetting<bool> = GucSetting::<bool>::new(false);
+static REDACT_LOG: GucSetting<bool> = GucSetting::<bool>::new(true);
 static TRANSPARENT: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 /// The account value that leaves the account to the row's trigger.
@@ -70,6 +71,14 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_bool_guc(
+        c"fieldcrypt.redact_log",
+        c"Write statements to the server's log without the values in them.",
+        c"In databases with this extension, and in others until a session knows that it is not there.",
+        &REDACT_LOG,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
     // SAFETY: called from _PG_init with a NUL-terminated literal
     unsafe { pg_sys::MarkGUCPrefixReserved(c"fieldcrypt".as_ptr()) };
 }
@@ -117,4 +126,9 @@ pub fn accept_envelopes() -> bool {
 /// See `fieldcrypt.transparent`.
 pub fn transparent() -> bool {
     TRANSPARENT.get()
+}
+
+/// See `fieldcrypt.redact_log`.
+pub fn redact_log() -> bool {
+    REDACT_LOG.get()
 }

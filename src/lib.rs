@@ -48,7 +48,8 @@ pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires =
 pgrx::extension_sql_file!("../sql/admin.sql", name = "admin", requires = ["functions"]);
 pgrx::extension_sql_file!("../sql/protect.sql", name = "protect", requires = ["admin"]);
 pgrx::extension_sql_file!("../sql/documents.sql", name = "documents", requires = ["protect"]);
-pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["documents"]);
+pgrx::extension_sql_file!("../sql/table_view.sql", name = "table_view", requires = ["documents"]);
+pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["table_view"]);
 pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["views"], finalize);
 
 /// Called by PostgreSQL when it loads the library: in the postmaster with

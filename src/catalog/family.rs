@@ -1,7 +1,7 @@
 //! The OIDs of the encrypted types in this database, and of what belongs to each. They need no
 //! table: in an upgrade types are read before the tables are there.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
@@ -82,6 +82,13 @@ pub struct Operator {
 
 thread_local! {
     static FAMILY: RefCell<Option<(u64, Rc<Family>)>> = const { RefCell::new(None) };
+    /// Whether the types were not there when they were looked for last.
+    static ABSENT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this session has seen that the extension is not in its database. It asks nobody.
+pub fn is_known_to_be_absent() -> bool {
+    ABSENT.get()
 }
 
 impl Family {
@@ -107,6 +114,7 @@ impl Family {
         let schema = unsafe { pg_sys::get_namespace_oid(c"fieldcrypt".as_ptr(), true) };
         let oids = PlaintextType::ALL.map(|kind| type_oid(type_name(kind), schema));
         // while the extension is being created they come one by one
+        ABSENT.set(oids[0] == Oid::INVALID);
         if oids.contains(&Oid::INVALID) {
             return Err(Error::NotInstalled);
         }

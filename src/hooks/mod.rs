@@ -2,12 +2,14 @@
 //! comparison then raises where a hook would have helped.
 
 mod analyze;
+mod log;
 mod planner;
 mod utility;
 
 /// Installs the hooks.
 pub fn init() {
     analyze::init();
+    log::init();
     planner::init();
     utility::init();
 }

@@ -97,9 +97,12 @@ impl Row {
     }
 
     /// The numbers of the columns.
-    pub fn columns(&self) -> std::ops::RangeInclusive<i32> {
-        // SAFETY: as in `descriptor`
-        1..=unsafe { (*self.descriptor()).natts }
+    pub fn columns(&self) -> Vec<i32> {
+        // SAFETY: as in `descriptor`; a column that was dropped has no type
+        unsafe {
+            let all = 1..=(*self.descriptor()).natts;
+            all.filter(|&n| pg_sys::SPI_gettypeid(self.descriptor(), n) != Oid::INVALID).collect()
+        }
     }
 
     /// The number of a column.

@@ -1,0 +1,148 @@
+//! What goes to the server's log: statements without their values (`fieldcrypt.redact_log`).
+//!
+//! Literals are hidden in the text of every statement, since it is logged before anybody knows what
+//! it is about; parameters are no part of it. What the client sees of an error stays as it is.
+//!
+//! Invariant: this runs inside error reporting: it reads no catalog, raises no error and does not
+//! panic. What cannot be rewritten is left out.
+
+use std::ffi::{CStr, c_char};
+
+use fieldcrypt_core::redact::{Backslash, redact};
+use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_guard};
+
+use crate::catalog::family;
+use crate::guc;
+
+static mut PREVIOUS: pg_sys::emit_log_hook_type = None;
+
+/// Where the plan begins in what `auto_explain` logs.
+const PLAN: &[u8] = b"plan:\n";
+/// What is said of a statement in the detail of an error.
+const STATEMENT: &[u8] = b"Statement without its values: ";
+
+pub fn init() {
+    // SAFETY: called once, from _PG_init
+    unsafe {
+        PREVIOUS = pg_sys::emit_log_hook;
+        pg_sys::emit_log_hook = Some(emit);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn emit(report: *mut pg_sys::ErrorData) {
+    // SAFETY: PostgreSQL passes the report that it is about to write, to be changed
+    unsafe {
+        if (*report).output_to_server && guc::redact_log() && !family::is_known_to_be_absent() {
+            hide_values(&mut *report);
+        }
+        if let Some(previous) = PREVIOUS {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| previous(report));
+        }
+    }
+}
+
+/// # Safety
+/// The texts of the report are null or NUL-terminated, as are the variables read here.
+unsafe fn hide_values(report: &mut pg_sys::ErrorData) {
+    // SAFETY: the caller's
+    unsafe {
+        let backslash = match pg_sys::standard_conforming_strings {
+            true => Backslash::Plain,
+            false => Backslash::Escape,
+        };
+        let statement = bytes(pg_sys::debug_query_string);
+        let redacted = statement.map(|statement| redact(statement, backslash));
+        let context = report.assoc_context;
+        if report.elevel == pg_sys::LOG as i32 {
+            let shown = statement.zip(redacted.as_deref());
+            replace(&mut report.message, context, |message| without(message, shown, backslash));
+            replace(&mut report.detail, context, |detail| Some(redact(detail, backslash)));
+        } else if let (Some(statement), Some(redacted)) = (statement, &redacted)
+            && statement != redacted
+        {
+            let detail = bytes(report.detail_log).or(bytes(report.detail));
+            let line = [STATEMENT, redacted].concat();
+            let with = detail.map_or(line.clone(), |detail| [detail, b"\n", &line].concat());
+            report.detail_log = copy(context, &with);
+        }
+        if report.sqlerrcode == PgSqlErrorCode::ERRCODE_SYNTAX_ERROR as i32 {
+            replace(&mut report.message, context, |message| quoted_redacted(message, backslash));
+        }
+        // the STATEMENT line: what is in it is said above, or is known from the message
+        report.hide_stmt |= statement != redacted.as_deref();
+        report.hide_ctx |= bytes(report.context).is_some_and(shows_values);
+        replace(&mut report.internalquery, context, |query| Some(redact(query, backslash)));
+    }
+}
+
+/// A message of the log without the values of the statement that it shows; `None` if it shows none.
+/// `statement` is the client's, and what it is without them.
+fn without(
+    message: &[u8],
+    statement: Option<(&[u8], &[u8])>,
+    backslash: Backslash,
+) -> Option<Vec<u8>> {
+    if let Some(at) = memchr::memmem::find(message, PLAN) {
+        let (head, plan) = message.split_at(at + PLAN.len());
+        return Some([head, &redact(plan, backslash)].concat());
+    }
+    let (statement, redacted) = statement.filter(|(statement, _)| !statement.is_empty())?;
+    let at = memchr::memmem::rfind(message, statement)?;
+    Some([&message[..at], redacted, &message[at + statement.len()..]].concat())
+}
+
+/// `syntax error at or near "'…'"` without what is quoted, if that is a value.
+fn quoted_redacted(message: &[u8], backslash: Backslash) -> Option<Vec<u8>> {
+    let start = memchr::memchr(b'"', message)? + 1;
+    let end = memchr::memrchr(b'"', message).filter(|&end| end >= start).unwrap_or(message.len());
+    let quoted = redact(&message[start..end], backslash);
+    Some([&message[..start], &quoted, &message[end..]].concat())
+}
+
+/// Whether a context holds literals, parameters, or a line of a COPY.
+fn shows_values(context: &[u8]) -> bool {
+    context.contains(&b'\'') || memchr::memmem::find(context, b"COPY ").is_some()
+}
+
+/// # Safety
+/// `text` is null or NUL-terminated, and lives as long as the report.
+unsafe fn bytes<'a>(text: *const c_char) -> Option<&'a [u8]> {
+    // SAFETY: the caller's
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
+}
+
+/// # Safety
+/// `text` is null or NUL-terminated; `context` is a valid memory context.
+unsafe fn replace(
+    text: &mut *mut c_char,
+    context: pg_sys::MemoryContext,
+    change: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+) {
+    // SAFETY: the caller's
+    unsafe {
+        if let Some(changed) = bytes(*text).and_then(change) {
+            *text = copy(context, &changed);
+        }
+    }
+}
+
+/// A NUL-terminated copy; null if there is no memory.
+///
+/// # Safety
+/// `context` is a valid memory context.
+unsafe fn copy(context: pg_sys::MemoryContext, text: &[u8]) -> *mut c_char {
+    let flags = pg_sys::MCXT_ALLOC_NO_OOM as i32;
+    // SAFETY: the caller's; with this flag it returns null instead of raising an error; the text
+    // and the NUL behind it fit
+    unsafe {
+        let memory =
+            pg_sys::MemoryContextAllocExtended(context, text.len() + 1, flags).cast::<u8>();
+        if !memory.is_null() {
+            memory.copy_from_nonoverlapping(text.as_ptr(), text.len());
+            memory.add(text.len()).write(0);
+        }
+        memory.cast()
+    }
+}
