@@ -30,15 +30,22 @@ pub fn init() {
     }
 }
 
-#[pg_guard]
 unsafe extern "C-unwind" fn emit(report: *mut pg_sys::ErrorData) {
     // SAFETY: PostgreSQL passes the report that it is about to write, to be changed
     unsafe {
+        redacted(report);
+        if let Some(previous) = PREVIOUS {
+            previous(report);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn redacted(report: *mut pg_sys::ErrorData) {
+    // SAFETY: as above
+    unsafe {
         if (*report).output_to_server && guc::redact_log() && !family::is_known_to_be_absent() {
             hide_values(&mut *report);
-        }
-        if let Some(previous) = PREVIOUS {
-            pg_sys::ffi::pg_guard_ffi_boundary(|| previous(report));
         }
     }
 }

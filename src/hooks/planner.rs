@@ -26,7 +26,8 @@ pub fn init() {
     }
 }
 
-#[pg_guard]
+/// No guard is around it, and no destructor in it: an error of the planner passes as it is, with its
+/// position and context, which a panic would lose.
 unsafe extern "C-unwind" fn plan(
     query: *mut Query,
     text: *const std::ffi::c_char,
@@ -36,16 +37,31 @@ unsafe extern "C-unwind" fn plan(
     // SAFETY: the planner owns the query and may change it; the previous hook or the standard
     // planner gets what it would have got
     unsafe {
-        let query = match Family::get() {
-            Ok(family) => prepare(&family, query).or_raise(),
-            Err(_) => query,
-        };
+        let query = prepared(query);
         match PREVIOUS {
-            Some(previous) => {
-                pg_sys::ffi::pg_guard_ffi_boundary(|| previous(query, text, options, parameters))
-            }
-            None => pg_sys::standard_planner(query, text, options, parameters),
+            Some(previous) => previous(query, text, options, parameters),
+            None => standard_planner(query, text, options, parameters),
         }
+    }
+}
+
+unsafe extern "C-unwind" {
+    /// PostgreSQL's own, without the guard that pgrx puts around it.
+    fn standard_planner(
+        query: *mut Query,
+        text: *const std::ffi::c_char,
+        options: i32,
+        parameters: pg_sys::ParamListInfo,
+    ) -> *mut pg_sys::PlannedStmt;
+}
+
+/// The query as it is to be planned.
+#[pg_guard]
+unsafe extern "C-unwind" fn prepared(query: *mut Query) -> *mut Query {
+    match Family::get() {
+        // SAFETY: the planner passes a valid query
+        Ok(family) => unsafe { prepare(&family, query) }.or_raise(),
+        Err(_) => query,
     }
 }
 
