@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from expect import refused, texts
 from harness import Database
+from psycopg import sql
 from psycopg.types.json import Json, Jsonb
 from test_replication import caught_up, wait_until
 
@@ -2140,3 +2141,29 @@ def test_errors_of_other_constraints_show_ciphertext(customers, app):
         said = texts(caught.value)
         assert "Failing row" in said and CANARY not in said
         assert not [word for word in SECRETS if word in said]
+
+
+def test_names_of_columns_are_taken_as_they_are(customers, session):
+    """Trigger arguments are stored as bytes: not ASCII, backslashes, quotes."""
+    app = session()
+    for number, name in enumerate(["dätä", "back\\slash", 'quo"te', "ап"]):
+        column, document = sql.Identifier(name), f"odd.{number}"
+        customers.execute(
+            sql.SQL("CREATE TABLE {} (account_id text, {} jsonb)").format(
+                sql.Identifier(f"odd_{number}"), column
+            )
+        )
+        customers.execute(f"GRANT ALL ON odd_{number} TO app")
+        protect = "SELECT fieldcrypt.protect_jsonb(%s, %s, name => %s, account_column => 'account_id')"
+        customers.execute(protect, [f"odd_{number}", name, document])
+        customers.execute(
+            "SELECT fieldcrypt.protect_path(%s, '{ssn}', field => 'lead.ssn')", [document]
+        )
+        app.execute(f"INSERT INTO odd_{number} VALUES ('acme', '{{\"ssn\": \"123-45-6789\"}}')")
+        stored = app.execute(f"SELECT * FROM odd_{number}").fetchone()[1]["ssn"]
+        assert stored.startswith("fc1:")
+        listed = "SELECT column_name FROM fieldcrypt.documents WHERE name = %s"
+        assert customers.execute(listed, [document]).fetchone() == (name,)
+        with refused("42710"):
+            customers.execute(protect, [f"odd_{number}", name, f"{document}.again"])
+        customers.execute("SELECT fieldcrypt.unprotect_jsonb(%s, %s)", [f"odd_{number}", name])

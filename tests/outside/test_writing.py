@@ -488,3 +488,11 @@ def test_failed_writes_leave_the_session_usable(app):
         app.execute("DELETE FROM lead")
         app.execute("INSERT INTO lead (ssn) VALUES (%s)", [SSN])
         assert values_found(app, SSN) == [SSN]
+
+
+def test_a_protected_table_loses_a_column(leads, app):
+    leads.execute("SELECT fieldcrypt.protect_table('lead', 'account_id')")
+    leads.execute("ALTER TABLE lead DROP COLUMN email")
+    app.execute("INSERT INTO lead (ssn) VALUES ('123-45-6789')")
+    app.execute("UPDATE lead SET ssn = '987-65-4321'")
+    assert values_found(app, "987 65 4321") == ["987-65-4321"]
