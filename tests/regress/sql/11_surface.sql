@@ -13,10 +13,96 @@ CREATE TEMP VIEW member AS
 -- What there is, by kind. The rest of this file says it one by one.
 SELECT i.type, count(*) FROM member, pg_identify_object(classid, objid, objsubid) AS i GROUP BY i.type ORDER BY i.type COLLATE "C";
 
--- Functions: volatility, parallel safety, NULL input, rights, language, settings, result, who may call.
+-- The family: what each encrypted type has. {E} is the type, {name} its name without the schema, {N} the type of the plain values.
+CREATE TEMP TABLE family (name text, plain text);
+INSERT INTO family VALUES ('encrypted_text', 'text'), ('encrypted_bytea', 'bytea'), ('encrypted_jsonb', 'jsonb'), ('encrypted_bigint', 'bigint'),
+    ('encrypted_numeric', 'numeric'), ('encrypted_date', 'date'), ('encrypted_timestamptz', 'timestamp with time zone'),
+    ('encrypted_boolean', 'boolean'), ('encrypted_uuid', 'uuid');
+CREATE TEMP TABLE each (kind text, name text, properties text);
+INSERT INTO each VALUES
+    ('function', 'fieldcrypt.account_of({E})', 'stable safe strict c -> text for PUBLIC'),
+    ('function', 'fieldcrypt.decrypt({E})', 'stable safe strict c -> {N} for PUBLIC'),
+    ('function', 'fieldcrypt.decrypt({E}[])', 'stable safe strict c -> {N}[] for PUBLIC'),
+    ('function', 'fieldcrypt.encrypt({N},text,text)', 'volatile safe null c -> {E} for PUBLIC'),
+    ('function', 'fieldcrypt.encrypted_cmp({E},{E})', 'immutable safe strict c -> integer for PUBLIC'),
+    ('function', 'fieldcrypt.encrypted_eq({E},{E})', 'stable safe strict c -> boolean for PUBLIC'),
+    ('function', 'fieldcrypt.encrypted_eq({E},{N})', 'stable safe strict c -> boolean for PUBLIC'),
+    ('function', 'fieldcrypt.encrypted_eq({N},{E})', 'stable safe strict c -> boolean for PUBLIC'),
+    ('function', 'fieldcrypt.encrypted_ge({E},{E})', 'immutable safe strict c -> boolean for PUBLIC'),
+    ('function', 'fieldcrypt.encrypted_gt({E},{E})', 'immutable safe strict c -> boolean for PUBLIC'),
+    ('function', 'fieldcrypt.encrypted_hash({E})', 'immutable safe strict c -> integer for PUBLIC'),
+    ('function', 'fieldcrypt.encrypted_hash_extended({E},bigint)', 'immutable safe strict c -> bigint for PUBLIC'),
+    ('function', 'fieldcrypt.encrypted_le({E},{E})', 'immutable safe strict c -> boolean for PUBLIC'),
+    ('function', 'fieldcrypt.encrypted_lt({E},{E})', 'immutable safe strict c -> boolean for PUBLIC'),
+    ('function', 'fieldcrypt.encrypted_ne({E},{E})', 'stable safe strict c -> boolean for PUBLIC'),
+    ('function', 'fieldcrypt.encrypted_ne({E},{N})', 'stable safe strict c -> boolean for PUBLIC'),
+    ('function', 'fieldcrypt.encrypted_ne({N},{E})', 'stable safe strict c -> boolean for PUBLIC'),
+    ('function', 'fieldcrypt.field_of({E})', 'stable safe strict c -> text for PUBLIC'),
+    ('function', 'fieldcrypt.key_of({E})', 'immutable safe strict c -> bigint for PUBLIC'),
+    ('function', 'fieldcrypt.probe({E},integer)', 'stable safe strict c -> {E} for PUBLIC'),
+    ('function', 'fieldcrypt.probe({E}[],integer)', 'stable safe strict c -> {E}[] for PUBLIC'),
+    ('function', 'fieldcrypt.probe({N},integer)', 'stable safe strict c -> {E} for PUBLIC'),
+    ('function', 'fieldcrypt.probe({N}[],integer)', 'stable safe strict c -> {E}[] for PUBLIC'),
+    ('function', 'fieldcrypt.reveal({E})', 'stable safe strict c -> {N} for PUBLIC'),
+    ('function', 'fieldcrypt.reveal({E}[])', 'stable safe strict c -> {N}[] for PUBLIC'),
+    ('function', 'fieldcrypt.token({E},text)', 'immutable safe strict c -> bytea for PUBLIC'),
+    ('function', 'fieldcrypt.tokens({E})', 'immutable safe strict c -> bigint[] for PUBLIC'),
+    ('function', '{E}_coerce({E},integer,boolean)', 'stable safe strict c -> {E} for PUBLIC'),
+    ('function', '{E}_from({N},integer,boolean)', 'volatile safe strict c -> {E} for PUBLIC'),
+    ('function', '{E}_in(cstring,oid,integer)', 'volatile safe strict c -> {E} for PUBLIC'),
+    ('function', '{E}_out({E})', 'immutable safe strict c -> cstring for PUBLIC'),
+    ('function', '{E}_recv(internal,oid,integer)', 'volatile safe strict c -> {E} for PUBLIC'),
+    ('function', '{E}_send({E})', 'immutable safe strict c -> bytea for PUBLIC'),
+    ('arguments', 'account_of', 'value {E}'),
+    ('arguments', 'decrypt', 'value {E}'),
+    ('arguments', 'decrypt', 'value {E}[]'),
+    ('arguments', 'encrypt', 'value {N}, field text, account text DEFAULT NULL::text'),
+    ('arguments', 'field_of', 'value {E}'),
+    ('arguments', 'key_of', 'value {E}'),
+    ('arguments', 'reveal', 'value {E}'),
+    ('arguments', 'reveal', 'value {E}[]'),
+    ('arguments', 'token', 'value {E}, scope text DEFAULT ''account''::text'),
+    ('arguments', 'tokens', 'value {E}'),
+    -- length, storage, alignment, category; what makes it
+    ('type', '{E}', '-1 e i U {E}_in {E}_out {E}_recv {E}_send fieldcrypt.encrypted_typmod_in fieldcrypt.encrypted_typmod_out fieldcrypt.encrypted_typanalyze'),
+    ('cast', '{E} -> {E}', 'i f {E}_coerce({E},integer,boolean)'),
+    ('cast', '{N} -> {E}', 'a f {E}_from({N},integer,boolean)'),
+    -- the only operators in pg_catalog are = and <>; commutator, negator, selectivities
+    ('operator', '=({E},{E})', 'fieldcrypt.encrypted_eq merges hashes =({E},{E}) <>({E},{E}) fieldcrypt.encrypted_eqsel eqjoinsel'),
+    ('operator', '=({E},{N})', 'fieldcrypt.encrypted_eq =({N},{E}) <>({E},{N}) fieldcrypt.encrypted_eqsel eqjoinsel'),
+    ('operator', '=({N},{E})', 'fieldcrypt.encrypted_eq =({E},{N}) <>({N},{E}) fieldcrypt.encrypted_eqsel eqjoinsel'),
+    ('operator', '<>({E},{E})', 'fieldcrypt.encrypted_ne <>({E},{E}) =({E},{E}) fieldcrypt.encrypted_neqsel neqjoinsel'),
+    ('operator', '<>({E},{N})', 'fieldcrypt.encrypted_ne <>({N},{E}) =({E},{N}) fieldcrypt.encrypted_neqsel neqjoinsel'),
+    ('operator', '<>({N},{E})', 'fieldcrypt.encrypted_ne <>({E},{N}) =({N},{E}) fieldcrypt.encrypted_neqsel neqjoinsel'),
+    ('operator', 'fieldcrypt.<#({E},{E})', 'fieldcrypt.encrypted_lt fieldcrypt.>#({E},{E}) fieldcrypt.>=#({E},{E}) - -'),
+    ('operator', 'fieldcrypt.<=#({E},{E})', 'fieldcrypt.encrypted_le fieldcrypt.>=#({E},{E}) fieldcrypt.>#({E},{E}) - -'),
+    ('operator', 'fieldcrypt.>#({E},{E})', 'fieldcrypt.encrypted_gt fieldcrypt.<#({E},{E}) fieldcrypt.<=#({E},{E}) - -'),
+    ('operator', 'fieldcrypt.>=#({E},{E})', 'fieldcrypt.encrypted_ge fieldcrypt.<=#({E},{E}) fieldcrypt.<#({E},{E}) - -'),
+    -- whether it is the default; operators and functions
+    ('operator class', 'btree {name}_ops {E}', 'default 1 fieldcrypt.<#({E},{E}), 2 fieldcrypt.<=#({E},{E}), 3 =({E},{E}), 4 fieldcrypt.>=#({E},{E}), 5 fieldcrypt.>#({E},{E}); 1 fieldcrypt.encrypted_cmp({E},{E})'),
+    ('operator class', 'hash {name}_ops {E}', 'default 1 =({E},{E}); 1 fieldcrypt.encrypted_hash({E}), 2 fieldcrypt.encrypted_hash_extended({E},bigint)');
+-- Other types that are assigned to a column. The planner puts the function's body in place of it.
+CREATE TEMP TABLE assigned (name text, source text);
+INSERT INTO assigned
+    SELECT name, trim(source) FROM (VALUES
+        ('encrypted_text', 'character varying, character, name, boolean, smallint, integer, bigint, numeric, real, double precision, date,'
+            ' timestamp without time zone, timestamp with time zone, uuid, json, jsonb'),
+        ('encrypted_jsonb', 'json'),
+        ('encrypted_bigint', 'smallint, integer, numeric'),
+        ('encrypted_numeric', 'smallint, integer, bigint, real, double precision'),
+        ('encrypted_date', 'timestamp without time zone, timestamp with time zone'),
+        ('encrypted_timestamptz', 'date, timestamp without time zone')) AS v (name, sources), unnest(string_to_array(sources, ',')) AS source;
+CREATE TEMP VIEW of_family AS
+    SELECT kind, replace(replace(replace(each.name, '{E}', 'fieldcrypt.' || family.name), '{N}', plain), '{name}', family.name) AS name,
+        replace(replace(properties, '{E}', 'fieldcrypt.' || family.name), '{N}', plain) AS properties
+    FROM each, family
+    UNION ALL SELECT 'function', format('fieldcrypt.%s_from(%s,integer,boolean)', name, source), format('volatile safe strict sql -> fieldcrypt.%s for PUBLIC', name) FROM assigned
+    UNION ALL SELECT 'cast', format('%s -> fieldcrypt.%s', source, name), format('a f fieldcrypt.%s_from(%s,integer,boolean)', name, source) FROM assigned;
+
+-- Functions that are not of the family: volatility, parallel safety, NULL input, rights, language, settings, result, who may call.
 CREATE TEMP TABLE expected_function (name text, properties text);
 INSERT INTO expected_function VALUES
-    ('fieldcrypt.account_of(fieldcrypt.encrypted_text)', 'stable safe strict c -> text for PUBLIC'),
+    ('fieldcrypt.add_document_trigger(regclass,text[])', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
     ('fieldcrypt.alter_field(text,text,text,text,text,text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
     ('fieldcrypt.blind_index(text,text,text)', 'stable safe null c -> bytea for PUBLIC'),
     ('fieldcrypt.can(text,text,text,text)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> record for PUBLIC'),
@@ -24,58 +110,55 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.catalog_changed()', 'volatile unsafe null c -> trigger for'),
     ('fieldcrypt.check_columns(regclass)', 'stable unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
     ('fieldcrypt.check_definition()', 'volatile unsafe null plpgsql search_path=pg_catalog, pg_temp -> event_trigger for PUBLIC'),
+    ('fieldcrypt.check_document(text,jsonb,text,text,boolean)', 'stable safe null c -> boolean for PUBLIC'),
+    ('fieldcrypt.check_document_name(text)', 'stable safe strict c -> void for PUBLIC'),
     ('fieldcrypt.check_type(regtype)', 'stable unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
     ('fieldcrypt.create_account(text)', 'volatile unsafe null c -> void for fieldcrypt_key_admin'),
-    ('fieldcrypt.create_field(text,text[],text,text,text,text,text,text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
-    ('fieldcrypt.decrypt(fieldcrypt.encrypted_text)', 'stable safe strict c -> text for PUBLIC'),
+    ('fieldcrypt.create_field(text,text[],text,text,text,text,text,text,text,text,boolean,boolean)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
+    ('fieldcrypt.decrypt(jsonb)', 'stable safe strict c -> jsonb for PUBLIC'),
+    ('fieldcrypt.decrypt(jsonb,fieldcrypt.encrypted_jsonb)', 'stable safe null c -> jsonb for PUBLIC'),
+    ('fieldcrypt.decrypt(jsonb,text)', 'stable safe strict c -> jsonb for PUBLIC'),
     ('fieldcrypt.disable_account(text)', 'volatile unsafe null c -> void for fieldcrypt_key_admin'),
+    ('fieldcrypt.document_gathers(text)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> boolean for PUBLIC'),
+    ('fieldcrypt.documents_of(regclass)', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF record for PUBLIC'),
     ('fieldcrypt.drop_field(text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
     ('fieldcrypt.enable_account(text)', 'volatile unsafe null c -> void for fieldcrypt_key_admin'),
-    ('fieldcrypt.encrypt(text,text,text)', 'volatile safe null c -> fieldcrypt.encrypted_text for PUBLIC'),
-    ('fieldcrypt.encrypted_cmp(fieldcrypt.encrypted_text,fieldcrypt.encrypted_text)', 'immutable safe strict c -> integer for PUBLIC'),
-    ('fieldcrypt.encrypted_eq(fieldcrypt.encrypted_text,fieldcrypt.encrypted_text)', 'stable safe strict c -> boolean for PUBLIC'),
-    ('fieldcrypt.encrypted_eq(fieldcrypt.encrypted_text,text)', 'stable safe strict c -> boolean for PUBLIC'),
-    ('fieldcrypt.encrypted_eq(text,fieldcrypt.encrypted_text)', 'stable safe strict c -> boolean for PUBLIC'),
+    ('fieldcrypt.encrypt(integer,text,text)', 'volatile safe null sql -> fieldcrypt.encrypted_bigint for PUBLIC'),
+    ('fieldcrypt.encrypt(smallint,text,text)', 'volatile safe null sql -> fieldcrypt.encrypted_bigint for PUBLIC'),
     ('fieldcrypt.encrypted_eqsel(internal,oid,internal,integer)', 'stable safe strict c -> double precision for PUBLIC'),
-    ('fieldcrypt.encrypted_ge(fieldcrypt.encrypted_text,fieldcrypt.encrypted_text)', 'immutable safe strict c -> boolean for PUBLIC'),
-    ('fieldcrypt.encrypted_gt(fieldcrypt.encrypted_text,fieldcrypt.encrypted_text)', 'immutable safe strict c -> boolean for PUBLIC'),
-    ('fieldcrypt.encrypted_hash(fieldcrypt.encrypted_text)', 'immutable safe strict c -> integer for PUBLIC'),
-    ('fieldcrypt.encrypted_hash_extended(fieldcrypt.encrypted_text,bigint)', 'immutable safe strict c -> bigint for PUBLIC'),
-    ('fieldcrypt.encrypted_le(fieldcrypt.encrypted_text,fieldcrypt.encrypted_text)', 'immutable safe strict c -> boolean for PUBLIC'),
-    ('fieldcrypt.encrypted_lt(fieldcrypt.encrypted_text,fieldcrypt.encrypted_text)', 'immutable safe strict c -> boolean for PUBLIC'),
-    ('fieldcrypt.encrypted_ne(fieldcrypt.encrypted_text,fieldcrypt.encrypted_text)', 'stable safe strict c -> boolean for PUBLIC'),
-    ('fieldcrypt.encrypted_ne(fieldcrypt.encrypted_text,text)', 'stable safe strict c -> boolean for PUBLIC'),
-    ('fieldcrypt.encrypted_ne(text,fieldcrypt.encrypted_text)', 'stable safe strict c -> boolean for PUBLIC'),
     ('fieldcrypt.encrypted_neqsel(internal,oid,internal,integer)', 'stable safe strict c -> double precision for PUBLIC'),
     ('fieldcrypt.encrypted_support(internal)', 'stable safe strict c -> internal for PUBLIC'),
-    ('fieldcrypt.encrypted_text_coerce(fieldcrypt.encrypted_text,integer,boolean)', 'stable safe strict c -> fieldcrypt.encrypted_text for PUBLIC'),
-    ('fieldcrypt.encrypted_text_from_text(character varying,integer,boolean)', 'volatile safe strict c -> fieldcrypt.encrypted_text for PUBLIC'),
-    ('fieldcrypt.encrypted_text_from_text(character,integer,boolean)', 'volatile safe strict c -> fieldcrypt.encrypted_text for PUBLIC'),
-    ('fieldcrypt.encrypted_text_from_text(name,integer,boolean)', 'volatile safe strict c -> fieldcrypt.encrypted_text for PUBLIC'),
-    ('fieldcrypt.encrypted_text_from_text(text,integer,boolean)', 'volatile safe strict c -> fieldcrypt.encrypted_text for PUBLIC'),
-    ('fieldcrypt.encrypted_text_in(cstring,oid,integer)', 'volatile safe strict c -> fieldcrypt.encrypted_text for PUBLIC'),
-    ('fieldcrypt.encrypted_text_out(fieldcrypt.encrypted_text)', 'immutable safe strict c -> cstring for PUBLIC'),
-    ('fieldcrypt.encrypted_text_recv(internal,oid,integer)', 'volatile safe strict c -> fieldcrypt.encrypted_text for PUBLIC'),
-    ('fieldcrypt.encrypted_text_send(fieldcrypt.encrypted_text)', 'immutable safe strict c -> bytea for PUBLIC'),
     ('fieldcrypt.encrypted_typanalyze(internal)', 'stable safe strict c -> boolean for PUBLIC'),
+    ('fieldcrypt.encrypted_types()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF record for PUBLIC'),
     ('fieldcrypt.encrypted_typmod_in(cstring[])', 'stable safe strict c -> integer for PUBLIC'),
     ('fieldcrypt.encrypted_typmod_out(integer)', 'stable safe strict c -> cstring for PUBLIC'),
-    ('fieldcrypt.field_of(fieldcrypt.encrypted_text)', 'stable safe strict c -> text for PUBLIC'),
     ('fieldcrypt.grant_access(text,text[],text,text)', 'volatile unsafe null c -> void for fieldcrypt_grantor'),
     ('fieldcrypt.handle_of(oid,integer)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> integer for PUBLIC'),
     ('fieldcrypt.has_unique_column(integer)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> boolean for PUBLIC'),
     ('fieldcrypt.hold_account()', 'volatile unsafe null c -> trigger for PUBLIC'),
     ('fieldcrypt.holds_encrypted(oid)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text for PUBLIC'),
+    ('fieldcrypt.inherit_documents(regclass)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
     ('fieldcrypt.is_literal(pg_node_tree)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> boolean for PUBLIC'),
-    ('fieldcrypt.key_of(fieldcrypt.encrypted_text)', 'immutable safe strict c -> bigint for PUBLIC'),
+    ('fieldcrypt.is_plain_name(text)', 'stable safe strict definer sql search_path=pg_catalog, pg_temp -> boolean for PUBLIC'),
+    ('fieldcrypt.keep_plain(text[])', 'volatile unsafe strict c -> void for fieldcrypt_admin'),
+    ('fieldcrypt.matches(fieldcrypt.encrypted_jsonb,text,text,text)', 'stable safe null sql -> boolean for PUBLIC'),
+    ('fieldcrypt.matches(jsonb,text,text,text)', 'stable safe null sql -> boolean for PUBLIC'),
     ('fieldcrypt.ordered_privileges(text[])', 'immutable safe strict sql search_path=pg_catalog, pg_temp -> text[] for'),
-    ('fieldcrypt.probe(fieldcrypt.encrypted_text,integer)', 'stable safe strict c -> fieldcrypt.encrypted_text for PUBLIC'),
-    ('fieldcrypt.probe(fieldcrypt.encrypted_text[],integer)', 'stable safe strict c -> fieldcrypt.encrypted_text[] for PUBLIC'),
-    ('fieldcrypt.probe(text,integer)', 'stable safe strict c -> fieldcrypt.encrypted_text for PUBLIC'),
-    ('fieldcrypt.probe(text[],integer)', 'stable safe strict c -> fieldcrypt.encrypted_text[] for PUBLIC'),
+    ('fieldcrypt.path_ending_in(text)', 'stable safe strict definer sql search_path=pg_catalog, pg_temp -> text for fieldcrypt_admin'),
+    ('fieldcrypt.plain_type_of(oid)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> regtype for PUBLIC'),
+    ('fieldcrypt.protect_jsonb(regclass,name,text,name,name,name)', 'volatile unsafe null plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
+    ('fieldcrypt.protect_path(text,text[],text,text,text,text)', 'volatile unsafe null c -> void for PUBLIC'),
     ('fieldcrypt.protect_table(regclass,name,text)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
-    ('fieldcrypt.reveal(fieldcrypt.encrypted_text)', 'stable safe strict c -> text for PUBLIC'),
+    ('fieldcrypt.reveal(jsonb)', 'stable safe strict c -> jsonb for PUBLIC'),
+    ('fieldcrypt.reveal(jsonb,fieldcrypt.encrypted_jsonb)', 'stable safe null c -> jsonb for PUBLIC'),
     ('fieldcrypt.revoke_access(text,text[],text,text)', 'volatile unsafe null c -> void for fieldcrypt_grantor'),
+    ('fieldcrypt.seal_document()', 'volatile unsafe null c -> trigger for PUBLIC'),
+    ('fieldcrypt.search_tokens(text,text,text)', 'stable safe null c -> bigint[] for PUBLIC'),
+    ('fieldcrypt.search_tokens_in_transit(text,fieldcrypt.encrypted_text,text)', 'stable safe null c -> bigint[] for PUBLIC'),
+    ('fieldcrypt.token(jsonb,text,text)', 'immutable safe strict c -> bytea for PUBLIC'),
+    ('fieldcrypt.tokens(jsonb)', 'immutable safe strict c -> bigint[] for PUBLIC'),
+    ('fieldcrypt.unprotect_jsonb(regclass,name)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
+    ('fieldcrypt.unprotect_path(text,text[],text,text)', 'volatile unsafe null c -> void for PUBLIC'),
     ('fieldcrypt.unprotect_table(regclass)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
     ('fieldcrypt.uses_of_field(integer)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> SETOF text for fieldcrypt_admin');
 CREATE TEMP VIEW actual_function AS
@@ -86,29 +169,56 @@ CREATE TEMP VIEW actual_function AS
         CASE WHEN prosecdef THEN 'definer' END, lanname, array_to_string(proconfig, ' '),
         '->', pg_get_function_result(p.oid), 'for',
         (SELECT string_agg(CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END, ' ' ORDER BY grantee::regrole::text COLLATE "C")
-         FROM aclexplode(COALESCE(proacl, acldefault('f', proowner))) WHERE grantee <> proowner)) AS properties
+         FROM aclexplode(COALESCE(proacl, acldefault('f', proowner))) WHERE grantee <> proowner)) AS properties,
+        prosqlbody IS NOT NULL AND NOT prosecdef AS parsed
     FROM member JOIN pg_proc AS p ON p.oid = objid JOIN pg_language AS l ON l.oid = prolang
     WHERE classid = 'pg_proc'::regclass;
-SELECT 'not expected', * FROM (SELECT * FROM actual_function EXCEPT SELECT * FROM expected_function) AS f ORDER BY name COLLATE "C";
-SELECT 'missing', * FROM (SELECT * FROM expected_function EXCEPT SELECT * FROM actual_function) AS f ORDER BY name COLLATE "C";
+CREATE TEMP VIEW actual AS
+    SELECT 'function' AS kind, name, properties FROM actual_function
+    UNION ALL SELECT 'arguments', proname, pg_get_function_arguments(oid)
+    FROM member JOIN pg_proc ON oid = objid
+    WHERE classid = 'pg_proc'::regclass AND proargnames IS NOT NULL AND NOT 'internal'::regtype = ANY (proargtypes)
+    UNION ALL SELECT 'type', oid::regtype::text, concat_ws(' ', typlen, typstorage, typalign, typcategory, typinput::regproc, typoutput::regproc,
+        typreceive::regproc, typsend::regproc, typmodin::regproc, typmodout::regproc, typanalyze::regproc)
+    FROM member JOIN pg_type ON oid = objid WHERE classid = 'pg_type'::regclass AND typtype = 'b' AND typelem = 0
+    UNION ALL SELECT 'cast', concat(castsource::regtype, ' -> ', casttarget::regtype), concat_ws(' ', castcontext, castmethod, castfunc::regprocedure)
+    FROM member JOIN pg_cast ON oid = objid WHERE classid = 'pg_cast'::regclass
+    UNION ALL SELECT 'operator', oid::regoperator::text, concat_ws(' ', oprcode, CASE WHEN oprcanmerge THEN 'merges' END, CASE WHEN oprcanhash THEN 'hashes' END,
+        NULLIF(oprcom, 0)::regoperator, NULLIF(oprnegate, 0)::regoperator, oprrest, oprjoin)
+    FROM member JOIN pg_operator ON oid = objid WHERE classid = 'pg_operator'::regclass
+    UNION ALL SELECT 'operator class', concat_ws(' ', amname, opcname, opcintype::regtype), concat(CASE WHEN opcdefault THEN 'default ' END,
+        (SELECT string_agg(concat(amopstrategy, ' ', amopopr::regoperator), ', ' ORDER BY amopstrategy) FROM pg_amop WHERE amopfamily = opcfamily), '; ',
+        (SELECT string_agg(concat(amprocnum, ' ', amproc::regprocedure), ', ' ORDER BY amprocnum) FROM pg_amproc WHERE amprocfamily = opcfamily))
+    FROM member JOIN pg_opclass AS c ON c.oid = objid JOIN pg_am AS am ON am.oid = opcmethod WHERE classid = 'pg_opclass'::regclass;
+CREATE TEMP VIEW expected AS SELECT * FROM of_family UNION ALL SELECT 'function', * FROM expected_function;
+SELECT 'not expected', * FROM (SELECT * FROM actual WHERE kind <> 'arguments' EXCEPT ALL SELECT * FROM expected) AS f ORDER BY kind, name COLLATE "C";
+SELECT 'missing', * FROM (SELECT * FROM expected EXCEPT ALL SELECT * FROM actual) AS f ORDER BY kind, name COLLATE "C";
+-- The family is the nine types, each with as much as the others.
+SELECT (SELECT array_agg(ROW(encrypted::text, plain::text)::text) FROM fieldcrypt.encrypted_types())
+    = (SELECT array_agg(ROW('fieldcrypt.' || name, plain)::text) FROM family);
+SELECT count(*) FROM each;
 
--- The arguments of what users call, with names and defaults.
-SELECT line FROM (SELECT p.proname || '(' || pg_get_function_arguments(p.oid) || ')' AS line
-FROM member JOIN pg_proc AS p ON p.oid = objid
-WHERE classid = 'pg_proc'::regclass AND proargnames IS NOT NULL AND NOT 'internal'::regtype = ANY (proargtypes)) AS f
-ORDER BY line COLLATE "C";
+-- The arguments of what users call and is not of the family, with names and defaults.
+SELECT concat(name, '(', properties, ')') FROM (SELECT * FROM actual WHERE kind = 'arguments' EXCEPT ALL SELECT * FROM expected) AS f
+ORDER BY name COLLATE "C", properties COLLATE "C";
 
 -- Rules that hold for all of them.
--- A function with the definer's rights, or one that runs SQL, pins its search path.
+-- A function with the definer's rights, or one that runs SQL, pins its search path. SQL that was parsed when the function was made
+-- has its names resolved; it pins nothing where the planner shall put its body in place of it.
 SELECT name FROM actual_function WHERE properties LIKE '% definer %' AND properties NOT LIKE '% search_path=pg_catalog, pg_temp %';
-SELECT name FROM actual_function WHERE properties ~ ' (sql|plpgsql) ' AND properties NOT LIKE '% search_path=pg_catalog, pg_temp %';
--- Key bytes go neither in nor out: bytea is only the result of blind_index and of send functions.
-SELECT name FROM actual_function WHERE (properties LIKE '%-> bytea %' OR name LIKE '%bytea%') AND name !~ '^fieldcrypt\.(blind_index\(|encrypted_\w+_send\()';
+SELECT name FROM actual_function WHERE properties ~ ' (sql|plpgsql) ' AND properties NOT LIKE '% search_path=pg_catalog, pg_temp %' AND NOT parsed;
+-- Those that pin nothing are single expressions.
+SELECT name FROM actual_function WHERE properties ~ ' sql -> ' AND pg_get_functiondef(name::regprocedure) !~ '\nRETURN ';
+-- Key bytes go neither in nor out: bytea is only the result of blind_index, token and send functions, and the plain value of encrypted_bytea.
+SELECT name FROM (SELECT name, replace(concat(name, ' ', properties), 'encrypted_bytea', '') AS line FROM actual_function) AS f WHERE line LIKE '%bytea%'
+    AND name !~ '^fieldcrypt\.(blind_index\(text,|token\((fieldcrypt\.encrypted_\w+|jsonb),text|encrypted_\w+_send\(fieldcrypt\.encrypted_\w+\))'
+    AND name !~ '^fieldcrypt\.(encrypt\(bytea,text,text|(decrypt|reveal)\(fieldcrypt\.encrypted_bytea(\[\])?|probe\(bytea(\[\])?,integer|encrypted_bytea_from\(bytea,integer,boolean)\)'
+    AND name !~ '^fieldcrypt\.encrypted_(eq|ne)\((fieldcrypt\.encrypted_bytea,bytea|bytea,fieldcrypt\.encrypted_bytea)\)';
 -- What uses a key, a right or a setting is not IMMUTABLE.
 SELECT name FROM actual_function WHERE properties LIKE 'immutable%'
-    AND name !~ '^fieldcrypt\.(encrypted_(eq|ne|lt|le|gt|ge|cmp)\(fieldcrypt\.encrypted_text,fieldcrypt\.encrypted_text\)|encrypted_hash|encrypted_text_(out|send)\(|key_of\(|ordered_privileges\()';
+    AND name !~ '^fieldcrypt\.(encrypted_(lt|le|gt|ge|cmp)\((fieldcrypt\.encrypted_\w+),\3\)|encrypted_hash|encrypted_\w+_(out|send)\(|key_of\(|tokens?\(|ordered_privileges\()';
 -- What draws a nonce is VOLATILE, but for the length coercion (STABLE: Citus refuses VOLATILE in UPDATE).
-SELECT name FROM actual_function WHERE name ~ '^fieldcrypt\.(encrypt|encrypted_text_(in|recv|from_text))\(' AND properties NOT LIKE 'volatile%';
+SELECT name FROM actual_function WHERE name ~ '^fieldcrypt\.(encrypt|encrypted_(?!typmod_)\w+_(in|recv|from))\(' AND properties NOT LIKE 'volatile%';
 -- What writes the catalog is not parallel safe.
 SELECT name FROM actual_function WHERE name ~ '\.(create|alter|drop|enable|disable|grant|revoke|protect|unprotect)_' AND properties !~ '^volatile unsafe';
 -- Nothing is owned by anybody but the extension's owner, and nobody else can pass a right on.
@@ -133,26 +243,9 @@ WHERE classid = 'pg_class'::regclass AND relkind IN ('r', 'S') AND extname = 'fi
 -- Every table tells other sessions of a change, but for the ledger of key use, which no session caches.
 SELECT c.relname FROM member JOIN pg_class AS c ON c.oid = objid
 WHERE classid = 'pg_class'::regclass AND relkind = 'r' AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND tgname = 'tell_sessions' AND tgenabled = 'A') ORDER BY relname COLLATE "C";
--- Types, with what makes them.
-SELECT t.oid::regtype, typlen, typstorage, typalign, typinput::regproc, typoutput::regproc, typreceive::regproc, typsend::regproc, typmodin::regproc, typmodout::regproc, typanalyze::regproc, typcategory
-FROM member JOIN pg_type AS t ON t.oid = objid WHERE classid = 'pg_type'::regclass AND typtype = 'b' AND typelem = 0 ORDER BY 1;
--- Casts.
-SELECT castsource::regtype, casttarget::regtype, castfunc::regprocedure, castcontext, castmethod FROM member JOIN pg_cast AS c ON c.oid = objid
-WHERE classid = 'pg_cast'::regclass ORDER BY castsource::regtype::text COLLATE "C";
--- Operators: the only ones in pg_catalog are = and <>.
-SELECT o.oprnamespace::regnamespace, o.oprname, o.oprleft::regtype, o.oprright::regtype, o.oprcode, CASE WHEN oprcanmerge THEN 'merges' END, CASE WHEN oprcanhash THEN 'hashes' END,
-    (SELECT concat(c.oprname, '(', c.oprleft::regtype, ',', c.oprright::regtype, ')') FROM pg_operator AS c WHERE c.oid = o.oprcom) AS commutator,
-    (SELECT concat(c.oprname, '(', c.oprleft::regtype, ',', c.oprright::regtype, ')') FROM pg_operator AS c WHERE c.oid = o.oprnegate) AS negator, o.oprrest, o.oprjoin
-FROM member JOIN pg_operator AS o ON o.oid = objid WHERE classid = 'pg_operator'::regclass
-ORDER BY o.oprnamespace::regnamespace::text COLLATE "C", o.oprname COLLATE "C", o.oprleft::regtype::text COLLATE "C", o.oprright::regtype::text COLLATE "C";
 -- Every commutator and negator is a member too, and no shell.
 SELECT count(*) FROM member JOIN pg_operator AS o ON o.oid = objid WHERE classid = 'pg_operator'::regclass AND (oprcode = 0
     OR oprcom <> 0 AND oprcom NOT IN (SELECT objid FROM member) OR oprnegate <> 0 AND oprnegate NOT IN (SELECT objid FROM member));
--- Operator classes.
-SELECT am.amname, c.opcname, c.opcintype::regtype, c.opcdefault,
-    (SELECT string_agg(concat(amopstrategy, ' ', amopopr::regoperator), ', ' ORDER BY amopstrategy) FROM pg_amop WHERE amopfamily = c.opcfamily),
-    (SELECT string_agg(concat(amprocnum, ' ', amproc), ', ' ORDER BY amprocnum) FROM pg_amproc WHERE amprocfamily = c.opcfamily)
-FROM member JOIN pg_opclass AS c ON c.oid = objid JOIN pg_am AS am ON am.oid = opcmethod WHERE classid = 'pg_opclass'::regclass ORDER BY amname COLLATE "C";
 -- Event triggers.
 SELECT evtname, evtevent, evtfoid::regproc, evtenabled, array_length(evttags, 1) FROM pg_event_trigger WHERE oid IN (SELECT objid FROM member WHERE classid = 'pg_event_trigger'::regclass);
 SELECT tag FROM pg_event_trigger, unnest(evttags) AS tag WHERE evtname = 'fieldcrypt_check_definition' ORDER BY tag COLLATE "C";

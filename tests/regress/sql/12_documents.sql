@@ -188,8 +188,10 @@ SELECT fieldcrypt.protect_path('specific', '{v}', 'd.plain', account => 'acme');
 SELECT fieldcrypt.protect_path('specific', '{v}', 'd.none', account => 'acme', kind => 'k');
 SELECT fieldcrypt.protect_path('specific', '{w}', 'd.none', account => 'globex', kind => 'k', nulls => 'encrypt');
 RESET ROLE;
+-- an envelope's fourth byte is the type of what is in it: 3 is JSON
 CREATE FUNCTION field_at(document jsonb, key text) RETURNS text SECURITY DEFINER LANGUAGE sql AS $$
-    SELECT CASE WHEN document ->> key LIKE 'fc1:%' THEN fieldcrypt.field_of((document ->> key)::fieldcrypt.encrypted_text) ELSE document ->> key END
+    SELECT CASE WHEN document ->> key LIKE 'fc1:____Aw%' THEN fieldcrypt.field_of((document ->> key)::fieldcrypt.encrypted_jsonb)
+        WHEN document ->> key LIKE 'fc1:%' THEN fieldcrypt.field_of((document ->> key)::fieldcrypt.encrypted_text) ELSE document ->> key END
 $$;
 SET ROLE regress_app;
 CREATE FUNCTION try_specific() RETURNS SETOF text SECURITY DEFINER LANGUAGE plpgsql AS $$
@@ -1080,13 +1082,22 @@ COPY whole FROM stdin;
 RESET fieldcrypt.account;
 SELECT test.refused($$INSERT INTO whole VALUES (20, '{}')$$);
 SET fieldcrypt.account = 'acme';
--- Values of different fields, and comparisons, of which there are none.
+-- Values of different fields, and comparisons: JSON is not searched, and an index holds it by its bytes.
 SELECT test.refused($$CREATE TABLE t (v fieldcrypt.encrypted_jsonb('d.none')); INSERT INTO t SELECT v FROM whole WHERE id = 1$$);
 SELECT query, left(test.refused(query), 14) FROM unnest('{SELECT v = v FROM whole,SELECT DISTINCT v FROM whole,SELECT v FROM whole ORDER BY v,SELECT v FROM whole GROUP BY v,CREATE INDEX ON whole (v),ALTER TABLE whole ADD UNIQUE (v)}'::text[]) AS query;
-SELECT count(*) FROM pg_opclass WHERE opcintype = 'fieldcrypt.encrypted_jsonb'::regtype;
+SELECT test.refused('SELECT id FROM whole WHERE v ' || comparison)
+FROM unnest('{"= ''{}''","= ''{}''::jsonb","<> ''{}''","IN (''{}'', ''null'')","= ANY (ARRAY[''{}''::jsonb])"}'::text[]) AS comparison;
+-- An envelope of JSON is none of a text. That of a text is one of JSON too: a string, as in documents.
+SELECT v::text AS json, fieldcrypt.encrypt('"text"'::text, 'd.text', 'acme')::text AS text FROM whole WHERE id = 1 \gset
+SELECT test.refused(format('SELECT %L::fieldcrypt.encrypted_text', :'json'));
+RESET ROLE;
+SELECT test.refused(format('SELECT %L::fieldcrypt.encrypted_%s', envelope, type))
+FROM (VALUES (:'json', 'text'), (:'text', 'jsonb'), (:'json', 'jsonb'), (:'text', 'text'), (:'text', 'bytea'), (:'json', 'bigint')) AS v (envelope, type);
+SET ROLE regress_app;
 -- Columns that could not work are refused.
 SELECT statement, test.refused(statement) FROM unnest(ARRAY[
     'CREATE TABLE t (v fieldcrypt.encrypted_jsonb)',
+    $$CREATE TABLE t (v fieldcrypt.encrypted_jsonb('d.pii') UNIQUE)$$,
     $$CREATE TABLE t (v fieldcrypt.encrypted_jsonb('d.pii') DEFAULT '{}')$$,
     $$CREATE TABLE t (v fieldcrypt.encrypted_jsonb('d.pii') DEFAULT '{}'::jsonb)$$,
     $$CREATE TABLE t (v fieldcrypt.encrypted_jsonb('d.pii') DEFAULT NULL)$$,
