@@ -130,3 +130,126 @@ pub unsafe fn statistics_target(statistics: *mut pgrx::pg_sys::VacAttrStats) -> 
         if target < 0 { pgrx::pg_sys::default_statistics_target } else { target }
     }
 }
+
+/// The columns of a table of a query, as a reference `whole` to its whole row has them: their names
+/// and references to them.
+///
+/// # Safety
+/// `query` is valid, and `whole` a reference to a row of one of its tables.
+pub unsafe fn columns_of_row(
+    query: *mut pgrx::pg_sys::Query,
+    whole: *mut pgrx::pg_sys::Var,
+) -> (*mut pgrx::pg_sys::List, *mut pgrx::pg_sys::List) {
+    let (mut names, mut columns) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: the caller's; a reference names a table of its query
+    unsafe {
+        let number = (*whole).varno;
+        let table = pgrx::pg_sys::list_nth((*query).rtable, number - 1).cast();
+        pgrx::pg_sys::expandRTE(
+            table,
+            number,
+            0,
+            #[cfg(feature = "pg18")]
+            (*whole).varreturningtype,
+            (*whole).location,
+            false,
+            &mut names,
+            &mut columns,
+        );
+        // from 16 on a reference says which outer joins can make it null
+        #[cfg(not(feature = "pg15"))]
+        for i in 0..(*columns).length {
+            let column: *mut pgrx::pg_sys::Node = pgrx::pg_sys::list_nth(columns, i).cast();
+            if (*column).type_ == pgrx::pg_sys::NodeTag::T_Var {
+                (*column.cast::<pgrx::pg_sys::Var>()).varnullingrels = (*whole).varnullingrels;
+            }
+        }
+    }
+    (names, columns)
+}
+
+/// Adds a column to those of a table that a query reads.
+///
+/// # Safety
+/// `table` is one of the tables of `query`.
+pub unsafe fn select_column(
+    query: *mut pgrx::pg_sys::Query,
+    table: *mut pgrx::pg_sys::RangeTblEntry,
+    column: i16,
+) {
+    let member = i32::from(column) - pgrx::pg_sys::FirstLowInvalidHeapAttributeNumber;
+    // SAFETY: the caller's; before 16 the columns stand at the table
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let selected = &mut (*table).selectedCols;
+        #[cfg(not(feature = "pg15"))]
+        let selected =
+            &mut (*pgrx::pg_sys::getRTEPermissionInfo((*query).rteperminfos, table)).selectedCols;
+        *selected = pgrx::pg_sys::bms_add_member(*selected, member);
+    }
+    let _ = query;
+}
+
+/// The expressions by which a query groups, from 18 on, where its targets refer to them.
+///
+/// # Safety
+/// `query` is valid.
+#[cfg(not(feature = "pg18"))]
+pub unsafe fn group_expressions(
+    _query: *mut pgrx::pg_sys::Query,
+) -> Option<*mut pgrx::pg_sys::List> {
+    None
+}
+
+/// The expressions by which a query groups, from 18 on, where its targets refer to them.
+///
+/// # Safety
+/// `query` is valid.
+#[cfg(feature = "pg18")]
+pub unsafe fn group_expressions(
+    query: *mut pgrx::pg_sys::Query,
+) -> Option<*mut pgrx::pg_sys::List> {
+    // SAFETY: the caller's; parse analysis puts that entry last
+    unsafe {
+        if !(*query).hasGroupRTE {
+            return None;
+        }
+        let table = last_table(query);
+        ((*table).rtekind == pgrx::pg_sys::RTEKind::RTE_GROUP).then_some((*table).groupexprs)
+    }
+}
+
+/// Makes targets and HAVING hold the expressions by which a query groups, as before 18.
+///
+/// # Safety
+/// `query` is valid, and has [`group_expressions`].
+#[cfg(not(feature = "pg18"))]
+pub unsafe fn flatten_groups(_query: *mut pgrx::pg_sys::Query) {}
+
+/// Makes targets and HAVING hold the expressions by which a query groups, as before 18.
+///
+/// # Safety
+/// `query` is valid, and has [`group_expressions`].
+#[cfg(feature = "pg18")]
+pub unsafe fn flatten_groups(query: *mut pgrx::pg_sys::Query) {
+    // SAFETY: the caller's; nothing else refers to the last entry
+    unsafe {
+        let flatten = |node| pgrx::pg_sys::flatten_group_exprs(std::ptr::null_mut(), query, node);
+        (*query).targetList = flatten((*query).targetList.cast()).cast();
+        (*query).havingQual = flatten((*query).havingQual);
+        let tables = (*query).rtable;
+        (*query).rtable = pgrx::pg_sys::list_truncate(tables, (*tables).length - 1);
+        (*query).hasGroupRTE = false;
+    }
+}
+
+/// # Safety
+/// `query` has a table.
+#[cfg(feature = "pg18")]
+unsafe fn last_table(query: *mut pgrx::pg_sys::Query) -> *mut pgrx::pg_sys::RangeTblEntry {
+    // SAFETY: the caller's
+    unsafe {
+        let tables = (*query).rtable;
+        pgrx::pg_sys::list_nth(tables, (*tables).length - 1).cast()
+    }
+}

@@ -128,6 +128,8 @@ pub enum Error {
     UnknownRoot(String),
     #[error("fieldcrypt is not installed in this database")]
     NotInstalled,
+    #[error("the result of a transparent statement cannot be stored in a table")]
+    TransparentIntoTable,
     #[error("unexpected catalog content: {0}")]
     Catalog(&'static str),
 }
@@ -181,6 +183,7 @@ impl Error {
             | Self::IndexKeysDiffer
             | Self::NotUnique(_)
             | Self::OrderBy
+            | Self::TransparentIntoTable
             | Self::Encoding => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::EnvelopeRefused | Self::GrantToSelf | Self::Privilege(..) | Self::Role(_) => {
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE
@@ -280,6 +283,9 @@ impl Error {
             Self::Privilege(..) => "See SELECT * FROM fieldcrypt.can(...) for the reason.",
             Self::GrantToSelf => "Another member of fieldcrypt_grantor has to grant it.",
             Self::Transit => "Store it in a column of an encrypted type first.",
+            Self::TransparentIntoTable => {
+                "The plain values would be stored. Prepare the statement with fieldcrypt.transparent off."
+            }
             Self::Unwrap(..) => "The wrapped key was changed, or another key wrapped it.",
             Self::WrongRoot(_) => "Put the original root key back into the keyring.",
             Self::NotInstalled => "CREATE EXTENSION fieldcrypt;",

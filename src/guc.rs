@@ -11,6 +11,7 @@ static KEYRING_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>
 static KEY_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static KEY_LIFETIME: GucSetting<i32> = GucSetting::<i32>::new(300);
 static ACCEPT_ENVELOPES: GucSetting<bool> = GucSetting::<bool>::new(false);
+static TRANSPARENT: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 /// The account value that leaves the account to the row's trigger.
 pub const ACCOUNT_OF_ROW: &str = "*row*";
@@ -61,6 +62,14 @@ pub fn init() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    GucRegistry::define_bool_guc(
+        c"fieldcrypt.transparent",
+        c"Show encrypted columns in the results of this session's own statements as reveal() does.",
+        c"It selects, it does not permit: the grants decide. Meant for ALTER ROLE ... SET.",
+        &TRANSPARENT,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     // SAFETY: called from _PG_init with a NUL-terminated literal
     unsafe { pg_sys::MarkGUCPrefixReserved(c"fieldcrypt".as_ptr()) };
 }
@@ -103,4 +112,9 @@ pub fn key_lifetime() -> i64 {
 /// See `fieldcrypt.accept_envelopes`.
 pub fn accept_envelopes() -> bool {
     ACCEPT_ENVELOPES.get()
+}
+
+/// See `fieldcrypt.transparent`.
+pub fn transparent() -> bool {
+    TRANSPARENT.get()
 }

@@ -12,7 +12,8 @@
 //! - [`admin`]: accounts, fields and grants, as administrators change them
 //! - [`document`]: flagged values inside JSONB
 //! - [`trigger`]: the row triggers: values belong to their row's account, documents are sealed
-//! - [`hooks`]: the planner hook
+//! - [`transparent`]: encrypted columns in results, shown as their plain values
+//! - [`hooks`]: where PostgreSQL calls us while it analyses, plans and runs statements
 
 mod access;
 mod admin;
@@ -27,6 +28,7 @@ mod error;
 mod guc;
 mod hooks;
 mod keyring;
+mod transparent;
 mod trigger;
 mod value;
 

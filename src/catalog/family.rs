@@ -23,6 +23,7 @@ pub struct Family {
     oids: [Oid; PlaintextType::ALL.len()],
     types: OnceCell<Vec<EncryptedType>>,
     search: OnceCell<Search>,
+    documents: OnceCell<Documents>,
 }
 
 /// An encrypted type with what belongs to it.
@@ -57,6 +58,17 @@ pub struct EncryptedType {
 pub struct Search {
     pub search_tokens: Oid,
     pub search_tokens_in_transit: Oid,
+}
+
+/// The functions of protected documents.
+#[derive(Clone, Copy)]
+pub struct Documents {
+    /// `reveal(jsonb)`.
+    pub reveal: Oid,
+    /// `reveal(jsonb, encrypted_jsonb)`.
+    pub reveal_merged: Oid,
+    /// The row trigger.
+    pub seal: Oid,
 }
 
 /// An operator and its function.
@@ -96,7 +108,13 @@ impl Family {
         if oids.contains(&Oid::INVALID) {
             return Err(Error::NotInstalled);
         }
-        Ok(Self { schema, oids, types: OnceCell::new(), search: OnceCell::new() })
+        Ok(Self {
+            schema,
+            oids,
+            types: OnceCell::new(),
+            search: OnceCell::new(),
+            documents: OnceCell::new(),
+        })
     }
 
     /// Whose plain values an encrypted type has; `None` for every other type.
@@ -154,6 +172,25 @@ impl Family {
                 ),
             }
         })
+    }
+
+    /// The functions of protected documents.
+    pub fn documents(&self) -> Documents {
+        *self.documents.get_or_init(|| {
+            let document = pg_sys::JSONBOID;
+            let function = |name, arguments: &[Oid]| function_oid(name, arguments, self.schema);
+            Documents {
+                reveal: function(c"reveal", &[document]),
+                reveal_merged: function(c"reveal", &[document, self.oid_of(PlaintextType::Json)]),
+                seal: function(c"seal_document", &[]),
+            }
+        })
+    }
+
+    /// Whether a function is one of this extension.
+    pub fn has_function(&self, function: Oid) -> bool {
+        // SAFETY: a syscache look-up
+        is_of_users(function) && unsafe { pg_sys::get_func_namespace(function) } == self.schema
     }
 }
 

@@ -1,9 +1,13 @@
 //! What is hooked into the backend. A session in which the library is not loaded yet does without:
 //! comparison then raises where a hook would have helped.
 
+mod analyze;
 mod planner;
+mod utility;
 
 /// Installs the hooks.
 pub fn init() {
+    analyze::init();
     planner::init();
+    utility::init();
 }
