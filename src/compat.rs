@@ -234,7 +234,8 @@ pub unsafe fn flatten_groups(_query: *mut pgrx::pg_sys::Query) {}
 pub unsafe fn flatten_groups(query: *mut pgrx::pg_sys::Query) {
     // SAFETY: the caller's; nothing else refers to the last entry
     unsafe {
-        let flatten = move |node| pgrx::pg_sys::flatten_group_exprs(std::ptr::null_mut(), query, node);
+        let flatten =
+            move |node| pgrx::pg_sys::flatten_group_exprs(std::ptr::null_mut(), query, node);
         (*query).targetList = flatten((*query).targetList.cast()).cast();
         (*query).havingQual = flatten((*query).havingQual);
         let tables = (*query).rtable;

@@ -2,15 +2,17 @@
 //! `fieldcrypt.reveal()` shows them.
 //!
 //! - [`targets`]: what a result column shows
+//! - [`casts`]: what a cast to text shows where a query filters
 //! - [`origin`]: whether a jsonb value is a protected document
 //! - [`order`]: sorting, grouping and DISTINCT go by what is shown
 //! - [`sets`]: UNION, INTERSECT and EXCEPT
 //! - [`node`]: making nodes of a query
 //!
 //! Invariants: this is presentation and grants nothing, since `reveal()` checks the right; a place
-//! that is missed shows ciphertext. WHERE, ON and HAVING stay as they are, so that comparisons use
-//! tokens and indexes. Rewriting what is rewritten changes nothing.
+//! that is missed shows ciphertext. In WHERE, ON and HAVING comparisons stay as they are, so that
+//! they use tokens and indexes. Rewriting what is rewritten changes nothing.
 
+mod casts;
 mod node;
 mod order;
 mod origin;
@@ -94,6 +96,7 @@ pub unsafe fn rewrite(family: &Family, query: *mut Query) -> Result<()> {
         } else {
             statement.returning(&scope);
         }
+        statement.show_casts(&scope);
         statement.order_inner_queries(query);
     }
     if statement.rewritten {

@@ -119,6 +119,10 @@ impl<'a> Statement<'a> {
                         (*row).args = self.outputs((*row).args, scope);
                         row.cast()
                     }
+                    NodeTag::T_SubLink if node::type_of(node) == pg_sys::RECORDOID => {
+                        self.row_of_sublink(node.cast(), scope);
+                        node
+                    }
                     _ => self.inside(node, scope),
                 },
             }
@@ -301,6 +305,28 @@ impl<'a> Statement<'a> {
         }
     }
 
+    /// `(SELECT ROW(…))`: the row as it comes out.
+    ///
+    /// # Safety
+    /// `link` is a valid sub-select in the scope's query.
+    unsafe fn row_of_sublink(&mut self, link: *mut pg_sys::SubLink, scope: &Scope<'_>) {
+        // SAFETY: the caller's
+        unsafe {
+            let query: *mut pg_sys::Query = (*link).subselect.cast();
+            if (*link).subLinkType != pg_sys::SubLinkType::EXPR_SUBLINK
+                || !(*query).setOperations.is_null()
+            {
+                return;
+            }
+            let scope = Scope { query, outer: Some(scope), is_branch: true };
+            for target in elements::<TargetEntry>((*query).targetList) {
+                if (*(*target).expr.cast::<Node>()).type_ == NodeTag::T_RowExpr {
+                    (*target).expr = self.output((*target).expr.cast(), &scope).cast();
+                }
+            }
+        }
+    }
+
     /// An expression from which something else comes out: only casts to text and documents in it
     /// change, never its own type.
     ///
@@ -312,31 +338,59 @@ impl<'a> Statement<'a> {
         unsafe { inside(node, (&raw mut walk).cast()) }
     }
 
-    /// The same in a node whose own place is done.
+    /// A cast by way of text, of what comes out of its argument; `None` if that is nothing else.
     ///
     /// # Safety
-    /// `context` is that of [`inside`].
+    /// `cast` is valid, in the scope's query.
     unsafe fn cast(
         &mut self,
-        node: *mut pg_sys::CoerceViaIO,
+        cast: *mut pg_sys::CoerceViaIO,
         scope: &Scope<'_>,
     ) -> Option<*mut Node> {
         // SAFETY: the caller's
         unsafe {
-            let argument: *mut Node = (*node).arg.cast();
+            let argument: *mut Node = (*cast).arg.cast();
             let is_row = (*argument).type_ == NodeTag::T_Var
                 && (*argument.cast::<pg_sys::Var>()).varattno == 0
                 || (*argument).type_ == NodeTag::T_RowExpr;
-            if !is_row && self.kind_of(argument).is_none() {
-                return None;
+            (is_row || self.kind_of(argument).is_some()).then(|| self.shown_cast(cast, scope))
+        }
+    }
+
+    /// The same where something else comes out.
+    ///
+    /// # Safety
+    /// As for `cast`.
+    pub(super) unsafe fn shown_cast(
+        &mut self,
+        cast: *mut pg_sys::CoerceViaIO,
+        scope: &Scope<'_>,
+    ) -> *mut Node {
+        // SAFETY: the caller's
+        unsafe {
+            let shown = self.output((*cast).arg.cast(), scope);
+            let (from, to) = (node::type_of(shown), (*cast).resulttype);
+            if from == to {
+                return shown;
             }
-            let shown = self.output(argument, scope);
-            if node::type_of(shown) == (*node).resulttype {
-                return Some(shown);
+            // that of a boolean is another than by way of its text form
+            let made = pg_sys::coerce_to_target_type(
+                std::ptr::null_mut(),
+                shown,
+                from,
+                to,
+                -1,
+                pg_sys::CoercionContext::COERCION_EXPLICIT,
+                (*cast).coerceformat,
+                -1,
+            );
+            if made.is_null() {
+                let made = node::copy_shallow(cast);
+                (*made).arg = shown.cast();
+                return made.cast();
             }
-            let made = node::copy_shallow(node);
-            (*made).arg = shown.cast();
-            Some(made.cast())
+            pg_sys::exprSetCollation(made, (*cast).resultcollid);
+            made
         }
     }
 }
