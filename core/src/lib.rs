@@ -17,6 +17,7 @@ pub mod normalize;
 pub mod padding;
 pub mod plaintext;
 pub mod random;
+pub mod redact;
 pub mod seal;
 pub mod suite;
 pub mod token;

@@ -22,8 +22,7 @@ pub struct Family {
     /// In the order of [`PlaintextType::ALL`].
     oids: [Oid; PlaintextType::ALL.len()],
     types: OnceCell<Vec<EncryptedType>>,
-    search: OnceCell<Search>,
-    documents: OnceCell<Documents>,
+    documents: OnceCell<DocumentFunctions>,
 }
 
 /// An encrypted type with what belongs to it.
@@ -50,22 +49,15 @@ pub struct EncryptedType {
     pub probe_array: Oid,
     pub probe_native_array: Oid,
     pub reveal: Oid,
-    pub reveal_array: Oid,
 }
 
-/// The functions that look up values in documents.
+/// The functions of documents.
 #[derive(Clone, Copy)]
-pub struct Search {
+pub struct DocumentFunctions {
     pub search_tokens: Oid,
     pub search_tokens_in_transit: Oid,
-}
-
-/// The functions of protected documents.
-#[derive(Clone, Copy)]
-pub struct Documents {
-    /// `reveal(jsonb)`.
+    /// `reveal(jsonb)` and `reveal(jsonb, encrypted_jsonb)`.
     pub reveal: Oid,
-    /// `reveal(jsonb, encrypted_jsonb)`.
     pub reveal_merged: Oid,
     /// The row trigger.
     pub seal: Oid,
@@ -108,13 +100,7 @@ impl Family {
         if oids.contains(&Oid::INVALID) {
             return Err(Error::NotInstalled);
         }
-        Ok(Self {
-            schema,
-            oids,
-            types: OnceCell::new(),
-            search: OnceCell::new(),
-            documents: OnceCell::new(),
-        })
+        Ok(Self { schema, oids, types: OnceCell::new(), documents: OnceCell::new() })
     }
 
     /// Whose plain values an encrypted type has; `None` for every other type.
@@ -158,30 +144,20 @@ impl Family {
         })
     }
 
-    /// The functions that look up values in documents.
-    pub fn search(&self) -> Search {
-        *self.search.get_or_init(|| {
-            let text = pg_sys::TEXTOID;
-            let sealed = self.oid_of(PlaintextType::Text);
+    /// The functions of documents.
+    pub fn documents(&self) -> DocumentFunctions {
+        *self.documents.get_or_init(|| {
+            let (text, jsonb) = (pg_sys::TEXTOID, pg_sys::JSONBOID);
+            let [sealed, blob] = [PlaintextType::Text, PlaintextType::Json].map(|t| self.oid_of(t));
             let function = |name, arguments: &[Oid]| function_oid(name, arguments, self.schema);
-            Search {
+            DocumentFunctions {
                 search_tokens: function(c"search_tokens", &[text, text, text]),
                 search_tokens_in_transit: function(
                     c"search_tokens_in_transit",
                     &[text, sealed, text],
                 ),
-            }
-        })
-    }
-
-    /// The functions of protected documents.
-    pub fn documents(&self) -> Documents {
-        *self.documents.get_or_init(|| {
-            let document = pg_sys::JSONBOID;
-            let function = |name, arguments: &[Oid]| function_oid(name, arguments, self.schema);
-            Documents {
-                reveal: function(c"reveal", &[document]),
-                reveal_merged: function(c"reveal", &[document, self.oid_of(PlaintextType::Json)]),
+                reveal: function(c"reveal", &[jsonb]),
+                reveal_merged: function(c"reveal", &[jsonb, blob]),
                 seal: function(c"seal_document", &[]),
             }
         })
@@ -232,7 +208,6 @@ impl EncryptedType {
             probe_array: function(c"probe", &[array, int]),
             probe_native_array: function(c"probe", &[native_array, int]),
             reveal: function(c"reveal", &[oid]),
-            reveal_array: function(c"reveal", &[array]),
         }
     }
 }

@@ -12,7 +12,7 @@ use pgrx::pg_sys::{self, Datum, Node, NodeTag, Oid};
 
 use super::native;
 use crate::call::{Answer, Call, map_array, varlena_bytes};
-use crate::catalog::family::{EncryptedType, Family, Operator, Search};
+use crate::catalog::family::{DocumentFunctions, EncryptedType, Family, Operator};
 use crate::catalog::field::{By, describe_handle};
 use crate::catalog::fields;
 use crate::error::{Error, OrRaise, Result};
@@ -42,12 +42,11 @@ unsafe fn simplify(call: *mut pg_sys::FuncExpr) -> Result<Option<*mut Node>> {
     unsafe {
         let function = (*call).funcid;
         let (left, right) = arguments((*call).args);
-        let search = family.search();
-        if function == search.search_tokens {
+        let documents = family.documents();
+        if function == documents.search_tokens {
             let text = family.of(PlaintextType::Text);
-            return Ok(
-                seal_constant(text, right)?.map(|sealed| search_in_transit(search, sealed, call))
-            );
+            return Ok(seal_constant(text, right)?
+                .map(|sealed| search_in_transit(documents, sealed, call)));
         }
         for encrypted in family.types() {
             if function == encrypted.cast {
@@ -75,7 +74,7 @@ unsafe fn simplify(call: *mut pg_sys::FuncExpr) -> Result<Option<*mut Node>> {
 /// # Safety
 /// `call` is a valid call of `search_tokens`, `sealed` an expression of the encrypted type.
 unsafe fn search_in_transit(
-    search: Search,
+    documents: DocumentFunctions,
     sealed: *mut Node,
     call: *mut pg_sys::FuncExpr,
 ) -> *mut Node {
@@ -86,7 +85,7 @@ unsafe fn search_in_transit(
         let arguments = pg_sys::lappend(arguments, sealed.cast());
         let arguments = pg_sys::lappend(arguments, pg_sys::list_nth((*call).args, 2));
         pg_sys::makeFuncExpr(
-            search.search_tokens_in_transit,
+            documents.search_tokens_in_transit,
             (*call).funcresulttype,
             arguments,
             Oid::INVALID,

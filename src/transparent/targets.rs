@@ -233,11 +233,6 @@ impl<'a> Statement<'a> {
                     let value = node::of_base_type(node, encrypted.oid);
                     node::call(encrypted.reveal, encrypted.native, [value])
                 }
-                Kind::Array(element, encrypted) if element == encrypted.oid => {
-                    let array = node::of_base_type(node, encrypted.array);
-                    node::call(encrypted.reveal_array, encrypted.native_array, [array])
-                }
-                // of a domain
                 Kind::Array(element, encrypted) => {
                     // what stands for an element in a cast of an array
                     let each: *mut pg_sys::CaseTestExpr = node::new(NodeTag::T_CaseTestExpr);

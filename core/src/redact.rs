@@ -1,0 +1,198 @@
+//! SQL text without its values, for the server's log.
+//!
+//! Invariant: no character of a literal or a comment is left. What cannot be told from a literal
+//! counts as one: a text that is no SQL loses too much, never too little.
+
+/// What stands in place of a literal.
+const VALUE: u8 = b'?';
+
+/// How PostgreSQL reads a backslash in `'…'`: the setting `standard_conforming_strings`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backslash {
+    /// It is a character like any other (the default).
+    Plain,
+    /// It escapes the next character.
+    Escape,
+}
+
+/// The text with `?` in place of each string, number and dollar-quoted body, and without comments.
+/// Names, keywords, operators and parameters (`$1`) stay. `text` is in any encoding that keeps
+/// ASCII, as all of PostgreSQL's server encodings do (PostgreSQL documentation, section 4.1).
+pub fn redact(text: &[u8], backslash: Backslash) -> Vec<u8> {
+    let mut rest = text;
+    let mut redacted = Vec::with_capacity(text.len());
+    while let Some(&first) = rest.first() {
+        let (shown, length) = match first {
+            b'\'' => (Shown::Value, string(rest, backslash)),
+            b'"' => (Shown::AsItIs, quoted(rest, b'"', Backslash::Plain)),
+            b'-' if rest.starts_with(b"--") => (Shown::Blank, line(rest)),
+            b'/' if rest.starts_with(b"/*") => (Shown::Blank, block(rest)),
+            b'$' => match dollar_quoted(rest) {
+                Some(length) => (Shown::Value, length),
+                None => (Shown::AsItIs, 1 + rest[1..].iter().take_while(|b| is_name(**b)).count()),
+            },
+            b'0'..=b'9' => (Shown::Value, number(rest)),
+            b'.' if rest.get(1).is_some_and(u8::is_ascii_digit) => (Shown::Value, number(rest)),
+            _ if is_name(first) => name(rest, backslash),
+            _ => (Shown::AsItIs, 1),
+        };
+        match shown {
+            Shown::AsItIs => redacted.extend_from_slice(&rest[..length]),
+            Shown::Value => redacted.push(VALUE),
+            Shown::Blank => redacted.push(b' '),
+        }
+        rest = &rest[length..];
+    }
+    redacted
+}
+
+#[derive(Clone, Copy)]
+enum Shown {
+    AsItIs,
+    Value,
+    Blank,
+}
+
+/// Letters, digits, the underscore, the dollar sign, and every byte outside ASCII.
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || !byte.is_ascii()
+}
+
+/// A name, or the prefix of a literal such as `E'…'`, `B'…'`, `X'…'`, `N'…'`, `U&'…'`.
+fn name(text: &[u8], backslash: Backslash) -> (Shown, usize) {
+    let (prefix, escapes) = match text {
+        [b'E' | b'e', b'\'', ..] => (1, Backslash::Escape),
+        [b'B' | b'b' | b'X' | b'x' | b'N' | b'n', b'\'', ..] => (1, backslash),
+        [b'U' | b'u', b'&', b'\'', ..] => (2, Backslash::Plain),
+        _ => return (Shown::AsItIs, text.iter().take_while(|b| is_name(**b)).count()),
+    };
+    (Shown::Value, prefix + string(&text[prefix..], escapes))
+}
+
+/// The length of a string and of those that continue it on other lines.
+fn string(text: &[u8], backslash: Backslash) -> usize {
+    quoted(text, b'\'', backslash)
+}
+
+/// The length of what stands between two quotes, doubled ones inside; to the end if the second is
+/// missing.
+fn quoted(text: &[u8], quote: u8, backslash: Backslash) -> usize {
+    let mut at = 1;
+    while let Some(&byte) = text.get(at) {
+        if byte == b'\\' && backslash == Backslash::Escape {
+            at += 2;
+        } else if byte != quote {
+            at += 1;
+        } else if text.get(at + 1) == Some(&quote) {
+            at += 2;
+        } else {
+            return at + 1;
+        }
+    }
+    text.len()
+}
+
+/// The length of a comment to the end of its line.
+fn line(text: &[u8]) -> usize {
+    text.iter().position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(text.len())
+}
+
+/// The length of a comment `/* … */`, which may hold others.
+fn block(text: &[u8]) -> usize {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while at < text.len() {
+        if text[at..].starts_with(b"/*") {
+            depth += 1;
+            at += 2;
+        } else if text[at..].starts_with(b"*/") {
+            depth -= 1;
+            at += 2;
+            if depth == 0 {
+                return at;
+            }
+        } else {
+            at += 1;
+        }
+    }
+    text.len()
+}
+
+/// The length of `$tag$ … $tag$`; `None` if the text does not begin so.
+fn dollar_quoted(text: &[u8]) -> Option<usize> {
+    let is_tag = |b: &u8| *b != b'$' && is_name(*b);
+    let tag = text[1..].iter().take_while(|b| is_tag(b)).count();
+    let delimiter = text.get(..tag + 2)?;
+    if delimiter.last() != Some(&b'$') || delimiter[1].is_ascii_digit() {
+        return None;
+    }
+    let body = &text[delimiter.len()..];
+    let end = body.windows(delimiter.len()).position(|window| window == delimiter);
+    Some(end.map_or(text.len(), |end| end + 2 * delimiter.len()))
+}
+
+/// The length of a number, and of letters that follow it: `0xFF`, `1e10`, `1_000`.
+fn number(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        let sign_of_exponent =
+            matches!(byte, b'+' | b'-') && at > 0 && matches!(text[at - 1], b'e' | b'E');
+        let digits_follow = text.get(at + 1).is_some_and(u8::is_ascii_digit);
+        let point = byte == b'.' && text.get(at + 1) != Some(&b'.');
+        if !(is_name(byte) || point || sign_of_exponent && digits_follow) {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(text: &str) -> String {
+        String::from_utf8(redact(text.as_bytes(), Backslash::Plain)).unwrap()
+    }
+
+    #[test]
+    fn literals_go_and_the_rest_stays() {
+        for (text, expected) in [
+            ("SELECT 1", "SELECT ?"),
+            ("SELECT $1, t1.c2 FROM t1", "SELECT $1, t1.c2 FROM t1"),
+            (
+                "INSERT INTO lead VALUES (1, 'Ann''s', -2.5e-3)",
+                "INSERT INTO lead VALUES (?, ?, -?)",
+            ),
+            (r"SELECT 'a\', 'b'", "SELECT ?, ?"),
+            (r"SELECT E'a\'b', 'c'", "SELECT ?, ?"),
+            (r"SELECT e'\\', 'c'", "SELECT ?, ?"),
+            ("SELECT B'01', x'ff', N'n', U&'d\\0061t', u&'x'", "SELECT ?, ?, ?, ?, ?"),
+            ("SELECT U&\"d\" & 'x'", "SELECT U&\"d\" & ?"),
+            ("SELECT \"it's\", 'x'", "SELECT \"it's\", ?"),
+            ("DO $$ SELECT 'x' $$", "DO ?"),
+            ("DO $a$ $$ $b$ $a$; SELECT 2", "DO ?; SELECT ?"),
+            ("SELECT $1$2, a$b$c", "SELECT $1$2, a$b$c"),
+            (
+                "SELECT 1 -- secret\nFROM t /* a /* b */ c */ WHERE x = .5",
+                "SELECT ?  \nFROM t   WHERE x = ?",
+            ),
+            ("SELECT 'open", "SELECT ?"),
+            ("SELECT $x$open", "SELECT ?"),
+            ("/* open", " "),
+            ("SELECT 0xFF, 1_000, 1e10, 5..7, 12abc", "SELECT ?, ?, ?, ?.?, ?"),
+            ("SELECT 'a'\n  'b'", "SELECT ?\n  ?"),
+            ("SELECT größe, 'größe'", "SELECT größe, ?"),
+            ("", ""),
+        ] {
+            assert_eq!(plain(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn backslashes_escape_where_the_setting_says_so() {
+        let text = br"SELECT 'a\', secret, 'z'";
+        assert_eq!(redact(text, Backslash::Escape), b"SELECT ?z?");
+        assert_eq!(redact(text, Backslash::Plain), b"SELECT ?, secret, ?");
+    }
+}
