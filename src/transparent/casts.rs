@@ -68,8 +68,11 @@ impl Statement<'_> {
             if !conflict.is_null() {
                 (*conflict).onConflictWhere = show((*conflict).onConflictWhere);
             }
-            for target in elements::<TargetEntry>((*query).returningList) {
-                (*target).expr = show((*target).expr.cast()).cast();
+            // what a common table returns may be written
+            if scope.outer.is_none() {
+                for target in elements::<TargetEntry>((*query).returningList) {
+                    (*target).expr = show((*target).expr.cast()).cast();
+                }
             }
             if targets && is_select {
                 for target in elements::<TargetEntry>((*query).targetList) {

@@ -22,7 +22,8 @@ SCHEMA = """
         ssn fieldcrypt.encrypted_text('lead.ssn'),
         note fieldcrypt.encrypted_text('note'),
         data jsonb);
-    SELECT fieldcrypt.protect_jsonb('person', 'data', name => 'person', account_column => 'account_id');
+    SELECT fieldcrypt.protect_jsonb('person', 'data', name => 'person',
+        account_column => 'account_id');
     SELECT fieldcrypt.protect_path('person', '{secret}', 'note');
     CREATE VIEW seen AS SELECT id, ssn, data FROM person;
     GRANT ALL ON person, seen TO app, outsider, app_globex;
@@ -119,6 +120,13 @@ NEVER = {
         ),
         "SELECT v FROM kept",
     ),
+    "common_table_returning": (
+        (
+            "CREATE TABLE kept (v text); WITH q AS (DELETE FROM person RETURNING ssn::text AS v)"
+            " INSERT INTO kept SELECT v FROM q"
+        ),
+        "SELECT v FROM kept",
+    ),
     "merge": (
         (
             "CREATE TABLE kept (id int, v text); MERGE INTO kept USING (SELECT id, ssn::text AS v"
@@ -164,9 +172,7 @@ def test_views_and_functions_stay_sealed_inside(people, leads):
         CREATE FUNCTION g() RETURNS text LANGUAGE plpgsql AS
             $$ DECLARE r text; BEGIN SELECT ssn INTO r FROM person WHERE id = 1; RETURN r; END $$;
     """)
-    definition = leads.value(
-        "SELECT pg_get_viewdef('made') || pg_get_functiondef('f'::regproc)"
-    )
+    definition = leads.value("SELECT pg_get_viewdef('made') || pg_get_functiondef('f'::regproc)")
     assert "reveal" not in definition
     assert people.execute("SELECT ssn FROM made ORDER BY 1").fetchone() == ("001",)
     assert people.execute("SELECT f FROM f() ORDER BY 1").fetchone() == ("001",)
@@ -196,9 +202,7 @@ def test_a_transparent_statement_cannot_be_stored(people, leads):
     people.execute("PREPARE sealed AS SELECT ssn FROM person")
     people.execute(ON)
     people.execute("CREATE TABLE kept AS EXECUTE sealed")
-    assert all(
-        is_sealed(value) for value in stored(leads, "SELECT ssn::text FROM kept")
-    )
+    assert all(is_sealed(value) for value in stored(leads, "SELECT ssn::text FROM kept"))
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -254,9 +258,7 @@ def test_a_failed_statement_leaves_nothing_in_progress(people):
 
 
 def test_cursors(people):
-    people.execute(
-        "DECLARE held CURSOR WITH HOLD FOR SELECT ssn FROM person ORDER BY ssn DESC"
-    )
+    people.execute("DECLARE held CURSOR WITH HOLD FOR SELECT ssn FROM person ORDER BY ssn DESC")
     assert people.execute("FETCH 2 FROM held").fetchall() == [("004",), ("003",)]
     people.execute("SET fieldcrypt.transparent = off")
     assert people.execute("FETCH ALL FROM held").fetchall() == [("002",), ("001",)]
@@ -265,25 +267,19 @@ def test_cursors(people):
         people.execute("DECLARE c SCROLL CURSOR FOR SELECT ssn FROM person ORDER BY id")
         assert people.execute("FETCH LAST FROM c").fetchone() == ("004",)
         assert people.execute("FETCH FIRST FROM c").fetchone() == ("001",)
-        people.execute(
-            "DECLARE u CURSOR FOR SELECT ssn FROM person WHERE id = 3 FOR UPDATE"
-        )
+        people.execute("DECLARE u CURSOR FOR SELECT ssn FROM person WHERE id = 3 FOR UPDATE")
         assert people.execute("FETCH u").fetchone() == ("003",)
         query = "UPDATE person SET note = 'new' WHERE CURRENT OF u RETURNING note, ssn"
         assert people.execute(query).fetchone() == ("new", "003")
         people.execute("DECLARE _pg_dump_cursor CURSOR FOR SELECT * FROM person")
         assert is_sealed(people.execute("FETCH _pg_dump_cursor").fetchone())
     with people.transaction(), people.cursor("named", binary=True) as cursor:
-        assert cursor.execute("SELECT ssn FROM person ORDER BY 1").fetchone() == (
-            "001",
-        )
+        assert cursor.execute("SELECT ssn FROM person ORDER BY 1").fetchone() == ("001",)
 
 
 def test_explain_changes_nothing(people):
     plan = str(
-        people.execute(
-            "EXPLAIN (VERBOSE) SELECT ssn FROM person WHERE ssn = '1'"
-        ).fetchall()
+        people.execute("EXPLAIN (VERBOSE) SELECT ssn FROM person WHERE ssn = '1'").fetchall()
     )
     assert "fieldcrypt.reveal(ssn)" in plan
     plan = str(people.execute("EXPLAIN (VERBOSE, ANALYZE) TABLE seen").fetchall())
@@ -320,13 +316,9 @@ def test_returning(people):
 
 def test_rights_decide(people, session, leads):
     """Who may not decrypt sees masks or hidden values, and no error."""
-    leads.execute(
-        "SELECT fieldcrypt.grant_access('app_globex', '{mask}', 'acme', 'lead.*')"
-    )
+    leads.execute("SELECT fieldcrypt.grant_access('app_globex', '{mask}', 'acme', 'lead.*')")
     people.execute("UPDATE person SET ssn = '123-45-6789' WHERE id = 1")
-    query = (
-        "SELECT ssn, note, data->>'secret' FROM person WHERE id = 1 ORDER BY ssn, note"
-    )
+    query = "SELECT ssn, note, data->>'secret' FROM person WHERE id = 1 ORDER BY ssn, note"
     for user, expected in {
         "app": ("123-45-6789", "canary 1", "canary 1"),
         "outsider": ("********", "********", "********"),
@@ -352,9 +344,7 @@ def test_a_blob_that_may_not_be_read(people, leads, session):
         GRANT ALL ON gathered TO app;
         GRANT SELECT (id, data) ON gathered TO outsider;
     """)
-    people.execute(
-        """INSERT INTO gathered (id, data) VALUES (1, '{"secret": 1, "open": 2}')"""
-    )
+    people.execute("""INSERT INTO gathered (id, data) VALUES (1, '{"secret": 1, "open": 2}')""")
     assert people.execute("SELECT data FROM gathered").fetchone()[0] == {
         "secret": 1,
         "open": 2,
@@ -368,9 +358,7 @@ def test_role_setting(people, leads):
     leads.execute("ALTER ROLE app SET fieldcrypt.transparent = on")
     try:
         with leads.connect("app") as app:
-            assert app.execute("SELECT ssn FROM person WHERE id = 1").fetchone() == (
-                "001",
-            )
+            assert app.execute("SELECT ssn FROM person WHERE id = 1").fetchone() == ("001",)
     finally:
         leads.execute("ALTER ROLE app RESET fieldcrypt.transparent")
 
@@ -380,9 +368,7 @@ def test_a_database_without_the_extension(cluster):
     try:
         with cluster.connect(dbname=name) as connection:
             connection.execute(ON)
-            connection.execute(
-                "CREATE DOMAIN d AS jsonb; CREATE TABLE t (a d, b jsonb)"
-            )
+            connection.execute("CREATE DOMAIN d AS jsonb; CREATE TABLE t (a d, b jsonb)")
             query = "SELECT a, b, t, count(*) FROM t GROUP BY a, b, t ORDER BY 1"
             assert connection.execute(query).fetchall() == []
             connection.execute("CREATE EXTENSION fieldcrypt")
@@ -424,9 +410,7 @@ def test_groups_by_plain_value(people, settings):
 )
 def test_dump_by_a_transparent_role(people, leads, cluster, inserts):
     """A dump is ciphertext, whoever makes it, and restores."""
-    options = {
-        "env": {"PGOPTIONS": "-c fieldcrypt.transparent=on -c fieldcrypt.account=acme"}
-    }
+    options = {"env": {"PGOPTIONS": "-c fieldcrypt.transparent=on -c fieldcrypt.account=acme"}}
     arguments = ("-d", leads.name, *inserts)
     dumped = cluster.run("pg_dump", *arguments, **options).stdout
     assert "fc1:" in dumped
@@ -439,3 +423,25 @@ def test_dump_by_a_transparent_role(people, leads, cluster, inserts):
             assert app.execute(query).fetchone() == ("001", "canary 1", "canary 1")
     finally:
         target.drop()
+
+
+def test_errors_of_utility_statements_say_all(people):
+    """What other statements say of an error passes through the hook as it is."""
+    people.execute("CREATE TABLE u (a int CONSTRAINT pos CHECK (a > 0))")
+    people.execute("PREPARE i AS INSERT INTO u VALUES (0)")
+    with refused("23514") as caught:
+        people.execute("EXECUTE i")
+    diag = caught.value.diag
+    assert (diag.schema_name, diag.table_name, diag.constraint_name) == ("public", "u", "pos")
+    with refused("42704") as caught:
+        people.execute("CREATE TABLE wrong (a nosuch)")
+    assert caught.value.diag.statement_position
+    people.execute("""
+        CREATE FUNCTION caught() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+            CREATE TABLE u (a int);
+        EXCEPTION WHEN duplicate_table THEN NULL; END $$
+    """)
+    people.execute("SELECT caught()")
+    assert people.execute("SELECT ssn FROM person WHERE id = 1").fetchone() == ("001",)
+    people.execute("DO $$ BEGIN PERFORM caught(); CREATE TABLE kept AS TABLE person; END $$")
+    assert people.execute("SELECT ssn FROM person WHERE id = 1").fetchone() == ("001",)
