@@ -18,7 +18,7 @@ pub fn is_of_users(oid: Oid) -> bool {
 
 /// The encrypted types, valid until the next change of the catalog.
 pub struct Family {
-    pub schema: Oid,
+    schema: Oid,
     /// In the order of [`PlaintextType::ALL`].
     oids: [Oid; PlaintextType::ALL.len()],
     types: OnceCell<Vec<EncryptedType>>,
@@ -48,16 +48,6 @@ pub struct EncryptedType {
     pub probe_native: Oid,
     pub probe_array: Oid,
     pub probe_native_array: Oid,
-    pub reveal: Oid,
-}
-
-/// What it takes to read an encrypted type.
-#[derive(Clone, Copy)]
-pub struct Readable {
-    pub oid: Oid,
-    pub native: Oid,
-    pub native_array: Oid,
-    /// `reveal(T)`, which returns the native type.
     pub reveal: Oid,
 }
 
@@ -180,15 +170,15 @@ impl Family {
             }
         })
     }
+
+    /// Whether a function is one of this extension.
+    pub fn has_function(&self, function: Oid) -> bool {
+        // SAFETY: a syscache look-up
+        is_of_users(function) && unsafe { pg_sys::get_func_namespace(function) } == self.schema
+    }
 }
 
 impl EncryptedType {
-    /// What it takes to read it.
-    pub fn readable(&self) -> Readable {
-        let &Self { oid, native, native_array, reveal, .. } = self;
-        Readable { oid, native, native_array, reveal }
-    }
-
     /// `operator`, which is `T = T` or `T <> T`, and what it is between T and the native type.
     pub fn operators_like(&self, operator: Operator) -> [Operator; 3] {
         if operator.oid == self.equal.oid {

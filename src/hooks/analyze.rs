@@ -26,7 +26,7 @@ pub fn init() {
     }
 }
 
-#[pg_guard]
+/// Not guarded: an error of the previous hook passes through as it is, and there is nothing to drop.
 unsafe extern "C-unwind" fn analyzed(
     state: *mut ParseState,
     query: *mut Query,
@@ -36,8 +36,16 @@ unsafe extern "C-unwind" fn analyzed(
     unsafe {
         // what others see is what was written
         if let Some(previous) = PREVIOUS {
-            pg_sys::ffi::pg_guard_ffi_boundary(|| previous(state, query, jumble));
+            previous(state, query, jumble);
         }
+        show(state, query);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn show(state: *mut ParseState, query: *mut Query) {
+    // SAFETY: the caller's
+    unsafe {
         let Some(query) = read_by_client(state, query) else { return };
         // not installed in this database: nothing is encrypted
         if let Ok(family) = Family::get() {

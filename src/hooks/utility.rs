@@ -1,8 +1,8 @@
 //! Which utility statement is in progress: parse analysis is the same for the query of a view, of
 //! COPY, or of a prepared statement, but only the last is read by the client.
 
-use std::cell::Cell;
-use std::ffi::c_char;
+use std::cell::RefCell;
+use std::ffi::{c_char, c_void};
 
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, NodeTag, Query};
@@ -25,7 +25,8 @@ pub enum InProgress {
 }
 
 thread_local! {
-    static IN_PROGRESS: Cell<InProgress> = const { Cell::new(InProgress::Nothing) };
+    /// The utility statements in progress, each with the nesting level of its transaction.
+    static IN_PROGRESS: RefCell<Vec<(InProgress, i32)>> = const { RefCell::new(Vec::new()) };
 }
 
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
@@ -35,24 +36,34 @@ pub fn init() {
     unsafe {
         PREVIOUS = pg_sys::ProcessUtility_hook;
         pg_sys::ProcessUtility_hook = Some(process);
+        pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), std::ptr::null_mut());
     }
 }
 
 /// The innermost utility statement in progress.
 pub fn in_progress() -> InProgress {
-    IN_PROGRESS.get()
+    IN_PROGRESS.with_borrow(|statements| {
+        statements.last().map_or(InProgress::Nothing, |&(statement, _)| statement)
+    })
 }
 
-/// Puts back what was in progress, also when the statement fails.
-struct Outer(InProgress);
-
-impl Drop for Outer {
-    fn drop(&mut self) {
-        IN_PROGRESS.set(self.0);
-    }
+unsafe extern "C-unwind" {
+    /// PostgreSQL's own, without a guard around it.
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        text: *const c_char,
+        read_only: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        parameters: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        receiver: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
 }
 
-#[pg_guard]
+/// Not guarded: an error passes through with all that it says, and there is nothing to drop. What
+/// was in progress then ends with the transaction.
 #[allow(clippy::too_many_arguments, reason = "the hook's")]
 unsafe extern "C-unwind" fn process(
     statement: *mut pg_sys::PlannedStmt,
@@ -66,32 +77,49 @@ unsafe extern "C-unwind" fn process(
 ) {
     // SAFETY: the previous hook or the standard function gets what it would have got
     unsafe {
-        let started = started(statement).or_raise();
-        let _outer = Outer(IN_PROGRESS.replace(started));
-        match PREVIOUS {
-            Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                previous(
-                    statement,
-                    text,
-                    read_only,
-                    context,
-                    parameters,
-                    environment,
-                    receiver,
-                    completion,
-                )
-            }),
-            None => pg_sys::standard_ProcessUtility(
-                statement,
-                text,
-                read_only,
-                context,
-                parameters,
-                environment,
-                receiver,
-                completion,
-            ),
-        }
+        let outer = start(statement);
+        let run = PREVIOUS.unwrap_or(standard_ProcessUtility);
+        run(statement, text, read_only, context, parameters, environment, receiver, completion);
+        IN_PROGRESS.with_borrow_mut(|statements| statements.truncate(outer));
+    }
+}
+
+/// Notes that a statement starts, and returns how many are in progress around it.
+#[pg_guard]
+unsafe extern "C-unwind" fn start(statement: *mut pg_sys::PlannedStmt) -> usize {
+    // SAFETY: the caller's
+    let (started, level) =
+        unsafe { (started(statement).or_raise(), pg_sys::GetCurrentTransactionNestLevel()) };
+    IN_PROGRESS.with_borrow_mut(|statements| {
+        statements.push((started, level));
+        statements.len() - 1
+    })
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction_ends(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut c_void,
+) {
+    if event == pg_sys::XactEvent::XACT_EVENT_ABORT {
+        IN_PROGRESS.with_borrow_mut(Vec::clear);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn subtransaction_ends(
+    event: pg_sys::SubXactEvent::Type,
+    _id: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _argument: *mut c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        // SAFETY: asked while the subtransaction is still the current one
+        let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+        IN_PROGRESS.with_borrow_mut(|statements| {
+            let kept = statements.iter().take_while(|&&(_, of)| of < level).count();
+            statements.truncate(kept);
+        });
     }
 }
 

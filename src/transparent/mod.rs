@@ -2,15 +2,17 @@
 //! `fieldcrypt.reveal()` shows them.
 //!
 //! - [`targets`]: what a result column shows
+//! - [`casts`]: what a cast to text shows where a query filters
 //! - [`origin`]: whether a jsonb value is a protected document
 //! - [`order`]: sorting, grouping and DISTINCT go by what is shown
 //! - [`sets`]: UNION, INTERSECT and EXCEPT
 //! - [`node`]: making nodes of a query
 //!
 //! Invariants: this is presentation and grants nothing, since `reveal()` checks the right; a place
-//! that is missed shows ciphertext. WHERE, ON and HAVING stay as they are, so that comparisons use
-//! tokens and indexes. Rewriting what is rewritten changes nothing.
+//! that is missed shows ciphertext. In WHERE, ON and HAVING comparisons stay as they are, so that
+//! they use tokens and indexes. Rewriting what is rewritten changes nothing.
 
+mod casts;
 mod node;
 mod order;
 mod origin;
@@ -25,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, List, Node, NodeTag, Oid, Query};
 
-use crate::catalog::family::{Family, Readable, is_of_users};
+use crate::catalog::family::{EncryptedType, Family, is_of_users};
 use crate::error::{Error, Result};
 use node::elements;
 use origin::Document;
@@ -39,19 +41,19 @@ static HAS_REWRITTEN: AtomicBool = AtomicBool::new(false);
 
 /// What an expression is that has to be shown.
 #[derive(Clone, Copy)]
-enum Kind {
+enum Kind<'a> {
     /// A value of an encrypted type, or of a domain over it.
-    Value(Readable),
+    Value(&'a EncryptedType),
     /// An array of such values, whose elements are declared of this type.
-    Array(Oid, Readable),
+    Array(Oid, &'a EncryptedType),
 }
 
-impl Kind {
+impl Kind<'_> {
     /// The type of what is shown.
     fn native(self) -> Oid {
         match self {
-            Self::Value(readable) => readable.native,
-            Self::Array(_, readable) => readable.native_array,
+            Self::Value(encrypted) => encrypted.native,
+            Self::Array(_, encrypted) => encrypted.native_array,
         }
     }
 }
@@ -68,7 +70,7 @@ struct Scope<'a> {
 /// One statement that is being rewritten. What was looked up is kept.
 struct Statement<'a> {
     family: &'a Family,
-    kinds: HashMap<Oid, Option<Kind>>,
+    kinds: HashMap<Oid, Option<Kind<'a>>>,
     documents: HashMap<Oid, Rc<[Document]>>,
     rewritten: bool,
     error: Option<Error>,
@@ -94,6 +96,7 @@ pub unsafe fn rewrite(family: &Family, query: *mut Query) -> Result<()> {
         } else {
             statement.returning(&scope);
         }
+        statement.show_casts(&scope);
         statement.order_inner_queries(query);
     }
     if statement.rewritten {
@@ -102,9 +105,9 @@ pub unsafe fn rewrite(family: &Family, query: *mut Query) -> Result<()> {
     statement.error.map_or(Ok(()), Err)
 }
 
-impl Statement<'_> {
+impl<'a> Statement<'a> {
     /// What a type is; `None` for one that is shown as it is.
-    fn kind(&mut self, declared: Oid) -> Option<Kind> {
+    fn kind(&mut self, declared: Oid) -> Option<Kind<'a>> {
         if !is_of_users(declared) {
             return None;
         }
@@ -116,14 +119,14 @@ impl Statement<'_> {
                 (base, pg_sys::get_element_type(base))
             };
             if let Some(encrypted) = family.encrypted(base) {
-                return Some(Kind::Value(encrypted.readable()));
+                return Some(Kind::Value(encrypted));
             }
             if element == Oid::INVALID {
                 return None;
             }
             // SAFETY: as above
             let encrypted = family.encrypted(unsafe { pg_sys::getBaseType(element) });
-            encrypted.map(|encrypted| Kind::Array(element, encrypted.readable()))
+            encrypted.map(|encrypted| Kind::Array(element, encrypted))
         })
     }
 
@@ -131,7 +134,7 @@ impl Statement<'_> {
     ///
     /// # Safety
     /// `node` is a valid expression.
-    unsafe fn kind_of(&mut self, node: *mut Node) -> Option<Kind> {
+    unsafe fn kind_of(&mut self, node: *mut Node) -> Option<Kind<'a>> {
         // SAFETY: the caller's
         unsafe { self.kind(node::type_of(node)) }
     }

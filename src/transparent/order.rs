@@ -113,7 +113,7 @@ pub(super) unsafe fn compare_as(clause: *mut SortGroupClause, kind: Oid) {
     }
 }
 
-impl Statement<'_> {
+impl<'a> Statement<'a> {
     /// Shows a target by which grouping sets group: they go on grouping by the encrypted value, in
     /// a hidden target, so that whatever else the query says of it still does.
     ///
@@ -123,7 +123,7 @@ impl Statement<'_> {
         &mut self,
         query: *mut Query,
         target: *mut TargetEntry,
-        kind: Kind,
+        kind: Kind<'a>,
     ) {
         // SAFETY: the caller's
         unsafe {

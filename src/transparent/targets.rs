@@ -5,18 +5,18 @@
 
 use std::ffi::c_void;
 
-use fieldcrypt_core::envelope::Envelope;
 use pgrx::pg_guard;
-use pgrx::pg_sys::{self, Node, NodeTag, Oid, TargetEntry};
+use pgrx::pg_sys::{self, Node, NodeTag, TargetEntry};
 
 use super::node::{self, elements};
 use super::{Kind, Scope, Statement, order};
 use crate::call::varlena_bytes;
-use crate::catalog::family::{Readable, is_of_users};
+use crate::catalog::family::EncryptedType;
 use crate::compat;
 use crate::datatype::native;
 use crate::error::Result;
 use crate::value;
+use fieldcrypt_core::envelope::Envelope;
 
 /// What [`inside`] gets from the walk over an expression.
 struct Walk<'a, 'b> {
@@ -24,7 +24,7 @@ struct Walk<'a, 'b> {
     scope: &'a Scope<'a>,
 }
 
-impl Statement<'_> {
+impl<'a> Statement<'a> {
     /// The targets of a SELECT whose rows are shown.
     ///
     /// # Safety
@@ -106,7 +106,7 @@ impl Statement<'_> {
         // SAFETY: the caller's; the tag says which struct a node is
         unsafe {
             match self.kind_of(node) {
-                Some(Kind::Value(readable)) => self.value(node, readable, scope),
+                Some(Kind::Value(encrypted)) => self.value(node, encrypted, scope),
                 Some(kind @ Kind::Array(..)) => self.array(node, kind, scope),
                 None => match (*node).type_ {
                     NodeTag::T_Var if (*node.cast::<pg_sys::Var>()).varattno == 0 => {
@@ -118,6 +118,10 @@ impl Statement<'_> {
                         let row = node::copy_shallow(node.cast::<pg_sys::RowExpr>());
                         (*row).args = self.outputs((*row).args, scope);
                         row.cast()
+                    }
+                    NodeTag::T_SubLink if node::type_of(node) == pg_sys::RECORDOID => {
+                        self.row_of_sublink(node.cast(), scope);
+                        node
                     }
                     _ => self.inside(node, scope),
                 },
@@ -140,21 +144,21 @@ impl Statement<'_> {
     unsafe fn value(
         &mut self,
         node: *mut Node,
-        readable: Readable,
+        encrypted: &'a EncryptedType,
         scope: &Scope<'_>,
     ) -> *mut Node {
-        let native = readable.native;
+        let native = encrypted.native;
         // SAFETY: the caller's; the tag says which struct a node is
         unsafe {
             let collation = pg_sys::get_typcollation(native);
             match (*node).type_ {
                 NodeTag::T_Const => {
-                    let constant = plain_constant(node.cast(), readable);
+                    let constant = plain_constant(node.cast(), encrypted);
                     if let Some(Some(constant)) = self.check(constant) {
                         self.rewritten = true;
                         return constant;
                     }
-                    self.revealed(node, Kind::Value(readable))
+                    self.revealed(node, Kind::Value(encrypted))
                 }
                 NodeTag::T_CoalesceExpr => {
                     let made = node::copy_shallow(node.cast::<pg_sys::CoalesceExpr>());
@@ -188,7 +192,7 @@ impl Statement<'_> {
                 }
                 _ => {
                     let node = self.inside(node, scope);
-                    self.revealed(node, Kind::Value(readable))
+                    self.revealed(node, Kind::Value(encrypted))
                 }
             }
         }
@@ -198,16 +202,16 @@ impl Statement<'_> {
     ///
     /// # Safety
     /// `node` is an expression of that kind.
-    unsafe fn array(&mut self, node: *mut Node, kind: Kind, scope: &Scope<'_>) -> *mut Node {
+    unsafe fn array(&mut self, node: *mut Node, kind: Kind<'a>, scope: &Scope<'_>) -> *mut Node {
         // SAFETY: the caller's; the tag says which struct a node is
         unsafe {
             if let NodeTag::T_ArrayExpr = (*node).type_
-                && let Kind::Array(_, readable) = kind
+                && let Kind::Array(_, encrypted) = kind
             {
                 let made = node::copy_shallow(node.cast::<pg_sys::ArrayExpr>());
-                (*made).array_typeid = readable.native_array;
-                (*made).array_collid = pg_sys::get_typcollation(readable.native_array);
-                (*made).element_typeid = readable.native;
+                (*made).array_typeid = encrypted.native_array;
+                (*made).array_collid = pg_sys::get_typcollation(encrypted.native_array);
+                (*made).element_typeid = encrypted.native;
                 (*made).elements = self.outputs((*made).elements, scope);
                 return made.cast();
             }
@@ -220,26 +224,26 @@ impl Statement<'_> {
     ///
     /// # Safety
     /// `node` is an expression of that kind.
-    pub(super) unsafe fn revealed(&mut self, node: *mut Node, kind: Kind) -> *mut Node {
+    pub(super) unsafe fn revealed(&mut self, node: *mut Node, kind: Kind<'a>) -> *mut Node {
         self.rewritten = true;
         // SAFETY: the caller's
         unsafe {
             match kind {
-                Kind::Value(readable) => {
-                    let value = node::of_base_type(node, readable.oid);
-                    node::call(readable.reveal, readable.native, [value])
+                Kind::Value(encrypted) => {
+                    let value = node::of_base_type(node, encrypted.oid);
+                    node::call(encrypted.reveal, encrypted.native, [value])
                 }
-                Kind::Array(element, readable) => {
+                Kind::Array(element, encrypted) => {
                     // what stands for an element in a cast of an array
                     let each: *mut pg_sys::CaseTestExpr = node::new(NodeTag::T_CaseTestExpr);
                     (*each).typeId = element;
                     (*each).typeMod = -1;
                     let made: *mut pg_sys::ArrayCoerceExpr = node::new(NodeTag::T_ArrayCoerceExpr);
                     (*made).arg = node.cast();
-                    (*made).elemexpr = self.revealed(each.cast(), Kind::Value(readable)).cast();
-                    (*made).resulttype = readable.native_array;
+                    (*made).elemexpr = self.revealed(each.cast(), Kind::Value(encrypted)).cast();
+                    (*made).resulttype = encrypted.native_array;
                     (*made).resulttypmod = -1;
-                    (*made).resultcollid = pg_sys::get_typcollation(readable.native_array);
+                    (*made).resultcollid = pg_sys::get_typcollation(encrypted.native_array);
                     (*made).coerceformat = pg_sys::CoercionForm::COERCE_EXPLICIT_CAST;
                     (*made).location = -1;
                     made.cast()
@@ -296,6 +300,28 @@ impl Statement<'_> {
         }
     }
 
+    /// `(SELECT ROW(…))`: the row as it comes out.
+    ///
+    /// # Safety
+    /// `link` is a valid sub-select in the scope's query.
+    unsafe fn row_of_sublink(&mut self, link: *mut pg_sys::SubLink, scope: &Scope<'_>) {
+        // SAFETY: the caller's
+        unsafe {
+            let query: *mut pg_sys::Query = (*link).subselect.cast();
+            if (*link).subLinkType != pg_sys::SubLinkType::EXPR_SUBLINK
+                || !(*query).setOperations.is_null()
+            {
+                return;
+            }
+            let scope = Scope { query, outer: Some(scope), is_branch: true };
+            for target in elements::<TargetEntry>((*query).targetList) {
+                if (*(*target).expr.cast::<Node>()).type_ == NodeTag::T_RowExpr {
+                    (*target).expr = self.output((*target).expr.cast(), &scope).cast();
+                }
+            }
+        }
+    }
+
     /// An expression from which something else comes out: only casts to text and documents in it
     /// change, never its own type.
     ///
@@ -307,31 +333,59 @@ impl Statement<'_> {
         unsafe { inside(node, (&raw mut walk).cast()) }
     }
 
-    /// The same in a node whose own place is done.
+    /// A cast by way of text, of what comes out of its argument; `None` if that is nothing else.
     ///
     /// # Safety
-    /// `context` is that of [`inside`].
+    /// `cast` is valid, in the scope's query.
     unsafe fn cast(
         &mut self,
-        node: *mut pg_sys::CoerceViaIO,
+        cast: *mut pg_sys::CoerceViaIO,
         scope: &Scope<'_>,
     ) -> Option<*mut Node> {
         // SAFETY: the caller's
         unsafe {
-            let argument: *mut Node = (*node).arg.cast();
+            let argument: *mut Node = (*cast).arg.cast();
             let is_row = (*argument).type_ == NodeTag::T_Var
                 && (*argument.cast::<pg_sys::Var>()).varattno == 0
                 || (*argument).type_ == NodeTag::T_RowExpr;
-            if !is_row && self.kind_of(argument).is_none() {
-                return None;
+            (is_row || self.kind_of(argument).is_some()).then(|| self.shown_cast(cast, scope))
+        }
+    }
+
+    /// The same where something else comes out.
+    ///
+    /// # Safety
+    /// As for `cast`.
+    pub(super) unsafe fn shown_cast(
+        &mut self,
+        cast: *mut pg_sys::CoerceViaIO,
+        scope: &Scope<'_>,
+    ) -> *mut Node {
+        // SAFETY: the caller's
+        unsafe {
+            let shown = self.output((*cast).arg.cast(), scope);
+            let (from, to) = (node::type_of(shown), (*cast).resulttype);
+            if from == to {
+                return shown;
             }
-            let shown = self.output(argument, scope);
-            if node::type_of(shown) == (*node).resulttype {
-                return Some(shown);
+            // that of a boolean is another than by way of its text form
+            let made = pg_sys::coerce_to_target_type(
+                std::ptr::null_mut(),
+                shown,
+                from,
+                to,
+                -1,
+                pg_sys::CoercionContext::COERCION_EXPLICIT,
+                (*cast).coerceformat,
+                -1,
+            );
+            if made.is_null() {
+                let made = node::copy_shallow(cast);
+                (*made).arg = shown.cast();
+                return made.cast();
             }
-            let made = node::copy_shallow(node);
-            (*made).arg = shown.cast();
-            Some(made.cast())
+            pg_sys::exprSetCollation(made, (*cast).resultcollid);
+            made
         }
     }
 }
@@ -355,7 +409,9 @@ unsafe extern "C-unwind" fn inside(node: *mut Node, context: *mut c_void) -> *mu
             NodeTag::T_SubLink => {
                 return statement.document_of_sublink(node.cast(), scope).unwrap_or(node);
             }
-            NodeTag::T_FuncExpr if statement.is_own((*node.cast::<pg_sys::FuncExpr>()).funcid) => {
+            NodeTag::T_FuncExpr
+                if statement.family.has_function((*node.cast::<pg_sys::FuncExpr>()).funcid) =>
+            {
                 return node;
             }
             NodeTag::T_CoerceViaIO => {
@@ -369,27 +425,19 @@ unsafe extern "C-unwind" fn inside(node: *mut Node, context: *mut c_void) -> *mu
     }
 }
 
-impl Statement<'_> {
-    /// Whether a function is one of this extension.
-    fn is_own(&self, function: Oid) -> bool {
-        is_of_users(function)
-            // SAFETY: a syscache look-up
-            && unsafe { pg_sys::get_func_namespace(function) } == self.family.schema
-    }
-}
-
 /// A literal in transit as a constant of the native type; `None` if it is something else.
 ///
 /// # Safety
 /// `constant` is a valid constant of that encrypted type.
 unsafe fn plain_constant(
     constant: *mut pg_sys::Const,
-    readable: Readable,
+    encrypted: &EncryptedType,
 ) -> Result<Option<*mut Node>> {
+    let native = encrypted.native;
     // SAFETY: the caller's; encrypted types are varlenas
     unsafe {
         if (*constant).constisnull {
-            return Ok(Some(node::constant(readable.native, None)));
+            return Ok(Some(node::constant(native, None)));
         }
         let envelope = Envelope::parse(varlena_bytes((*constant).constvalue))?;
         if !envelope.in_transit() || !envelope.header().field_id.is_none() {
@@ -397,6 +445,6 @@ unsafe fn plain_constant(
         }
         let opened = value::open_in_transit(&envelope)?;
         let value = native::datum(opened.plaintext()?)?;
-        Ok(Some(node::constant(readable.native, Some(value))))
+        Ok(Some(node::constant(native, Some(value))))
     }
 }

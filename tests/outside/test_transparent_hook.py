@@ -1,0 +1,447 @@
+"""Where transparent reads act and where they never do: `fieldcrypt.transparent`.
+
+What queries return is compared elsewhere (test_transparent_queries.py). Here it is about the edges:
+places where plain values would be stored, statements that are planned anew, rights and dumps.
+"""
+
+import psycopg
+import pytest
+from expect import refused
+from harness import VERSION, Database
+
+pytestmark = pytest.mark.every_version
+
+ON = "SET fieldcrypt.transparent = on"
+
+SCHEMA = """
+    SELECT fieldcrypt.create_field('note');
+    SELECT fieldcrypt.grant_access('app', '{encrypt,search,decrypt}', 'acme', '*');
+    CREATE TABLE person (
+        id int PRIMARY KEY,
+        account_id text NOT NULL DEFAULT 'acme',
+        ssn fieldcrypt.encrypted_text('lead.ssn'),
+        note fieldcrypt.encrypted_text('note'),
+        data jsonb);
+    SELECT fieldcrypt.protect_jsonb('person', 'data', name => 'person',
+        account_column => 'account_id');
+    SELECT fieldcrypt.protect_path('person', '{secret}', 'note');
+    CREATE VIEW seen AS SELECT id, ssn, data FROM person;
+    GRANT ALL ON person, seen TO app, outsider, app_globex;
+    GRANT CREATE ON SCHEMA public TO app;
+"""
+
+ROWS = """
+    INSERT INTO person (id, ssn, note, data)
+    SELECT i, '00' || i, 'canary ' || i, jsonb_build_object('secret', 'canary ' || i, 'open', i)
+    FROM generate_series(1, 4) AS i
+"""
+
+
+@pytest.fixture
+def people(session, leads):
+    """A session of `app` with transparent reads, and four rows."""
+    leads.execute(SCHEMA)
+    app = session()
+    app.execute(ROWS)
+    app.execute(ON)
+    return app
+
+
+def is_sealed(value):
+    return "fc1:" in str(value)
+
+
+def stored(leads, query):
+    """What a superuser without transparent reads finds."""
+    return [row[0] for row in leads.execute(query).fetchall()]
+
+
+NEVER = {
+    "create_table_as": (
+        "CREATE TABLE kept AS SELECT ssn AS v FROM person",
+        "SELECT v::text FROM kept",
+    ),
+    "select_into": (
+        "SELECT ssn AS v INTO kept FROM person",
+        "SELECT v::text FROM kept",
+    ),
+    "document": (
+        "CREATE TABLE kept AS SELECT data AS v FROM person",
+        "SELECT v->>'secret' FROM kept",
+    ),
+    "matview": (
+        "CREATE MATERIALIZED VIEW kept AS SELECT ssn AS v FROM person",
+        "SELECT v::text FROM kept",
+    ),
+    "explained": (
+        "EXPLAIN ANALYZE CREATE TABLE kept AS SELECT ssn AS v FROM person",
+        "SELECT v::text FROM kept",
+    ),
+    "do": (
+        "DO $$ BEGIN CREATE TABLE kept AS SELECT ssn AS v FROM person; END $$",
+        "SELECT v::text FROM kept",
+    ),
+    "do_row": (
+        (
+            "DO $$ DECLARE r text; BEGIN CREATE TABLE kept (v text);"
+            " FOR r IN SELECT ssn FROM person LOOP INSERT INTO kept VALUES (r); END LOOP; END $$"
+        ),
+        "SELECT v FROM kept",
+    ),
+    "insert": (
+        "CREATE TABLE kept (v text); INSERT INTO kept SELECT ssn FROM person",
+        "SELECT v FROM kept",
+    ),
+    "insert_cast": (
+        (
+            "CREATE TABLE kept (v text); INSERT INTO kept SELECT ssn::text FROM person"
+            " WHERE ssn::text LIKE '00%'"
+        ),
+        "SELECT v FROM kept",
+    ),
+    "update_cast": (
+        (
+            "CREATE TABLE kept (id int, v text); INSERT INTO kept SELECT 1, '';"
+            " UPDATE kept SET v = (SELECT ssn::text FROM person WHERE id = 1)"
+        ),
+        "SELECT v FROM kept",
+    ),
+    "update_from": (
+        (
+            "CREATE TABLE kept (id int, v text); INSERT INTO kept SELECT 1, '';"
+            " UPDATE kept SET v = q.v FROM (SELECT ssn::text AS v FROM person WHERE id = 1) AS q"
+        ),
+        "SELECT v FROM kept",
+    ),
+    "common_table": (
+        (
+            "CREATE TABLE kept (v text); WITH q AS (SELECT ssn::text AS v FROM person),"
+            " w AS (INSERT INTO kept SELECT v FROM q RETURNING v) SELECT count(*) FROM w"
+        ),
+        "SELECT v FROM kept",
+    ),
+    "common_table_returning": (
+        (
+            "CREATE TABLE kept (v text); WITH q AS (DELETE FROM person RETURNING ssn::text AS v)"
+            " INSERT INTO kept SELECT v FROM q"
+        ),
+        "SELECT v FROM kept",
+    ),
+    "merge": (
+        (
+            "CREATE TABLE kept (id int, v text); MERGE INTO kept USING (SELECT id, ssn::text AS v"
+            " FROM person) AS q ON kept.id = q.id WHEN NOT MATCHED THEN INSERT VALUES (q.id, q.v)"
+        ),
+        "SELECT v FROM kept",
+    ),
+    "trigger": (
+        (
+            "CREATE TABLE kept (v text); CREATE TABLE start (id int);"
+            " CREATE FUNCTION copy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " INSERT INTO kept SELECT ssn FROM person; RETURN NEW; END $$;"
+            " CREATE CONSTRAINT TRIGGER t AFTER INSERT ON start INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION copy(); INSERT INTO start VALUES (1)"
+        ),
+        "SELECT v FROM kept",
+    ),
+    "rule": (
+        (
+            "CREATE TABLE kept (v text); CREATE TABLE start (id int);"
+            " CREATE RULE r AS ON INSERT TO start DO ALSO INSERT INTO kept SELECT ssn FROM person;"
+            " INSERT INTO start VALUES (1)"
+        ),
+        "SELECT v FROM kept",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NEVER)
+def test_what_is_stored_stays_sealed(people, leads, case):
+    statements, query = NEVER[case]
+    people.execute(statements)
+    values = stored(leads, query)
+    assert values
+    assert all(is_sealed(value) for value in values), values
+
+
+def test_views_and_functions_stay_sealed_inside(people, leads):
+    people.execute("""
+        CREATE VIEW made AS SELECT ssn, data FROM person;
+        CREATE FUNCTION f() RETURNS SETOF fieldcrypt.encrypted_text LANGUAGE sql
+            BEGIN ATOMIC SELECT ssn FROM person; END;
+        CREATE FUNCTION g() RETURNS text LANGUAGE plpgsql AS
+            $$ DECLARE r text; BEGIN SELECT ssn INTO r FROM person WHERE id = 1; RETURN r; END $$;
+    """)
+    definition = leads.value("SELECT pg_get_viewdef('made') || pg_get_functiondef('f'::regproc)")
+    assert "reveal" not in definition
+    assert people.execute("SELECT ssn FROM made ORDER BY 1").fetchone() == ("001",)
+    assert people.execute("SELECT f FROM f() ORDER BY 1").fetchone() == ("001",)
+    assert is_sealed(people.execute("SELECT g()").fetchone()[0])
+
+
+def test_copy_stays_sealed(people):
+    for source in ("person", "(SELECT ssn, note, data FROM person)", "(TABLE seen)"):
+        with people.cursor().copy(f"COPY {source} TO STDOUT") as copy:
+            text = b"".join(bytes(part) for part in copy)
+        assert b"fc1:" in text
+        assert b"canary" not in text
+
+
+def test_a_transparent_statement_cannot_be_stored(people, leads):
+    people.execute("PREPARE p AS SELECT ssn FROM person")
+    people.execute("PREPARE d AS SELECT data FROM person")
+    people.execute("PREPARE s AS SELECT fieldcrypt.reveal(ssn) AS ssn FROM person")
+    for name in "pd":
+        for prefix in ("", "EXPLAIN ", "EXPLAIN ANALYZE "):
+            with refused("0A000", "transparent", hint="transparent off"):
+                people.execute(f"{prefix}CREATE TABLE kept AS EXECUTE {name}")
+    people.execute("SET fieldcrypt.transparent = off")
+    with refused("0A000", "transparent"):
+        people.execute("CREATE TABLE kept AS EXECUTE p")
+    people.execute("CREATE TABLE asked AS EXECUTE s")
+    people.execute("PREPARE sealed AS SELECT ssn FROM person")
+    people.execute(ON)
+    people.execute("CREATE TABLE kept AS EXECUTE sealed")
+    assert all(is_sealed(value) for value in stored(leads, "SELECT ssn::text FROM kept"))
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("prepare", [False, True])
+def test_statements_that_are_planned_anew(people, leads, binary, prepare):
+    query = "SELECT ssn, data->>'secret' FROM person WHERE id = %s ORDER BY ssn"
+    changes = (
+        "ANALYZE person",
+        "ALTER TABLE person ADD COLUMN more int",
+        "CREATE INDEX ON person (ssn)",
+        "SELECT fieldcrypt.create_field('other.field')",
+        "ALTER TABLE person ALTER account_id SET DEFAULT 'other'",
+    )
+    for change in (None, *changes):
+        if change:
+            leads.execute(change)
+        for _ in range(2):
+            rows = people.execute(query, [1], prepare=prepare, binary=binary).fetchall()
+            assert rows == [("001", "canary 1")], change
+
+
+def test_execute_keeps_what_was_prepared(people, leads):
+    people.execute("PREPARE p(int) AS SELECT ssn FROM person WHERE id = $1")
+    people.execute("PREPARE o AS SELECT id FROM person ORDER BY ssn DESC LIMIT 1")
+    people.execute("SET fieldcrypt.transparent = off")
+    people.execute("PREPARE sealed AS SELECT ssn FROM person")
+    for setting in ("off", "on", "off"):
+        people.execute(f"SET fieldcrypt.transparent = {setting}")
+        for change in ("ANALYZE person", "CREATE INDEX ON person (note)"):
+            leads.execute(change)
+            assert people.execute("EXECUTE p(1)").fetchall() == [("001",)]
+            assert people.execute("EXECUTE o").fetchall() == [(4,)]
+            plan = str(people.execute("EXPLAIN (VERBOSE) EXECUTE p(2)").fetchall())
+            assert "fieldcrypt.reveal" in plan
+            assert is_sealed(people.execute("EXECUTE sealed").fetchone()[0])
+
+
+def test_execute_after_a_failure(people, leads):
+    people.execute("PREPARE p AS SELECT ssn FROM person WHERE id = 1")
+    leads.execute("ALTER TABLE person RENAME ssn TO gone")
+    with refused("42703"):
+        people.execute("EXECUTE p")
+    leads.execute("ALTER TABLE person RENAME gone TO ssn")
+    assert people.execute("EXECUTE p").fetchall() == [("001",)]
+
+
+def test_a_failed_statement_leaves_nothing_in_progress(people):
+    with pytest.raises(psycopg.Error):
+        people.execute("CREATE TABLE kept AS SELECT 1 / (id - id) FROM person")
+    with pytest.raises(psycopg.Error):
+        people.execute("DO $$ BEGIN RAISE EXCEPTION 'no'; END $$")
+    assert people.execute("SELECT ssn FROM person WHERE id = 1").fetchone() == ("001",)
+
+
+def test_cursors(people):
+    people.execute("DECLARE held CURSOR WITH HOLD FOR SELECT ssn FROM person ORDER BY ssn DESC")
+    assert people.execute("FETCH 2 FROM held").fetchall() == [("004",), ("003",)]
+    people.execute("SET fieldcrypt.transparent = off")
+    assert people.execute("FETCH ALL FROM held").fetchall() == [("002",), ("001",)]
+    people.execute(ON)
+    with people.transaction():
+        people.execute("DECLARE c SCROLL CURSOR FOR SELECT ssn FROM person ORDER BY id")
+        assert people.execute("FETCH LAST FROM c").fetchone() == ("004",)
+        assert people.execute("FETCH FIRST FROM c").fetchone() == ("001",)
+        people.execute("DECLARE u CURSOR FOR SELECT ssn FROM person WHERE id = 3 FOR UPDATE")
+        assert people.execute("FETCH u").fetchone() == ("003",)
+        query = "UPDATE person SET note = 'new' WHERE CURRENT OF u RETURNING note, ssn"
+        assert people.execute(query).fetchone() == ("new", "003")
+        people.execute("DECLARE _pg_dump_cursor CURSOR FOR SELECT * FROM person")
+        assert is_sealed(people.execute("FETCH _pg_dump_cursor").fetchone())
+    with people.transaction(), people.cursor("named", binary=True) as cursor:
+        assert cursor.execute("SELECT ssn FROM person ORDER BY 1").fetchone() == ("001",)
+
+
+def test_explain_changes_nothing(people):
+    plan = str(
+        people.execute("EXPLAIN (VERBOSE) SELECT ssn FROM person WHERE ssn = '1'").fetchall()
+    )
+    assert "fieldcrypt.reveal(ssn)" in plan
+    plan = str(people.execute("EXPLAIN (VERBOSE, ANALYZE) TABLE seen").fetchall())
+    assert "fieldcrypt.reveal" in plan
+    assert "canary" not in plan
+
+
+def test_several_statements_in_one_string(people):
+    cursor = people.execute("SET work_mem = '8MB'; SELECT ssn FROM person WHERE id = 2")
+    assert cursor.nextset()
+    assert cursor.fetchone() == ("002",)
+
+
+def test_returning(people):
+    query = "INSERT INTO person (id, ssn) VALUES (9, '009') RETURNING ssn, person, ssn::text"
+    ssn, person, text = people.execute(query).fetchone()
+    assert (ssn, text) == ("009", "009")
+    assert not is_sealed(person)
+    query = "DELETE FROM person WHERE ssn = '009' RETURNING id, ssn"
+    assert people.execute(query).fetchall() == [(9, "009")]
+    if VERSION >= 18:
+        query = "UPDATE person SET ssn = '7' WHERE id = 1 RETURNING old.ssn, new.ssn, old, new"
+        old, new, *rows = people.execute(query).fetchone()
+        assert (old, new) == ("001", "7")
+        assert not is_sealed(rows)
+        query = "INSERT INTO person (id, ssn) VALUES (8, '8') RETURNING old, old.ssn, new.ssn"
+        assert people.execute(query).fetchone() == (None, None, "8")
+        query = (
+            "MERGE INTO person USING (VALUES (8)) AS q (id) ON person.id = q.id"
+            " WHEN MATCHED THEN DELETE RETURNING merge_action(), ssn, data"
+        )
+        assert people.execute(query).fetchone() == ("DELETE", "8", None)
+
+
+def test_rights_decide(people, session, leads):
+    """Who may not decrypt sees masks or hidden values, and no error."""
+    leads.execute("SELECT fieldcrypt.grant_access('app_globex', '{mask}', 'acme', 'lead.*')")
+    people.execute("UPDATE person SET ssn = '123-45-6789' WHERE id = 1")
+    query = "SELECT ssn, note, data->>'secret' FROM person WHERE id = 1 ORDER BY ssn, note"
+    for user, expected in {
+        "app": ("123-45-6789", "canary 1", "canary 1"),
+        "outsider": ("********", "********", "********"),
+    }.items():
+        connection = session(user)
+        connection.execute(ON)
+        assert connection.execute(query).fetchone() == expected
+    connection = session("app_globex")
+    connection.execute(ON)
+    ssn, note, secret = connection.execute(query).fetchone()
+    assert ssn.endswith("6789")
+    assert ssn != "123-45-6789"
+    assert (note, secret) == ("********", "********")
+
+
+def test_a_blob_that_may_not_be_read(people, leads, session):
+    leads.execute("""
+        CREATE TABLE gathered (id int, account_id text DEFAULT 'acme', data jsonb,
+            blob fieldcrypt.encrypted_jsonb('note'));
+        SELECT fieldcrypt.protect_jsonb('gathered', 'data', name => 'gathered',
+            account_column => 'account_id', blob_column => 'blob');
+        SELECT fieldcrypt.protect_path('gathered', '{secret}', 'note');
+        GRANT ALL ON gathered TO app;
+        GRANT SELECT (id, data) ON gathered TO outsider;
+    """)
+    people.execute("""INSERT INTO gathered (id, data) VALUES (1, '{"secret": 1, "open": 2}')""")
+    assert people.execute("SELECT data FROM gathered").fetchone()[0] == {
+        "secret": 1,
+        "open": 2,
+    }
+    outsider = session("outsider")
+    outsider.execute(ON)
+    assert outsider.execute("SELECT data FROM gathered").fetchone()[0] == {"open": 2}
+
+
+def test_role_setting(people, leads):
+    leads.execute("ALTER ROLE app SET fieldcrypt.transparent = on")
+    try:
+        with leads.connect("app") as app:
+            assert app.execute("SELECT ssn FROM person WHERE id = 1").fetchone() == ("001",)
+    finally:
+        leads.execute("ALTER ROLE app RESET fieldcrypt.transparent")
+
+
+def test_a_database_without_the_extension(cluster):
+    name = cluster.create_database()
+    try:
+        with cluster.connect(dbname=name) as connection:
+            connection.execute(ON)
+            connection.execute("CREATE DOMAIN d AS jsonb; CREATE TABLE t (a d, b jsonb)")
+            query = "SELECT a, b, t, count(*) FROM t GROUP BY a, b, t ORDER BY 1"
+            assert connection.execute(query).fetchall() == []
+            connection.execute("CREATE EXTENSION fieldcrypt")
+            assert connection.execute(query).fetchall() == []
+    finally:
+        cluster.drop_database(name)
+
+
+@pytest.mark.parametrize("settings", ["", "force_parallel"])
+def test_groups_by_plain_value(people, settings):
+    """The groups' other columns come from one of their rows, however they are aggregated."""
+    people.execute(
+        "INSERT INTO person (id, ssn, note) SELECT i, '5' || i % 40, i % 3 "
+        "FROM generate_series(10, 600) AS i"
+    )
+    query = (
+        "SELECT ssn, note, count(*), upper(ssn::text) FROM person WHERE id >= 10"
+        " GROUP BY ssn, note HAVING note::text = '1' AND count(*) > 1 ORDER BY ssn DESC, note"
+    )
+    found = set()
+    for sort, hashed in (("on", "off"), ("off", "on")):
+        people.execute(f"SET enable_sort = {sort}; SET enable_hashagg = {hashed}")
+        if settings:
+            name = "debug_parallel_query" if VERSION >= 16 else "force_parallel_mode"
+            people.execute(
+                f"SET {name} = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;"
+                " SET min_parallel_table_scan_size = 0"
+            )
+        rows = people.execute(query).fetchall()
+        assert len(rows) == 40
+        assert rows == sorted(rows, reverse=True)
+        assert all(note == "1" and ssn == text for ssn, note, _, text in rows)
+        found.add(tuple(rows))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    "inserts", [[], ["--inserts"], ["--column-inserts", "--rows-per-insert=2"]]
+)
+def test_dump_by_a_transparent_role(people, leads, cluster, inserts):
+    """A dump is ciphertext, whoever makes it, and restores."""
+    options = {"env": {"PGOPTIONS": "-c fieldcrypt.transparent=on -c fieldcrypt.account=acme"}}
+    arguments = ("-d", leads.name, *inserts)
+    dumped = cluster.run("pg_dump", *arguments, **options).stdout
+    assert "fc1:" in dumped
+    assert "canary" not in dumped
+    target = Database(cluster)
+    try:
+        target.psql(f"\\set ON_ERROR_STOP on\n{dumped}")
+        with target.connect("app", options="-c fieldcrypt.transparent=on") as app:
+            query = "SELECT ssn, note, data->>'secret' FROM person ORDER BY ssn"
+            assert app.execute(query).fetchone() == ("001", "canary 1", "canary 1")
+    finally:
+        target.drop()
+
+
+def test_errors_of_utility_statements_say_all(people):
+    """What other statements say of an error passes through the hook as it is."""
+    people.execute("CREATE TABLE u (a int CONSTRAINT pos CHECK (a > 0))")
+    people.execute("PREPARE i AS INSERT INTO u VALUES (0)")
+    with refused("23514") as caught:
+        people.execute("EXECUTE i")
+    diag = caught.value.diag
+    assert (diag.schema_name, diag.table_name, diag.constraint_name) == ("public", "u", "pos")
+    with refused("42704") as caught:
+        people.execute("CREATE TABLE wrong (a nosuch)")
+    assert caught.value.diag.statement_position
+    people.execute("""
+        CREATE FUNCTION caught() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+            CREATE TABLE u (a int);
+        EXCEPTION WHEN duplicate_table THEN NULL; END $$
+    """)
+    people.execute("SELECT caught()")
+    assert people.execute("SELECT ssn FROM person WHERE id = 1").fetchone() == ("001",)
+    people.execute("DO $$ BEGIN PERFORM caught(); CREATE TABLE kept AS TABLE person; END $$")
+    assert people.execute("SELECT ssn FROM person WHERE id = 1").fetchone() == ("001",)
