@@ -315,7 +315,7 @@ unsafe fn check_aggregate(family: &Family, aggregate: *mut pg_sys::Aggref) -> Re
     // SAFETY: the caller's
     unsafe {
         let targets = (*aggregate).args;
-        check_order(family, (*aggregate).aggorder, targets, (*aggregate).aggdistinct)?;
+        check_order(family, (*aggregate).aggorder, targets, std::ptr::null_mut())?;
         check_groups(family, (*aggregate).aggdistinct, targets)
     }
 }
