@@ -3,6 +3,7 @@
 //!
 //! - [`targets`]: what a result column shows
 //! - [`casts`]: what a cast to text shows where a query filters
+//! - [`json`]: what JSON is made of
 //! - [`origin`]: whether a jsonb value is a protected document
 //! - [`order`]: sorting, grouping and DISTINCT go by what is shown
 //! - [`sets`]: UNION, INTERSECT and EXCEPT
@@ -13,6 +14,7 @@
 //! they use tokens and indexes. Rewriting what is rewritten changes nothing.
 
 mod casts;
+mod json;
 mod node;
 mod order;
 mod origin;
@@ -91,6 +93,7 @@ pub unsafe fn rewrite(family: &Family, query: *mut Query) -> Result<()> {
     // SAFETY: the caller's
     unsafe {
         let scope = Scope { query, outer: None, is_branch: false };
+        statement.show_json(&scope);
         if (*query).commandType == pg_sys::CmdType::CMD_SELECT {
             statement.select(&scope);
         } else {

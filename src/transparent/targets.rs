@@ -9,7 +9,7 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Node, NodeTag, TargetEntry};
 
 use super::node::{self, elements};
-use super::{Kind, Scope, Statement, order};
+use super::{Kind, Scope, Statement, order, origin};
 use crate::call::varlena_bytes;
 use crate::catalog::family::EncryptedType;
 use crate::compat;
@@ -130,8 +130,12 @@ impl<'a> Statement<'a> {
     }
 
     /// # Safety
-    /// `nodes` is a list of expressions.
-    unsafe fn outputs(&mut self, nodes: *mut pg_sys::List, scope: &Scope<'_>) -> *mut pg_sys::List {
+    /// `nodes` is a list of expressions of the scope's query.
+    pub(super) unsafe fn outputs(
+        &mut self,
+        nodes: *mut pg_sys::List,
+        scope: &Scope<'_>,
+    ) -> *mut pg_sys::List {
         // SAFETY: the caller's
         unsafe { node::list(elements::<Node>(nodes).map(|node| self.output(node, scope))) }
     }
@@ -259,10 +263,13 @@ impl<'a> Statement<'a> {
     unsafe fn row(&mut self, whole: *mut pg_sys::Var, scope: &Scope<'_>) -> *mut Node {
         // SAFETY: the caller's
         unsafe {
-            if scope.is_branch || (*whole).varlevelsup != 0 {
+            if scope.is_branch {
                 return whole.cast();
             }
-            let (names, columns) = compat::columns_of_row(scope.query, whole);
+            let Some(home) = origin::outward(scope, (*whole).varlevelsup) else {
+                return whole.cast();
+            };
+            let (names, columns) = compat::columns_of_row(home.query, whole);
             let mut changed = false;
             let shown = elements::<Node>(columns).map(|column| {
                 let shown = match (*column).type_ {
