@@ -771,7 +771,7 @@ UNENCRYPTED_QUERY = """
 
 
 def transparent(database, results, scale):
-    """Transparent reads beside explicit ones, and what planning costs where nothing is encrypted."""
+    """Transparent reads beside explicit ones, and what planning costs with nothing encrypted."""
     rows = scale.read_rows
     backend = Backend(database)
     backend.execute(f"""

@@ -29,6 +29,12 @@ impl Call {
         unsafe { (*self.0).flinfo.as_ref() }.map_or(pg_sys::Oid::INVALID, |info| info.fn_oid)
     }
 
+    /// The expression that is this call; null where there is none.
+    pub fn expression(&self) -> *mut pg_sys::Node {
+        // SAFETY: as in `function`
+        unsafe { (*self.0).flinfo.as_ref() }.map_or(std::ptr::null_mut(), |info| info.fn_expr)
+    }
+
     /// The raw argument.
     pub fn datum(&self, index: usize) -> Datum {
         // SAFETY: PostgreSQL passes as many arguments as the function is declared with

@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, List, Node, NodeTag, Oid, Query};
 
+use crate::call::Call;
 use crate::catalog::family::{EncryptedType, Family, is_of_users};
 use crate::error::{Error, Result};
 use node::elements;
@@ -157,6 +158,17 @@ impl<'a> Statement<'a> {
 /// Whether this session has ever rewritten a query.
 pub fn has_rewritten() -> bool {
     HAS_REWRITTEN.load(Ordering::Relaxed)
+}
+
+/// Whether a call that is being executed was added here.
+pub fn is_added(call: &Call) -> bool {
+    let expression = call.expression();
+    // SAFETY: null, or the expression of the call, whose tag says which struct it is
+    unsafe {
+        !expression.is_null()
+            && (*expression).type_ == NodeTag::T_FuncExpr
+            && (*expression.cast::<pg_sys::FuncExpr>()).location == MARK
+    }
 }
 
 /// Whether one of the queries of a prepared statement was rewritten here.

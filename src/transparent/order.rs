@@ -215,40 +215,71 @@ impl<'a> Statement<'a> {
         }
     }
 
-    /// `aggregate(… ORDER BY encrypted)`. One that is DISTINCT as well stays as it is: its order and
-    /// its comparison go together.
+    /// `aggregate(DISTINCT encrypted ORDER BY encrypted)`
     ///
     /// # Safety
     /// `aggregate` is a valid call.
     unsafe fn order_aggregate(&mut self, aggregate: *mut pg_sys::Aggref) {
         // SAFETY: the caller's
         unsafe {
-            if (*aggregate).aggorder.is_null()
-                || !(*aggregate).aggdistinct.is_null()
+            let clauses = [(*aggregate).aggorder, (*aggregate).aggdistinct];
+            if clauses.iter().all(|clauses| clauses.is_null())
                 // those WITHIN GROUP have their arguments sorted, whose types are the aggregate's
                 || (*aggregate).aggkind.cast_unsigned() != AGGKIND_NORMAL
             {
                 return;
             }
+            let counts = (*aggregate).aggfnoid.to_u32() == pg_sys::F_COUNT_ANY;
             let count = (*(*aggregate).args).length;
             for i in 0..count {
                 let target: *mut TargetEntry = pg_sys::list_nth((*aggregate).args, i).cast();
                 let reference = (*target).ressortgroupref;
-                if reference == 0 || !refers((*aggregate).aggorder, reference) {
+                if reference == 0 || !clauses.iter().any(|&clauses| refers(clauses, reference)) {
                     continue;
                 }
                 let node: *mut Node = (*target).expr.cast();
                 let Some(kind) = self.kind_of(node) else { continue };
                 let plain = self.revealed(node::copy(node), kind);
-                if (*target).resjunk {
+                if (*target).resjunk || counts {
+                    // count(DISTINCT …) takes any type
+                    if counts && i == 0 {
+                        (*pg_sys::list_nth_cell((*aggregate).aggargtypes, 0)).oid_value =
+                            kind.native();
+                    }
+                    if (*aggregate).inputcollid == Oid::INVALID {
+                        (*aggregate).inputcollid = pg_sys::get_typcollation(kind.native());
+                    }
                     (*target).expr = plain.cast();
-                    repoint((*aggregate).aggorder, reference, reference, kind.native());
+                    for clauses in clauses {
+                        repoint(clauses, reference, reference, kind.native());
+                    }
                 } else {
                     let plain = node::add_hidden_target(&mut (*aggregate).args, plain);
                     repoint((*aggregate).aggorder, reference, plain, kind.native());
+                    // every argument has to be in it
+                    let distinct = &mut (*aggregate).aggdistinct;
+                    insert_before(distinct, reference, plain, kind.native());
                 }
             }
         }
+    }
+}
+
+/// Puts a clause for another target of that type before the one that refers to a target.
+///
+/// # Safety
+/// `clauses` is null or a list of sort or group clauses.
+unsafe fn insert_before(clauses: &mut *mut List, reference: u32, other: u32, kind: Oid) {
+    // SAFETY: the caller's
+    unsafe {
+        let found = elements::<SortGroupClause>(*clauses)
+            .position(|clause| (*clause).tleSortGroupRef == reference);
+        let Some(index) = found.and_then(|index| i32::try_from(index).ok()) else { return };
+        let clause = pg_sys::list_nth(*clauses, index).cast::<SortGroupClause>();
+        let before = node::copy(clause);
+        (*before).tleSortGroupRef = other;
+        compare_as(before, kind);
+        *clauses = pg_sys::list_insert_nth(*clauses, index, before.cast());
     }
 }
 

@@ -2154,7 +2154,9 @@ def test_names_of_columns_are_taken_as_they_are(customers, session):
             )
         )
         customers.execute(f"GRANT ALL ON odd_{number} TO app")
-        protect = "SELECT fieldcrypt.protect_jsonb(%s, %s, name => %s, account_column => 'account_id')"
+        protect = (
+            "SELECT fieldcrypt.protect_jsonb(%s, %s, name => %s, account_column => 'account_id')"
+        )
         customers.execute(protect, [f"odd_{number}", name, document])
         customers.execute(
             "SELECT fieldcrypt.protect_path(%s, '{ssn}', field => 'lead.ssn')", [document]

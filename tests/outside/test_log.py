@@ -1,4 +1,4 @@
-"""The server's log shows what was done, and no value: whatever the settings and the client's ways."""
+"""The server's log shows what was done, and no value, whatever the settings and the ways in."""
 
 import json
 
@@ -37,7 +37,9 @@ LOUD = {
 def loud():
     with Cluster(LOUD) as cluster, account_database(cluster) as database:
         database.execute("""
-            CREATE TABLE lead (id int PRIMARY KEY, ssn fieldcrypt.encrypted_text('lead.ssn') NOT NULL,
+            CREATE TABLE lead (
+                id int PRIMARY KEY,
+                ssn fieldcrypt.encrypted_text('lead.ssn') NOT NULL,
                 note text CHECK (note <> 'refused'));
             GRANT ALL ON lead TO app;
             CREATE FUNCTION into_lead(id int, ssn text) RETURNS void LANGUAGE plpgsql AS $$
@@ -117,7 +119,8 @@ WAYS = {
     "dynamic statement": simple(f"SELECT dynamic($x$INSERT INTO lead VALUES (9, '{CANARY}')$x$)"),
     "block": simple(f"DO $$ BEGIN INSERT INTO lead VALUES (10, '{CANARY}'); END $$"),
     "prepare and execute": simple(
-        f"PREPARE p (text) AS INSERT INTO lead VALUES (11, $1); EXECUTE p ('{CANARY}'); DEALLOCATE p"
+        "PREPARE p (text) AS INSERT INTO lead VALUES (11, $1);"
+        f" EXECUTE p ('{CANARY}'); DEALLOCATE p"
     ),
     "cursor": simple(
         f"BEGIN; DECLARE c CURSOR FOR SELECT * FROM lead WHERE ssn = '{CANARY}'; FETCH c; COMMIT"
