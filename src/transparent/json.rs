@@ -121,6 +121,10 @@ impl Statement<'_> {
                 if after == before {
                     continue;
                 }
+                if (*aggregate).inputcollid == Oid::INVALID {
+                    // by which DISTINCT compares
+                    (*aggregate).inputcollid = pg_sys::get_typcollation(after);
+                }
                 let i = i32::try_from(i).unwrap_or(i32::MAX);
                 (*pg_sys::list_nth_cell((*aggregate).aggargtypes, i)).oid_value = after;
                 compare_as((*aggregate).aggorder, (*target).ressortgroupref, after);
