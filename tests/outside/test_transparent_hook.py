@@ -397,8 +397,10 @@ PLAIN_JSON = {
         "note": "canary 1",
     },
     # a sub-select as argument
-    "SELECT row_to_json((SELECT e FROM (SELECT p.id, p.ssn) AS e)) FROM person AS p"
-    " WHERE id = 1": {"id": 1, "ssn": "001"},
+    "SELECT row_to_json((SELECT e FROM (SELECT p.id, p.ssn) AS e)) FROM person AS p WHERE id = 1": {
+        "id": 1,
+        "ssn": "001",
+    },
     "SELECT to_json((SELECT p FROM person AS p WHERE id = 1)) -> 'ssn'": "001",
     "SELECT to_json(ARRAY(SELECT ROW(id, ssn) FROM person ORDER BY id LIMIT 1))": [
         {"f1": 1, "f2": "001"},
