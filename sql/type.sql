@@ -103,7 +103,6 @@ BEGIN
             -- as to a plain text column: the common ones of all that PostgreSQL turns into text
             WHEN 'text' THEN '{varchar, bpchar, name, bool, int2, int4, int8, numeric, float4, float8, date,
                 timestamp, timestamptz, uuid, json, jsonb}'
-            WHEN 'jsonb' THEN '{json}'
             WHEN 'bigint' THEN '{int2, int4, numeric}'
             WHEN 'numeric' THEN '{int2, int4, int8, float4, float8}'
             WHEN 'date' THEN '{timestamp, timestamptz}'
@@ -124,3 +123,13 @@ BEGIN
     END LOOP;
 END
 $family$;
+
+-- PostgreSQL's own cast of json to jsonb would show the document in its errors
+CREATE FUNCTION fieldcrypt.encrypted_jsonb_from(json, integer, boolean) RETURNS fieldcrypt.encrypted_jsonb
+    AS 'MODULE_PATHNAME', 'encrypted_from_json_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+    SUPPORT fieldcrypt.encrypted_support;
+COMMENT ON FUNCTION fieldcrypt.encrypted_jsonb_from(json, integer, boolean) IS
+    'assignment cast: by way of the type of the plain values';
+CREATE CAST (json AS fieldcrypt.encrypted_jsonb)
+    WITH FUNCTION fieldcrypt.encrypted_jsonb_from(json, integer, boolean) AS ASSIGNMENT;
+COMMENT ON CAST (json AS fieldcrypt.encrypted_jsonb) IS 'plain json to a column of an encrypted type';

@@ -135,7 +135,7 @@ pub unsafe fn statistics_target(statistics: *mut pgrx::pg_sys::VacAttrStats) -> 
 /// and references to them.
 ///
 /// # Safety
-/// `query` is valid, and `whole` a reference to a row of one of its tables.
+/// `query` is valid, and `whole` a reference, in it or further in, to a row of one of its tables.
 pub unsafe fn columns_of_row(
     query: *mut pgrx::pg_sys::Query,
     whole: *mut pgrx::pg_sys::Var,
@@ -148,7 +148,7 @@ pub unsafe fn columns_of_row(
         pgrx::pg_sys::expandRTE(
             table,
             number,
-            0,
+            i32::try_from((*whole).varlevelsup).unwrap_or(0),
             #[cfg(feature = "pg18")]
             (*whole).varreturningtype,
             (*whole).location,

@@ -128,7 +128,7 @@ pub enum Error {
     UnknownRoot(String),
     #[error("fieldcrypt is not installed in this database")]
     NotInstalled,
-    #[error("the result of a transparent statement cannot be stored in a table")]
+    #[error("a transparent statement cannot fill a table, or be executed by a function")]
     TransparentIntoTable,
     #[error("unexpected catalog content: {0}")]
     Catalog(&'static str),
@@ -284,7 +284,7 @@ impl Error {
             Self::GrantToSelf => "Another member of fieldcrypt_grantor has to grant it.",
             Self::Transit => "Store it in a column of an encrypted type first.",
             Self::TransparentIntoTable => {
-                "The plain values would be stored. Prepare the statement with fieldcrypt.transparent off."
+                "Plain values would leave the client's own results. Prepare it with fieldcrypt.transparent off."
             }
             Self::Unwrap(..) => "The wrapped key was changed, or another key wrapped it.",
             Self::WrongRoot(_) => "Put the original root key back into the keyring.",

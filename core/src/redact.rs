@@ -6,24 +6,18 @@
 /// What stands in place of a literal.
 const VALUE: u8 = b'?';
 
-/// How PostgreSQL reads a backslash in `'…'`: the setting `standard_conforming_strings`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backslash {
-    /// It is a character like any other (the default).
-    Plain,
-    /// It escapes the next character.
-    Escape,
-}
-
 /// The text with `?` in place of each string, number and dollar-quoted body, and without comments.
 /// Names, keywords, operators and parameters (`$1`) stay. `text` is in any encoding that keeps
 /// ASCII, as all of PostgreSQL's server encodings do (PostgreSQL documentation, section 4.1).
-pub fn redact(text: &[u8], backslash: Backslash) -> Vec<u8> {
+///
+/// Where a backslash stands before a quote, `standard_conforming_strings` says whether the literal
+/// ends there; what it was when the text was read is not known, so all that follows goes.
+pub fn redact(text: &[u8]) -> Vec<u8> {
     let mut rest = text;
     let mut redacted = Vec::with_capacity(text.len());
     while let Some(&first) = rest.first() {
         let (shown, length) = match first {
-            b'\'' => (Shown::Value, string(rest, backslash)),
+            b'\'' => (Shown::Value, string(rest, Backslash::Unknown)),
             b'"' => (Shown::AsItIs, quoted(rest, b'"', Backslash::Plain)),
             b'-' if rest.starts_with(b"--") => (Shown::Blank, line(rest)),
             b'/' if rest.starts_with(b"/*") => (Shown::Blank, block(rest)),
@@ -33,7 +27,7 @@ pub fn redact(text: &[u8], backslash: Backslash) -> Vec<u8> {
             },
             b'0'..=b'9' => (Shown::Value, number(rest)),
             b'.' if rest.get(1).is_some_and(u8::is_ascii_digit) => (Shown::Value, number(rest)),
-            _ if is_name(first) => name(rest, backslash),
+            _ if is_name(first) => name(rest),
             _ => (Shown::AsItIs, 1),
         };
         match shown {
@@ -59,28 +53,69 @@ fn is_name(byte: u8) -> bool {
 }
 
 /// A name, or the prefix of a literal such as `E'…'`, `B'…'`, `X'…'`, `N'…'`, `U&'…'`.
-fn name(text: &[u8], backslash: Backslash) -> (Shown, usize) {
+fn name(text: &[u8]) -> (Shown, usize) {
     let (prefix, escapes) = match text {
         [b'E' | b'e', b'\'', ..] => (1, Backslash::Escape),
-        [b'B' | b'b' | b'X' | b'x' | b'N' | b'n', b'\'', ..] => (1, backslash),
+        [b'B' | b'b' | b'X' | b'x' | b'N' | b'n', b'\'', ..] => (1, Backslash::Unknown),
         [b'U' | b'u', b'&', b'\'', ..] => (2, Backslash::Plain),
         _ => return (Shown::AsItIs, text.iter().take_while(|b| is_name(**b)).count()),
     };
     (Shown::Value, prefix + string(&text[prefix..], escapes))
 }
 
-/// The length of a string and of those that continue it on other lines.
+/// What a backslash is between quotes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Backslash {
+    /// A character like any other.
+    Plain,
+    /// It escapes the next character.
+    Escape,
+    /// One or the other.
+    Unknown,
+}
+
+/// The length of a string, with the parts that continue it on other lines: they are read in the
+/// same way.
 fn string(text: &[u8], backslash: Backslash) -> usize {
-    quoted(text, b'\'', backslash)
+    let mut length = quoted(text, b'\'', backslash);
+    while let Some(gap) = continues(&text[length..]) {
+        length += gap + quoted(&text[length + gap..], b'\'', backslash);
+    }
+    length
+}
+
+/// How far it is to the next part of a string: white space with a line's end in it, and comments of
+/// a line.
+fn continues(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    let mut new_line = false;
+    loop {
+        match text.get(at)? {
+            b'\n' | b'\r' => new_line = true,
+            b' ' | b'\t' | 0x0b | 0x0c => {}
+            b'-' if text[at..].starts_with(b"--") => {
+                at += line(&text[at..]);
+                continue;
+            }
+            b'\'' if new_line => return Some(at),
+            _ => return None,
+        }
+        at += 1;
+    }
 }
 
 /// The length of what stands between two quotes, doubled ones inside; to the end if the second is
-/// missing.
+/// missing, or cannot be told.
 fn quoted(text: &[u8], quote: u8, backslash: Backslash) -> usize {
     let mut at = 1;
     while let Some(&byte) = text.get(at) {
         if byte == b'\\' && backslash == Backslash::Escape {
             at += 2;
+        } else if byte == b'\\'
+            && backslash == Backslash::Unknown
+            && text.get(at + 1) == Some(&quote)
+        {
+            return text.len();
         } else if byte != quote {
             at += 1;
         } else if text.get(at + 1) == Some(&quote) {
@@ -153,7 +188,7 @@ mod tests {
     use super::*;
 
     fn plain(text: &str) -> String {
-        String::from_utf8(redact(text.as_bytes(), Backslash::Plain)).unwrap()
+        String::from_utf8(redact(text.as_bytes())).unwrap()
     }
 
     #[test]
@@ -165,7 +200,8 @@ mod tests {
                 "INSERT INTO lead VALUES (1, 'Ann''s', -2.5e-3)",
                 "INSERT INTO lead VALUES (?, ?, -?)",
             ),
-            (r"SELECT 'a\', 'b'", "SELECT ?, ?"),
+            (r"SELECT 'a\b', 'c'", "SELECT ?, ?"),
+            (r"SELECT 'a\', secret, 'b'", "SELECT ?"),
             (r"SELECT E'a\'b', 'c'", "SELECT ?, ?"),
             (r"SELECT e'\\', 'c'", "SELECT ?, ?"),
             ("SELECT B'01', x'ff', N'n', U&'d\\0061t', u&'x'", "SELECT ?, ?, ?, ?, ?"),
@@ -182,18 +218,13 @@ mod tests {
             ("SELECT $x$open", "SELECT ?"),
             ("/* open", " "),
             ("SELECT 0xFF, 1_000, 1e10, 5..7, 12abc", "SELECT ?, ?, ?, ?.?, ?"),
-            ("SELECT 'a'\n  'b'", "SELECT ?\n  ?"),
+            ("SELECT 'a'\n  'b', 1", "SELECT ?, ?"),
+            ("SELECT E'a' -- x\n 'b\\'secret', 1", "SELECT ?, ?"),
+            ("SELECT 'a' 'b'", "SELECT ? ?"),
             ("SELECT größe, 'größe'", "SELECT größe, ?"),
             ("", ""),
         ] {
             assert_eq!(plain(text), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn backslashes_escape_where_the_setting_says_so() {
-        let text = br"SELECT 'a\', secret, 'z'";
-        assert_eq!(redact(text, Backslash::Escape), b"SELECT ?z?");
-        assert_eq!(redact(text, Backslash::Plain), b"SELECT ?, secret, ?");
     }
 }

@@ -61,6 +61,8 @@ pub struct DocumentFunctions {
     pub reveal_merged: Oid,
     /// The row trigger.
     pub seal: Oid,
+    /// The cast from json to `encrypted_jsonb`.
+    pub cast: Oid,
 }
 
 /// An operator and its function.
@@ -167,6 +169,10 @@ impl Family {
                 reveal: function(c"reveal", &[jsonb]),
                 reveal_merged: function(c"reveal", &[jsonb, blob]),
                 seal: function(c"seal_document", &[]),
+                cast: function(
+                    c"encrypted_jsonb_from",
+                    &[pg_sys::JSONOID, pg_sys::INT4OID, pg_sys::BOOLOID],
+                ),
             }
         })
     }

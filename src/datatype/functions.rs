@@ -54,8 +54,11 @@ fn decrypt(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 fn reveal(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let bytes = call.bytes(0);
-    let shown = match read(bytes, declared::plaintext_type(&call)?, Reading::Reveal) {
-        Err(Error::Transit) if transparent::is_added(&call) => Some(given(bytes)?),
+    let plaintext_type = declared::plaintext_type(&call)?;
+    let shown = match read(bytes, plaintext_type, Reading::Reveal) {
+        Err(Error::Transit) if transparent::may_be_added(&call) => {
+            Some(given(bytes, plaintext_type)?)
+        }
         shown => shown?,
     };
     Ok(shown.map_or(Answer::NULL, Answer::datum))
@@ -63,9 +66,10 @@ fn reveal(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 
 /// A literal or parameter of the client's own statement, such as `COALESCE(ssn, $1)`, goes back to it
 /// as it came.
-fn given(bytes: &[u8]) -> Result<Datum> {
+fn given(bytes: &[u8], plaintext_type: PlaintextType) -> Result<Datum> {
     let envelope = Envelope::parse(bytes)?;
-    if !envelope.header().field_id.is_none() {
+    let header = envelope.header();
+    if !header.field_id.is_none() || header.plaintext_type != plaintext_type {
         return Err(Error::Transit);
     }
     native::datum(value::open_in_transit(&envelope)?.plaintext()?)

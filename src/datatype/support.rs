@@ -15,6 +15,7 @@ use crate::call::{Answer, Call, map_array, varlena_bytes};
 use crate::catalog::family::{DocumentFunctions, EncryptedType, Family, Operator};
 use crate::catalog::field::{By, describe_handle};
 use crate::catalog::fields;
+use crate::encoding;
 use crate::error::{Error, OrRaise, Result};
 use crate::value;
 
@@ -49,7 +50,8 @@ unsafe fn simplify(call: *mut pg_sys::FuncExpr) -> Result<Option<*mut Node>> {
                 .map(|sealed| search_in_transit(documents, sealed, call)));
         }
         for encrypted in family.types() {
-            if function == encrypted.cast {
+            let is_json = encrypted.plaintext_type == PlaintextType::Json;
+            if function == encrypted.cast || is_json && function == documents.cast {
                 return Ok(
                     seal_constant(encrypted, left)?.map(|sealed| coercion(encrypted, sealed, call))
                 );
@@ -286,6 +288,12 @@ unsafe fn seal_constant(encrypted: &EncryptedType, node: *mut Node) -> Result<Op
                 seal(encrypted.plaintext_type, element).map(Some)
             })?;
             return Ok(Some(sealed_constant(encrypted.array, sealed)));
+        }
+        if kind == pg_sys::JSONOID && encrypted.plaintext_type == PlaintextType::Json {
+            let text = encoding::to_utf8(varlena_bytes(value))?;
+            let canonical = native::from_text(encrypted.plaintext_type, &text)?;
+            let sealed = value::seal_in_transit(canonical.plaintext()?, FieldId::NONE)?;
+            return Ok(Some(sealed_constant(encrypted.oid, sealed)));
         }
         if kind != encrypted.native {
             return Ok(None);

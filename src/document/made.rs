@@ -1,4 +1,5 @@
-//! The envelopes that this session has just made in documents. A row may pass the trigger twice in
+//! The envelopes that this session has just made: in documents, and in columns for roles that may
+//! not decrypt. A row may pass the trigger twice in
 //! one statement: `ON CONFLICT DO UPDATE SET data = EXCLUDED.data`, or a row that moves to another
 //! partition. What was sealed then must not be taken for an envelope from elsewhere.
 
@@ -51,6 +52,10 @@ fn told_by(envelope: &[u8]) -> &[u8] {
 pub fn remember(envelope: &[u8]) {
     MADE.with_borrow_mut(|made| {
         made.catch_up();
+        // where no trigger makes room
+        if made.recent.len() > 4 * REMEMBERED {
+            made.before = std::mem::take(&mut made.recent);
+        }
         made.recent.insert(made.hasher.hash_one(told_by(envelope)));
     });
 }

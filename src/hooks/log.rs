@@ -8,7 +8,7 @@
 
 use std::ffi::{CStr, c_char};
 
-use fieldcrypt_core::redact::{Backslash, redact};
+use fieldcrypt_core::redact::redact;
 use pgrx::pg_sys;
 use pgrx::{PgSqlErrorCode, pg_guard};
 
@@ -19,6 +19,16 @@ static mut PREVIOUS: pg_sys::emit_log_hook_type = None;
 
 /// Where the plan begins in what `auto_explain` logs.
 const PLAN: &[u8] = b"plan:\n";
+/// How it begins in the format text.
+const QUERY_TEXT: &[u8] = b"Query Text: ";
+/// What stands in place of what cannot be taken apart.
+const NOT_SHOWN: &[u8] = b"(not shown: fieldcrypt.redact_log)";
+/// The messages of `debug_print_parse` and its kin, whose trees hold constants in many forms.
+const TREES: [&[u8]; 4] = [b"raw parse tree:", b"parse tree:", b"rewritten parse tree:", b"plan:"];
+/// Where an SQLSTATE has its class: ERRCODE_TO_CATEGORY in PostgreSQL's elog.h.
+const CLASS: i32 = 0xfff;
+/// Class 22: such an error's detail shows what was wrong.
+const DATA_EXCEPTION: i32 = PgSqlErrorCode::ERRCODE_DATA_EXCEPTION as i32 & CLASS;
 /// What is said of a statement in the detail of an error.
 const STATEMENT: &[u8] = b"Statement without its values: ";
 
@@ -55,45 +65,51 @@ unsafe extern "C-unwind" fn redacted(report: *mut pg_sys::ErrorData) {
 unsafe fn hide_values(report: &mut pg_sys::ErrorData) {
     // SAFETY: the caller's
     unsafe {
-        let backslash = match pg_sys::standard_conforming_strings {
-            true => Backslash::Plain,
-            false => Backslash::Escape,
-        };
         let statement = bytes(pg_sys::debug_query_string);
-        let redacted = statement.map(|statement| redact(statement, backslash));
+        let redacted = statement.map(redact);
         let context = report.assoc_context;
         if report.elevel == pg_sys::LOG as i32 {
             let shown = statement.zip(redacted.as_deref());
-            replace(&mut report.message, context, |message| without(message, shown, backslash));
-            replace(&mut report.detail, context, |detail| Some(redact(detail, backslash)));
-        } else if let (Some(statement), Some(redacted)) = (statement, &redacted)
-            && statement != redacted
-        {
-            let detail = bytes(report.detail_log).or(bytes(report.detail));
-            let line = [STATEMENT, redacted].concat();
-            let with = detail.map_or(line.clone(), |detail| [detail, b"\n", &line].concat());
-            report.detail_log = copy(context, &with);
-        }
-        if report.sqlerrcode == PgSqlErrorCode::ERRCODE_SYNTAX_ERROR as i32 {
-            replace(&mut report.message, context, |message| quoted_redacted(message, backslash));
+            let is_tree = bytes(report.message).is_some_and(|message| TREES.contains(&message));
+            replace(&mut report.message, context, |message| without(message, shown));
+            replace(&mut report.detail, context, |detail| {
+                Some(if is_tree { NOT_SHOWN.to_vec() } else { redact(detail) })
+            });
+        } else {
+            // a deadlock's has the statements of others
+            replace(&mut report.detail_log, context, |detail| Some(redact(detail)));
+            let is_about_data = report.sqlerrcode & CLASS == DATA_EXCEPTION;
+            if is_about_data && report.detail_log.is_null() && !report.detail.is_null() {
+                report.detail_log = copy(context, NOT_SHOWN);
+            }
+            if let (Some(statement), Some(redacted)) = (statement, &redacted)
+                && statement != redacted
+            {
+                let detail = bytes(report.detail_log).or(bytes(report.detail));
+                let line = [STATEMENT, redacted].concat();
+                let with = detail.map_or(line.clone(), |detail| [detail, b"\n", &line].concat());
+                report.detail_log = copy(context, &with);
+            }
+            if report.sqlerrcode == PgSqlErrorCode::ERRCODE_SYNTAX_ERROR as i32 {
+                replace(&mut report.message, context, quoted_redacted);
+            }
         }
         // the STATEMENT line: what is in it is said above, or is known from the message
         report.hide_stmt |= statement != redacted.as_deref();
         report.hide_ctx |= bytes(report.context).is_some_and(shows_values);
-        replace(&mut report.internalquery, context, |query| Some(redact(query, backslash)));
+        replace(&mut report.internalquery, context, |query| Some(redact(query)));
     }
 }
 
 /// A message of the log without the values of the statement that it shows; `None` if it shows none.
 /// `statement` is the client's, and what it is without them.
-fn without(
-    message: &[u8],
-    statement: Option<(&[u8], &[u8])>,
-    backslash: Backslash,
-) -> Option<Vec<u8>> {
+fn without(message: &[u8], statement: Option<(&[u8], &[u8])>) -> Option<Vec<u8>> {
     if let Some(at) = memchr::memmem::find(message, PLAN) {
         let (head, plan) = message.split_at(at + PLAN.len());
-        return Some([head, &redact(plan, backslash)].concat());
+        // in JSON and YAML values stand between the quotes of names
+        let is_known = plan.starts_with(QUERY_TEXT) && !plan[QUERY_TEXT.len()..].starts_with(b"\"");
+        let plan = if is_known { redact(plan) } else { NOT_SHOWN.to_vec() };
+        return Some([head, &plan].concat());
     }
     let (statement, redacted) = statement.filter(|(statement, _)| !statement.is_empty())?;
     let at = memchr::memmem::rfind(message, statement)?;
@@ -101,16 +117,15 @@ fn without(
 }
 
 /// `syntax error at or near "'…'"` without what is quoted, if that is a value.
-fn quoted_redacted(message: &[u8], backslash: Backslash) -> Option<Vec<u8>> {
+fn quoted_redacted(message: &[u8]) -> Option<Vec<u8>> {
     let start = memchr::memchr(b'"', message)? + 1;
     let end = memchr::memrchr(b'"', message).filter(|&end| end >= start).unwrap_or(message.len());
-    let quoted = redact(&message[start..end], backslash);
-    Some([&message[..start], &quoted, &message[end..]].concat())
+    Some([&message[..start], &redact(&message[start..end]), &message[end..]].concat())
 }
 
-/// Whether a context holds literals, parameters, or a line of a COPY.
+/// Whether a context quotes anything: a statement, its parameters, a line of COPY, a document.
 fn shows_values(context: &[u8]) -> bool {
-    context.contains(&b'\'') || memchr::memmem::find(context, b"COPY ").is_some()
+    context.iter().any(|byte| matches!(byte, b'"' | b'\'' | b'$' | b'{' | b'['))
 }
 
 /// # Safety

@@ -77,7 +77,7 @@ unsafe extern "C-unwind" fn process(
 ) {
     // SAFETY: the previous hook or the standard function gets what it would have got
     unsafe {
-        let outer = start(statement);
+        let outer = start(statement, context);
         let run = PREVIOUS.unwrap_or(standard_ProcessUtility);
         run(statement, text, read_only, context, parameters, environment, receiver, completion);
         IN_PROGRESS.with_borrow_mut(|statements| statements.truncate(outer));
@@ -86,10 +86,15 @@ unsafe extern "C-unwind" fn process(
 
 /// Notes that a statement starts, and returns how many are in progress around it.
 #[pg_guard]
-unsafe extern "C-unwind" fn start(statement: *mut pg_sys::PlannedStmt) -> usize {
+unsafe extern "C-unwind" fn start(
+    statement: *mut pg_sys::PlannedStmt,
+    context: pg_sys::ProcessUtilityContext::Type,
+) -> usize {
+    let is_sent = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL;
     // SAFETY: the caller's
-    let (started, level) =
-        unsafe { (started(statement).or_raise(), pg_sys::GetCurrentTransactionNestLevel()) };
+    let (started, level) = unsafe {
+        (started(statement, is_sent).or_raise(), pg_sys::GetCurrentTransactionNestLevel())
+    };
     IN_PROGRESS.with_borrow_mut(|statements| {
         statements.push((started, level));
         statements.len() - 1
@@ -123,12 +128,12 @@ unsafe extern "C-unwind" fn subtransaction_ends(
     }
 }
 
-/// What a statement that starts now is. Fails where it would store what a transparent statement
-/// shows.
+/// What a statement that starts now is; `is_sent` by the client. Fails where it would store what a
+/// transparent statement shows, or hand it to a function.
 ///
 /// # Safety
 /// `statement` is a valid utility statement.
-unsafe fn started(statement: *mut pg_sys::PlannedStmt) -> Result<InProgress> {
+unsafe fn started(statement: *mut pg_sys::PlannedStmt, is_sent: bool) -> Result<InProgress> {
     // SAFETY: the caller's; the tag says which struct a node is
     unsafe {
         let mut statement = (*statement).utilityStmt;
@@ -139,10 +144,11 @@ unsafe fn started(statement: *mut pg_sys::PlannedStmt) -> Result<InProgress> {
         }
         match (*statement).type_ {
             NodeTag::T_PrepareStmt => Ok(InProgress::Prepare),
-            NodeTag::T_ExecuteStmt => {
-                Ok(transparent_source(statement.cast())
-                    .map_or(InProgress::Other, InProgress::Execute))
-            }
+            NodeTag::T_ExecuteStmt => match transparent_source(statement.cast()) {
+                Some(_) if !is_sent => Err(Error::TransparentIntoTable),
+                Some(source) => Ok(InProgress::Execute(source)),
+                None => Ok(InProgress::Other),
+            },
             NodeTag::T_CreateTableAsStmt => {
                 let query = (*statement.cast::<pg_sys::CreateTableAsStmt>()).query;
                 match utility_within(query) {

@@ -3,6 +3,7 @@
 //!
 //! - [`targets`]: what a result column shows
 //! - [`casts`]: what a cast to text shows where a query filters
+//! - [`json`]: what JSON is made of
 //! - [`origin`]: whether a jsonb value is a protected document
 //! - [`order`]: sorting, grouping and DISTINCT go by what is shown
 //! - [`sets`]: UNION, INTERSECT and EXCEPT
@@ -13,6 +14,7 @@
 //! they use tokens and indexes. Rewriting what is rewritten changes nothing.
 
 mod casts;
+mod json;
 mod node;
 mod order;
 mod origin;
@@ -92,6 +94,7 @@ pub unsafe fn rewrite(family: &Family, query: *mut Query) -> Result<()> {
     // SAFETY: the caller's
     unsafe {
         let scope = Scope { query, outer: None, is_branch: false };
+        statement.show_json(&scope);
         if (*query).commandType == pg_sys::CmdType::CMD_SELECT {
             statement.select(&scope);
         } else {
@@ -157,9 +160,14 @@ pub fn has_rewritten() -> bool {
     HAS_REWRITTEN.load(Ordering::Relaxed)
 }
 
-/// Whether a call that is being executed was added here.
-pub fn is_added(call: &Call) -> bool {
+/// Whether a call that is being executed was added here. In a parallel worker it may have been:
+/// the mark is not handed on to it.
+pub fn may_be_added(call: &Call) -> bool {
     let expression = call.expression();
+    // SAFETY: a variable of the only thread
+    if unsafe { pg_sys::ParallelWorkerNumber } >= 0 {
+        return true;
+    }
     // SAFETY: null, or the expression of the call, whose tag says which struct it is
     unsafe {
         !expression.is_null()
@@ -187,6 +195,7 @@ unsafe extern "C-unwind" fn find_mark(node: *mut Node, context: *mut c_void) -> 
         }
         match (*node).type_ {
             NodeTag::T_FuncExpr if (*node.cast::<pg_sys::FuncExpr>()).location == MARK => true,
+            NodeTag::T_Const => (*node.cast::<pg_sys::Const>()).location == MARK,
             NodeTag::T_Query => pg_sys::query_tree_walker(node.cast(), Some(find_mark), context, 0),
             _ => pg_sys::expression_tree_walker(node, Some(find_mark), context),
         }

@@ -116,7 +116,7 @@ pub unsafe fn of_base_type(node: *mut Node, base: Oid) -> *mut Node {
     }
 }
 
-/// A constant; `None` is NULL.
+/// A constant in place of one of an encrypted type; `None` is NULL.
 pub fn constant(kind: Oid, value: Option<Datum>) -> *mut Node {
     let (mut length, mut by_value) = (0, false);
     // SAFETY: a syscache look-up, and a constant as that type says
@@ -125,7 +125,10 @@ pub fn constant(kind: Oid, value: Option<Datum>) -> *mut Node {
         let collation = pg_sys::get_typcollation(kind);
         let is_null = value.is_none();
         let value = value.unwrap_or(Datum::null());
-        pg_sys::makeConst(kind, -1, collation, i32::from(length), value, is_null, by_value).cast()
+        let length = i32::from(length);
+        let made = pg_sys::makeConst(kind, -1, collation, length, value, is_null, by_value);
+        (*made).location = MARK;
+        made.cast()
     }
 }
 

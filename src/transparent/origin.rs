@@ -31,16 +31,14 @@ impl Statement<'_> {
     ) -> Option<*mut Node> {
         // SAFETY: the caller's
         unsafe {
-            if (*var).vartype != pg_sys::JSONBOID
-                || (*var).varlevelsup != 0
-                || !self.refers_to_document(var, scope, 0)
-            {
+            if (*var).vartype != pg_sys::JSONBOID || !self.refers_to_document(var, scope, 0) {
                 return None;
             }
             self.rewritten = true;
-            let table = table_of(var, scope.query);
+            let query = outward(scope, (*var).varlevelsup)?.query;
+            let table = table_of(var, query);
             let merged = self.blob_of(var, table).map(|blob| {
-                compat::select_column(scope.query, table, blob);
+                compat::select_column(query, table, blob);
                 let blob = column_of_same_row(var, (*table).relid, blob);
                 let arguments = [var.cast(), blob.cast()];
                 node::call(self.family.documents().reveal_merged, pg_sys::JSONBOID, arguments)
@@ -289,7 +287,7 @@ unsafe fn view_query(view: pg_sys::Relation) -> Option<*mut Query> {
 }
 
 /// The query some levels out.
-fn outward<'a>(scope: &'a Scope<'a>, levels: u32) -> Option<&'a Scope<'a>> {
+pub(super) fn outward<'a>(scope: &'a Scope<'a>, levels: u32) -> Option<&'a Scope<'a>> {
     (0..levels).try_fold(scope, |scope, _| scope.outer)
 }
 

@@ -9,7 +9,7 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Node, NodeTag, TargetEntry};
 
 use super::node::{self, elements};
-use super::{Kind, Scope, Statement, order};
+use super::{Kind, Scope, Statement, order, origin};
 use crate::call::varlena_bytes;
 use crate::catalog::family::EncryptedType;
 use crate::compat;
@@ -119,10 +119,7 @@ impl<'a> Statement<'a> {
                         (*row).args = self.outputs((*row).args, scope);
                         row.cast()
                     }
-                    NodeTag::T_SubLink if node::type_of(node) == pg_sys::RECORDOID => {
-                        self.row_of_sublink(node.cast(), scope);
-                        node
-                    }
+                    NodeTag::T_SubLink => self.sublink(node.cast(), scope, true),
                     _ => self.inside(node, scope),
                 },
             }
@@ -130,8 +127,12 @@ impl<'a> Statement<'a> {
     }
 
     /// # Safety
-    /// `nodes` is a list of expressions.
-    unsafe fn outputs(&mut self, nodes: *mut pg_sys::List, scope: &Scope<'_>) -> *mut pg_sys::List {
+    /// `nodes` is a list of expressions of the scope's query.
+    pub(super) unsafe fn outputs(
+        &mut self,
+        nodes: *mut pg_sys::List,
+        scope: &Scope<'_>,
+    ) -> *mut pg_sys::List {
         // SAFETY: the caller's
         unsafe { node::list(elements::<Node>(nodes).map(|node| self.output(node, scope))) }
     }
@@ -259,10 +260,13 @@ impl<'a> Statement<'a> {
     unsafe fn row(&mut self, whole: *mut pg_sys::Var, scope: &Scope<'_>) -> *mut Node {
         // SAFETY: the caller's
         unsafe {
-            if scope.is_branch || (*whole).varlevelsup != 0 {
+            if scope.is_branch {
                 return whole.cast();
             }
-            let (names, columns) = compat::columns_of_row(scope.query, whole);
+            let Some(home) = origin::outward(scope, (*whole).varlevelsup) else {
+                return whole.cast();
+            };
+            let (names, columns) = compat::columns_of_row(home.query, whole);
             let mut changed = false;
             let shown = elements::<Node>(columns).map(|column| {
                 let shown = match (*column).type_ {
@@ -300,25 +304,49 @@ impl<'a> Statement<'a> {
         }
     }
 
-    /// `(SELECT ROW(…))`: the row as it comes out.
+    /// A sub-select that gives no encrypted value: a document, what is made of documents, and where
+    /// it comes out as it is, a row; or an array of such.
     ///
     /// # Safety
     /// `link` is a valid sub-select in the scope's query.
-    unsafe fn row_of_sublink(&mut self, link: *mut pg_sys::SubLink, scope: &Scope<'_>) {
+    unsafe fn sublink(
+        &mut self,
+        link: *mut pg_sys::SubLink,
+        scope: &Scope<'_>,
+        comes_out: bool,
+    ) -> *mut Node {
+        use pg_sys::SubLinkType::{ARRAY_SUBLINK, EXPR_SUBLINK};
         // SAFETY: the caller's
         unsafe {
-            let query: *mut pg_sys::Query = (*link).subselect.cast();
-            if (*link).subLinkType != pg_sys::SubLinkType::EXPR_SUBLINK
-                || !(*query).setOperations.is_null()
-            {
-                return;
+            if let Some(document) = self.document_of_sublink(link, scope) {
+                return document;
             }
-            let scope = Scope { query, outer: Some(scope), is_branch: true };
+            let query: *mut pg_sys::Query = (*link).subselect.cast();
+            if !matches!((*link).subLinkType, ARRAY_SUBLINK | EXPR_SUBLINK)
+                || !(*query).setOperations.is_null()
+                || !(*query).groupingSets.is_null()
+            {
+                return link.cast();
+            }
+            let scope = Scope { query, outer: Some(scope), is_branch: scope.is_branch };
             for target in elements::<TargetEntry>((*query).targetList) {
-                if (*(*target).expr.cast::<Node>()).type_ == NodeTag::T_RowExpr {
-                    (*target).expr = self.output((*target).expr.cast(), &scope).cast();
+                let node: *mut Node = (*target).expr.cast();
+                // it is shown outside
+                if self.kind_of(node).is_some() {
+                    continue;
+                }
+                let before = node::type_of(node);
+                let shown = match comes_out {
+                    true => self.output(node, &scope),
+                    false => self.inside(node, &scope),
+                };
+                (*target).expr = shown.cast();
+                let after = node::type_of(shown);
+                if after != before && (*target).ressortgroupref != 0 {
+                    order::retype(query, (*target).ressortgroupref, after);
                 }
             }
+            link.cast()
         }
     }
 
@@ -347,7 +375,12 @@ impl<'a> Statement<'a> {
             let argument: *mut Node = (*cast).arg.cast();
             let is_row = (*argument).type_ == NodeTag::T_Var
                 && (*argument.cast::<pg_sys::Var>()).varattno == 0
-                || (*argument).type_ == NodeTag::T_RowExpr;
+                || (*argument).type_ == NodeTag::T_RowExpr
+                || (*argument).type_ == NodeTag::T_SubLink
+                    && matches!(
+                        node::type_of(argument),
+                        pg_sys::RECORDOID | pg_sys::RECORDARRAYOID
+                    );
             (is_row || self.kind_of(argument).is_some()).then(|| self.shown_cast(cast, scope))
         }
     }
@@ -407,7 +440,7 @@ unsafe extern "C-unwind" fn inside(node: *mut Node, context: *mut c_void) -> *mu
                 return node;
             }
             NodeTag::T_SubLink => {
-                return statement.document_of_sublink(node.cast(), scope).unwrap_or(node);
+                return statement.sublink(node.cast(), scope, false);
             }
             NodeTag::T_FuncExpr
                 if statement.family.has_function((*node.cast::<pg_sys::FuncExpr>()).funcid) =>

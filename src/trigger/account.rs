@@ -19,7 +19,7 @@ use crate::catalog::family::Family;
 use crate::catalog::field::By;
 use crate::catalog::fields;
 use crate::datatype::input::accepts_envelopes;
-use crate::document::masked;
+use crate::document::{made, masked};
 use crate::error::{Error, Result};
 use crate::keyring::cache;
 use crate::keyring::sealer::Sealer;
@@ -51,6 +51,7 @@ fn hold_account(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer,
 }
 
 fn hold(mut row: Row, account_column: i32, on_mismatch: OnMismatch) -> Result<Datum> {
+    made::next_row();
     let account = row.text(Which::New, account_column)?.map(std::borrow::Cow::into_owned);
     let family = Family::get()?;
     for number in row.columns() {
@@ -60,18 +61,23 @@ fn hold(mut row: Row, account_column: i32, on_mismatch: OnMismatch) -> Result<Da
         let old = row.datum(Which::Old, number);
         // SAFETY: values of an encrypted type are varlenas
         let old_bytes = old.map(|old| unsafe { varlena_bytes(old) });
-        let Some(new) = row.datum(Which::New, number) else {
-            if old_bytes.is_some_and(masked::is_shown_as_null) {
-                row.set(number, old);
-            }
-            continue;
-        };
-        let Some(account) = account.as_deref() else { return Err(Error::AccountMismatch) };
         // SAFETY: as above
-        match settle(unsafe { varlena_bytes(new) }, old_bytes, account, on_mismatch)? {
-            Settled::AsItIs => {}
-            Settled::Old => row.set(number, old),
-            Settled::As(datum) => row.set(number, Some(datum)),
+        let new = row.datum(Which::New, number).map(|new| unsafe { varlena_bytes(new) });
+        if new.is_none() && !old_bytes.is_some_and(masked::is_shown_as_null) {
+            continue;
+        }
+        let Some(account) = account.as_deref() else { return Err(Error::AccountMismatch) };
+        let settled = match new {
+            Some(new) => settle(new, old_bytes, account, on_mismatch)?,
+            None => Settled::Old,
+        };
+        match (settled, old_bytes) {
+            (Settled::As(datum), _) => row.set(number, Some(datum)),
+            // it stays as a value of the row's account
+            (Settled::Old, Some(bytes)) => {
+                row.set(number, bound(bytes, account, on_mismatch)?.or(old));
+            }
+            _ => {}
         }
     }
     Ok(row.into_datum())
@@ -102,23 +108,29 @@ fn settle(
         }
         return value::seal(opened.plaintext()?, By::Id(field.id), account).map(Settled::As);
     }
-    match cache::account_of(header.key_id)? {
-        Some(owner) if *owner == *account => {
-            if old == Some(bytes) || accepts_envelopes() {
-                return Ok(Settled::AsItIs);
-            }
-            is_old_mask(&envelope, old, account)
+    match bound(bytes, account, on_mismatch)? {
+        Some(datum) => Ok(Settled::As(datum)),
+        // one that this statement has not sealed is no mask that was read
+        None if old == Some(bytes) || accepts_envelopes() || !made::contains(bytes) => {
+            Ok(Settled::AsItIs)
         }
-        Some(_) if on_mismatch == OnMismatch::Rebind => {
+        None => is_old_mask(&envelope, old, account),
+    }
+}
+
+/// A stored value as one of an account: `None` if it is, otherwise re-encrypted where the table
+/// says so.
+fn bound(bytes: &[u8], account: &str, on_mismatch: OnMismatch) -> Result<Option<Datum>> {
+    let envelope = Envelope::parse(bytes)?;
+    let header = envelope.header();
+    match value::require_account(header.key_id, account) {
+        Err(Error::AccountMismatch) if on_mismatch == OnMismatch::Rebind => {
             let key = cache::to_open(header.key_id, header.field_id, header.suite)?;
             key.require(Privilege::Decrypt)?;
             let opened = value::open(&key, &envelope)?;
-            value::seal(opened.plaintext()?, By::Id(header.field_id), account).map(Settled::As)
+            value::seal(opened.plaintext()?, By::Id(header.field_id), account).map(Some)
         }
-        Some(_) => Err(Error::AccountMismatch),
-        // a restore may bring the values before the keys
-        None if accepts_envelopes() => Ok(Settled::AsItIs),
-        None => Err(Error::KeyMissing(header.key_id)),
+        result => result.map(|()| None),
     }
 }
 

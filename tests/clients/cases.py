@@ -284,8 +284,6 @@ CLIENTS = {
         lacks={"microseconds": "`Date` counts milliseconds"},
         gaps={
             "copy": _NO_COPY,
-            ("transparent", "related"): "`db.query` with relations makes JSON on the server,"
-            " of ciphertext; a select with `innerJoin` is plain",
         },
         recipe=("explicit",),
     ),

@@ -127,6 +127,39 @@ NEVER = {
         ),
         "SELECT v FROM kept",
     ),
+    "json": (
+        "CREATE TABLE kept AS SELECT to_jsonb(person) AS v FROM person",
+        "SELECT v->>'ssn' FROM kept",
+    ),
+    "json_insert": (
+        (
+            "CREATE TABLE kept (v text); INSERT INTO kept SELECT q.v FROM (SELECT"
+            " json_build_array(ssn) ->> 0 AS v FROM person) AS q"
+        ),
+        "SELECT v FROM kept",
+    ),
+    "json_update": (
+        (
+            "CREATE TABLE kept (id int, v text); INSERT INTO kept SELECT 1, '';"
+            " UPDATE kept SET v = (SELECT json_agg(ssn) FROM person) RETURNING to_json(kept)"
+        ),
+        "SELECT v FROM kept",
+    ),
+    "json_common_table": (
+        (
+            "CREATE TABLE kept (v text); WITH q AS (SELECT to_json(ssn) AS v FROM person),"
+            " w AS (INSERT INTO kept SELECT v FROM q RETURNING v) SELECT count(*) FROM w"
+        ),
+        "SELECT v FROM kept",
+    ),
+    "json_common_table_returning": (
+        (
+            "CREATE TABLE kept (v text);"
+            " WITH q AS (DELETE FROM person RETURNING to_jsonb(person) ->> 'ssn' AS v)"
+            " INSERT INTO kept SELECT v FROM q"
+        ),
+        "SELECT v FROM kept",
+    ),
     "merge": (
         (
             "CREATE TABLE kept (id int, v text); MERGE INTO kept USING (SELECT id, ssn::text AS v"
@@ -312,6 +345,133 @@ def test_returning(people):
             " WHEN MATCHED THEN DELETE RETURNING merge_action(), ssn, data"
         )
         assert people.execute(query).fetchone() == ("DELETE", "8", None)
+
+
+PLAIN_JSON = {
+    "SELECT json_agg(ssn ORDER BY ssn DESC) FROM person": ["004", "003", "002", "001"],
+    "SELECT jsonb_agg(DISTINCT ssn) FROM person": ["001", "002", "003", "004"],
+    "SELECT jsonb_agg(DISTINCT ssn ORDER BY ssn DESC) FROM person": ["004", "003", "002", "001"],
+    "SELECT jsonb_agg(DISTINCT note ORDER BY note) FROM person WHERE id < 3": [
+        "canary 1",
+        "canary 2",
+    ],
+    "SELECT jsonb_agg(ssn) FILTER (WHERE ssn = '002') FROM person": ["002"],
+    "SELECT json_agg(ssn) OVER (ORDER BY id) FROM person LIMIT 1": ["001"],
+    "SELECT json_object_agg(ssn, note) FROM person WHERE id = 1": {"001": "canary 1"},
+    "SELECT json_build_array(VARIADIC ARRAY[ssn, note]) FROM person WHERE id = 1": [
+        "001",
+        "canary 1",
+    ],
+    "SELECT array_to_json(ARRAY[ssn], true) FROM person WHERE id = 1": ["001"],
+    "SELECT row_to_json(p, true) FROM (SELECT ssn, data ->> 'open' AS open FROM person) AS p"
+    " LIMIT 1": {"ssn": "001", "open": "1"},
+    # one within the other, and a column of the query around
+    "SELECT q.v FROM person AS p, LATERAL (SELECT json_build_object('s', p.ssn, 'd',"
+    " json_build_array(p.data, o.data)) AS v FROM person AS o WHERE o.id = 2) AS q"
+    " WHERE p.id = 1": {
+        "s": "001",
+        "d": [{"secret": "canary 1", "open": 1}, {"secret": "canary 2", "open": 2}],
+    },
+    "SELECT (SELECT to_json(p) -> 'ssn') FROM person AS p WHERE id = 1": "001",
+    # no row is null, and not a row of nulls
+    "SELECT json_agg(o.*) FROM person AS p LEFT JOIN (SELECT * FROM person WHERE id = 0) AS o"
+    " ON o.id = p.id WHERE p.id = 1": [None],
+    # a table, a view, a common table and a join
+    "SELECT (to_jsonb(person) - '{id,account_id,note}'::text[]) FROM person WHERE id = 1": {
+        "ssn": "001",
+        "data": {"secret": "canary 1", "open": 1},
+    },
+    "SELECT to_jsonb(seen) FROM seen WHERE ssn = '001'": {
+        "id": 1,
+        "ssn": "001",
+        "data": {"secret": "canary 1", "open": 1},
+    },
+    "WITH q AS (SELECT ssn, id FROM person) SELECT to_json(q) FROM q WHERE id = 1": {
+        "ssn": "001",
+        "id": 1,
+    },
+    "SELECT to_json(j) FROM ((SELECT id, ssn FROM person) AS a JOIN"
+    " (SELECT id, note FROM person) AS b USING (id)) AS j WHERE id = 1": {
+        "id": 1,
+        "ssn": "001",
+        "note": "canary 1",
+    },
+    # a sub-select as argument
+    "SELECT row_to_json((SELECT e FROM (SELECT p.id, p.ssn) AS e)) FROM person AS p WHERE id = 1": {
+        "id": 1,
+        "ssn": "001",
+    },
+    "SELECT to_json((SELECT p FROM person AS p WHERE id = 1)) -> 'ssn'": "001",
+    "SELECT to_json(ARRAY(SELECT ROW(id, ssn) FROM person ORDER BY id LIMIT 1))": [
+        {"f1": 1, "f2": "001"},
+    ],
+    # groups, sets, conditions
+    "SELECT json_build_object('s', ssn, 'n', count(*)) FROM person WHERE id = 1 GROUP BY ssn": {
+        "s": "001",
+        "n": 1,
+    },
+    "SELECT v FROM (SELECT to_jsonb(ssn) AS v FROM person GROUP BY to_jsonb(ssn)) AS q"
+    " ORDER BY v LIMIT 1": "001",
+    "SELECT v FROM (SELECT json_build_array(ssn, v) AS v FROM (SELECT ssn, to_jsonb(note) AS v"
+    " FROM person) AS r GROUP BY ssn, v) AS q WHERE v ->> 0 = '001'": ["001", "canary 1"],
+    "SELECT to_jsonb(ssn) FROM person WHERE id = 1 GROUP BY ROLLUP (ssn) ORDER BY 1 LIMIT 1": (
+        "001"
+    ),
+    "SELECT to_jsonb(ssn) FROM person WHERE id = 1 UNION SELECT to_jsonb(ssn) FROM person"
+    " WHERE id = 1": "001",
+    "SELECT to_json(id) FROM person WHERE to_jsonb(person) ->> 'ssn' LIKE '%1'": 1,
+    # what is not written
+    "WITH w AS (INSERT INTO person (id) VALUES (7) RETURNING id)"
+    " SELECT to_json(ssn) FROM person WHERE id = 1": "001",
+    "UPDATE person SET account_id = 'acme' WHERE id = 1"
+    " RETURNING json_build_array(ssn, person.data -> 'secret',"
+    " (SELECT json_agg(o.ssn) FROM person AS o WHERE o.id = 2))": ["001", "canary 1", ["002"]],
+}
+
+
+@pytest.mark.parametrize("query", PLAIN_JSON)
+def test_json_is_made_of_plain_values(people, query):
+    assert people.execute(query).fetchone()[0] == PLAIN_JSON[query]
+
+
+@pytest.mark.skipif(VERSION < 16, reason="the constructors of the standard came in 16")
+def test_json_of_the_standard(people):
+    query = (
+        "SELECT JSON_OBJECT('s': ssn, 'd': data), JSON_ARRAY(ssn, note RETURNING jsonb),"
+        " JSON_ARRAYAGG(ssn) OVER (), JSON_OBJECTAGG(ssn: note) OVER (),"
+        " JSON_ARRAY(SELECT note FROM person WHERE id = 1) FROM person WHERE id = 1"
+    )
+    assert people.execute(query).fetchone() == (
+        {"s": "001", "d": {"secret": "canary 1", "open": 1}},
+        ["001", "canary 1"],
+        ["001"],
+        {"001": "canary 1"},
+        ["canary 1"],
+    )
+
+
+def test_sub_selects_in_the_select_list(people):
+    query = (
+        "SELECT (SELECT ROW(id, ssn) FROM person WHERE id = 1)::text,"
+        " ARRAY(SELECT ROW(id, ssn) FROM person ORDER BY id LIMIT 1)::text,"
+        " (SELECT p.data ->> 'secret'), (SELECT max(o.data ->> 'secret') FROM person AS o),"
+        " ARRAY(SELECT data FROM person ORDER BY id LIMIT 1),"
+        " (SELECT o FROM (SELECT id, ssn FROM person WHERE id = 2) AS o)::text,"
+        " (SELECT data FROM person WHERE id = 2),"
+        " (SELECT ROW(p.ssn, 1)) = ROW(p.ssn, 1), ARRAY(SELECT ROW(p.ssn)) = ARRAY[ROW(p.ssn)]"
+        " FROM person AS p WHERE id = 1"
+    )
+    assert people.execute(query).fetchone() == (
+        "(1,001)",
+        '{"(1,001)"}',
+        "canary 1",
+        "canary 4",
+        [{"secret": "canary 1", "open": 1}],
+        "(2,002)",
+        {"secret": "canary 2", "open": 2},
+        True,
+        True,
+    )
 
 
 def test_rights_decide(people, session, leads):
