@@ -91,6 +91,7 @@ CREATE FUNCTION fieldcrypt.protect_table(relation regclass, account_column name,
 AS $$
 DECLARE
     encrypted_columns name[];
+    account_text text;
     foreign_row boolean;
 BEGIN
     IF on_mismatch NOT IN ('refuse', 'rebind') THEN
@@ -119,9 +120,15 @@ BEGIN
                 HINT = 'Encrypted values inside arrays and rows are not checked. Use a table of their own.';
     END IF;
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
+    -- a cast of a user's type would be the user's code
+    SELECT format(CASE WHEN t.oid < 16384 OR t.typtype = 'd' AND t.typbasetype < 16384
+                  THEN '%I::text' ELSE 'pg_catalog.concat(%I)' END, account_column)
+    INTO account_text
+    FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+    WHERE a.attrelid = relation AND a.attname = account_column;
     EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %s)', relation,
         (SELECT string_agg(format('(%1$I IS NOT NULL AND fieldcrypt.account_of(%1$I)'
-                                  ' IS DISTINCT FROM %2$I::text)', c, account_column), ' OR ')
+                                  ' IS DISTINCT FROM %2$s)', c, account_text), ' OR ')
          FROM unnest(encrypted_columns) AS c))
         INTO foreign_row;
     IF foreign_row THEN
@@ -179,6 +186,19 @@ BEGIN
         RAISE EXCEPTION 'column "%" of an encrypted type cannot have a default', problem.column
             USING ERRCODE = 'feature_not_supported',
                 HINT = 'Rows would share one encrypted value or one account. Add the column without a default and UPDATE it.';
+    END IF;
+
+    SELECT a.attname AS column INTO problem
+    FROM pg_attribute AS a
+    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+        AND fieldcrypt.holds_encrypted(a.atttypid) = 'inside'
+        AND EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = relation
+                    AND t.tgfoid = 'fieldcrypt.hold_account()'::regprocedure)
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'column "%" of a protected table cannot hold encrypted values inside of others', problem.column
+            USING ERRCODE = 'feature_not_supported',
+                HINT = 'The row trigger of protect_table() does not look into arrays and rows. Use a table of their own.';
     END IF;
 
     IF EXISTS (SELECT FROM pg_constraint WHERE conrelid = relation AND fieldcrypt.is_literal(conbin)) THEN

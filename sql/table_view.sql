@@ -31,8 +31,8 @@ CREATE FUNCTION fieldcrypt.columns_of_view(view oid, OUT number smallint, OUT na
 AS $$
 #variable_conflict use_column
 BEGIN
-    -- a stored query names the columns of the table by their numbers: {VAR … :varattno 3 …}, bare or
-    -- in a {FUNCEXPR :funcid …}; in names and strings spaces and braces are escaped
+    -- a stored query names the columns of the table by their numbers: {VAR ... :varattno 3 ...}, bare or
+    -- in a {FUNCEXPR :funcid ...}; in names and strings spaces and braces are escaped
     RETURN QUERY
     SELECT v.attnum, v.attname, t.relation,
         CASE WHEN s.tree LIKE '{VAR %' OR e.revealed
@@ -415,6 +415,12 @@ BEGIN
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = view_schema AND c.relname = view_name;
     IF view IS NOT NULL THEN
+        -- another's view may have triggers of his own, which would run as whoever uses it
+        IF NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = view
+                       AND pg_has_role(table_class.relowner, c.relowner, 'USAGE')) THEN
+            RAISE EXCEPTION 'relation "%" belongs to another role than the table', view
+                USING ERRCODE = 'insufficient_privilege', HINT = 'Give another name, or drop it first.';
+        END IF;
         IF NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = view
                        AND t.tgfoid = 'fieldcrypt.insert_through_view()'::regprocedure)
             OR NOT EXISTS (SELECT FROM fieldcrypt.columns_of_view(view) AS c
@@ -472,6 +478,9 @@ BEGIN
         PERFORM fieldcrypt.make_view_anew(view, definition,
             ARRAY(SELECT c.name FROM fieldcrypt.columns_to_show(relation, without) AS c));
     END;
+    IF view IS NULL THEN
+        EXECUTE format('ALTER VIEW %s OWNER TO %I', full_name, pg_get_userbyid(table_class.relowner));
+    END IF;
     view := full_name::regclass;
 
     FOR changed IN

@@ -59,8 +59,9 @@ pub fn seal(plaintext: Plaintext<'_>, field: By<'_>, account: &str) -> Result<Da
     let mut varlena = NewVarlena::with_capacity(value.length);
     value.seal(varlena.bytes_mut())?;
     // it may be a mask that is written back: the row's trigger will ask
-    if !sealer.privileges().contains(Privilege::Decrypt) {
-        made::remember(varlena.bytes_mut());
+    let reads = sealer.privileges().contains(Privilege::Decrypt) && !sealer.field().token_only;
+    if !reads {
+        made::remember_assigned(varlena.bytes_mut());
     }
     Ok(varlena.finish(value.length))
 }

@@ -3,8 +3,12 @@
 //! Invariant: no character of a literal or a comment is left. What cannot be told from a literal
 //! counts as one: a text that is no SQL loses too much, never too little.
 
+use std::borrow::Cow;
+
 /// What stands in place of a literal.
 const VALUE: u8 = b'?';
+/// Longest text that is taken apart, in bytes; a longer one is a value as a whole.
+const LONGEST: usize = 1 << 20;
 
 /// The text with `?` in place of each string, number and dollar-quoted body, and without comments.
 /// Names, keywords, operators and parameters (`$1`) stay. `text` is in any encoding that keeps
@@ -12,9 +16,14 @@ const VALUE: u8 = b'?';
 ///
 /// Where a backslash stands before a quote, `standard_conforming_strings` says whether the literal
 /// ends there; what it was when the text was read is not known, so all that follows goes.
-pub fn redact(text: &[u8]) -> Vec<u8> {
+///
+/// It needs no more memory than the text has; without that it gives up, and does not abort.
+pub fn redact(text: &[u8]) -> Cow<'_, [u8]> {
     let mut rest = text;
-    let mut redacted = Vec::with_capacity(text.len());
+    let mut redacted = Vec::new();
+    if text.len() > LONGEST || redacted.try_reserve_exact(text.len()).is_err() {
+        return Cow::Borrowed(&[VALUE]);
+    }
     while let Some(&first) = rest.first() {
         let (shown, length) = match first {
             b'\'' => (Shown::Value, string(rest, Backslash::Unknown)),
@@ -37,7 +46,7 @@ pub fn redact(text: &[u8]) -> Vec<u8> {
         }
         rest = &rest[length..];
     }
-    redacted
+    Cow::Owned(redacted)
 }
 
 #[derive(Clone, Copy)]
@@ -188,7 +197,7 @@ mod tests {
     use super::*;
 
     fn plain(text: &str) -> String {
-        String::from_utf8(redact(text.as_bytes())).unwrap()
+        String::from_utf8(redact(text.as_bytes()).into_owned()).unwrap()
     }
 
     #[test]

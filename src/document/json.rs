@@ -81,15 +81,22 @@ pub unsafe fn output(function: u32, datum: Datum) -> Result<String> {
     Ok(encoding::to_utf8(text.to_bytes())?.into_owned())
 }
 
-/// The value of which `text` is the sealed form.
-pub fn node(text: &str, plaintext_type: PlaintextType) -> Result<Node> {
-    if plaintext_type == PlaintextType::Json {
-        let document = parse(text)?;
+/// A value as it stands in a document: as PostgreSQL makes JSON of its type.
+pub fn node(plaintext: Plaintext<'_>) -> Result<Node> {
+    let text = plaintext.as_text();
+    let is_json = match plaintext.plaintext_type() {
+        PlaintextType::Json | PlaintextType::Bigint | PlaintextType::Boolean => true,
+        // NaN and Infinity are no JSON numbers
+        PlaintextType::Numeric => text.ends_with(|c: char| c.is_ascii_digit()),
+        _ => false,
+    };
+    if is_json {
+        let document = parse(&text)?;
         // SAFETY: a jsonb that was just made
         let container = Container::new(unsafe { varlena_bytes(document) })?;
         return Ok(Node::from_document(container)?);
     }
-    Ok(Node::String(encoding::convert_to_server(text)))
+    Ok(Node::String(encoding::convert_to_server(&text)))
 }
 
 /// JSON text as jsonb. PostgreSQL's own error would show the text in its context.

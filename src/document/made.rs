@@ -48,16 +48,44 @@ fn told_by(envelope: &[u8]) -> &[u8] {
     envelope.last_chunk::<TOLD_BY>().map_or(envelope, |tag| tag)
 }
 
-/// Remembers an envelope, in text form or not.
-pub fn remember(envelope: &[u8]) {
-    MADE.with_borrow_mut(|made| {
-        made.catch_up();
+/// Who has made an envelope.
+#[derive(Clone, Copy, Hash)]
+enum By {
+    /// The row trigger of a document.
+    Trigger,
+    /// An assignment to a column: what users write is no work of the trigger's.
+    Assignment,
+}
+
+impl Made {
+    fn hash(&self, by: By, envelope: &[u8]) -> u64 {
+        self.hasher.hash_one((by, told_by(envelope)))
+    }
+
+    fn remember(&mut self, by: By, envelope: &[u8]) {
+        self.catch_up();
         // where no trigger makes room
-        if made.recent.len() > 4 * REMEMBERED {
-            made.before = std::mem::take(&mut made.recent);
+        if self.recent.len() > 4 * REMEMBERED {
+            self.before = std::mem::take(&mut self.recent);
         }
-        made.recent.insert(made.hasher.hash_one(told_by(envelope)));
-    });
+        self.recent.insert(self.hash(by, envelope));
+    }
+
+    fn contains(&mut self, by: By, envelope: &[u8]) -> bool {
+        self.catch_up();
+        let hash = self.hash(by, envelope);
+        self.recent.contains(&hash) || self.before.contains(&hash)
+    }
+}
+
+/// Remembers an envelope that was made in a document, in text form or not.
+pub fn remember(envelope: &[u8]) {
+    MADE.with_borrow_mut(|made| made.remember(By::Trigger, envelope));
+}
+
+/// Remembers a value that was sealed for a column.
+pub fn remember_assigned(envelope: &[u8]) {
+    MADE.with_borrow_mut(|made| made.remember(By::Assignment, envelope));
 }
 
 /// Makes room, if it must: called between rows, so that those of one row stay together.
@@ -69,13 +97,14 @@ pub fn next_row() {
     });
 }
 
-/// Whether this session made it in this statement.
+/// Whether this session made it in a document, in this statement.
 pub fn contains(envelope: &[u8]) -> bool {
-    MADE.with_borrow_mut(|made| {
-        made.catch_up();
-        let hash = made.hasher.hash_one(told_by(envelope));
-        made.recent.contains(&hash) || made.before.contains(&hash)
-    })
+    MADE.with_borrow_mut(|made| made.contains(By::Trigger, envelope))
+}
+
+/// Whether this session sealed it for a column, in this statement.
+pub fn is_assigned(envelope: &[u8]) -> bool {
+    MADE.with_borrow_mut(|made| made.contains(By::Assignment, envelope))
 }
 
 /// Remembers the document that is left where values were gathered from it.

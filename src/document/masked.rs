@@ -35,9 +35,10 @@ pub fn seen(bytes: &[u8]) -> Option<Seen> {
     }
 }
 
-/// Whether the current user reads an old value as NULL.
+/// Whether the current user reads an old value as NULL, but not because it is not kept.
 pub fn is_shown_as_null(old: &[u8]) -> bool {
-    matches!(seen(old), Some(Seen::Null))
+    let is_kept = Envelope::parse(old).is_ok_and(|old| !old.is_token_only());
+    is_kept && matches!(seen(old), Some(Seen::Null))
 }
 
 /// Whether a value is what the current user reads of the old value of a column. Fails if it looks

@@ -1,8 +1,9 @@
 //! Reading: each envelope in a document becomes what the current user may see of its value.
 
-use fieldcrypt_core::envelope::{self, Envelope, is_reserved_text};
+use fieldcrypt_core::envelope::{self, PlaintextType, is_reserved_text};
 use fieldcrypt_core::error::OpenError;
 use fieldcrypt_core::mask::HIDDEN;
+use fieldcrypt_core::plaintext::Plaintext;
 use fieldcrypt_document::jsonb::{Container, Value};
 use fieldcrypt_document::path::{Path, PathStep};
 use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, array, document_of, rewrite};
@@ -202,18 +203,19 @@ fn open(text: &[u8], reading: Reading) -> Result<Option<Node>> {
         }
         Reading::Reveal => match value::show(&envelope)? {
             Shown::Plain(plain) => plain,
+            // a mask makes a text of JSON
             Shown::Masked(masked) => {
-                let text = std::str::from_utf8(&masked).map_err(|_| OpenError)?;
-                return Ok(Some(Node::String(encoding::convert_to_server(text))));
+                let plaintext_type = match envelope.header().plaintext_type {
+                    PlaintextType::Json => PlaintextType::Text,
+                    other => other,
+                };
+                let masked = Plaintext::new(plaintext_type, &masked).ok_or(OpenError)?;
+                return json::node(masked).map(Some);
             }
             Shown::Null => return Ok(Some(Node::Null)),
             Shown::Hidden => return Ok(Some(Node::String(HIDDEN.as_bytes().to_vec()))),
             Shown::Ciphertext => return Ok(None),
         },
     };
-    json::node(plain.as_str()?, plaintext_type(&envelope)).map(Some)
-}
-
-fn plaintext_type(envelope: &Envelope<'_>) -> envelope::PlaintextType {
-    envelope.header().plaintext_type
+    json::node(plain.plaintext()?).map(Some)
 }

@@ -6,6 +6,7 @@
 //! Invariant: this runs inside error reporting: it reads no catalog, raises no error and does not
 //! panic. What cannot be rewritten is left out.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
 
 use fieldcrypt_core::redact::redact;
@@ -73,17 +74,17 @@ unsafe fn hide_values(report: &mut pg_sys::ErrorData) {
             let is_tree = bytes(report.message).is_some_and(|message| TREES.contains(&message));
             replace(&mut report.message, context, |message| without(message, shown));
             replace(&mut report.detail, context, |detail| {
-                Some(if is_tree { NOT_SHOWN.to_vec() } else { redact(detail) })
+                Some(if is_tree { NOT_SHOWN.to_vec() } else { redact(detail).into_owned() })
             });
         } else {
             // a deadlock's has the statements of others
-            replace(&mut report.detail_log, context, |detail| Some(redact(detail)));
+            replace(&mut report.detail_log, context, |detail| Some(redact(detail).into_owned()));
             let is_about_data = report.sqlerrcode & CLASS == DATA_EXCEPTION;
             if is_about_data && report.detail_log.is_null() && !report.detail.is_null() {
                 report.detail_log = copy(context, NOT_SHOWN);
             }
-            if let (Some(statement), Some(redacted)) = (statement, &redacted)
-                && statement != redacted
+            if let (Some(statement), Some(redacted)) = (&statement, &redacted)
+                && **statement != **redacted
             {
                 let detail = bytes(report.detail_log).or(bytes(report.detail));
                 let line = [STATEMENT, redacted].concat();
@@ -97,7 +98,7 @@ unsafe fn hide_values(report: &mut pg_sys::ErrorData) {
         // the STATEMENT line: what is in it is said above, or is known from the message
         report.hide_stmt |= statement != redacted.as_deref();
         report.hide_ctx |= bytes(report.context).is_some_and(shows_values);
-        replace(&mut report.internalquery, context, |query| Some(redact(query)));
+        replace(&mut report.internalquery, context, |query| Some(redact(query).into_owned()));
     }
 }
 
@@ -108,7 +109,7 @@ fn without(message: &[u8], statement: Option<(&[u8], &[u8])>) -> Option<Vec<u8>>
         let (head, plan) = message.split_at(at + PLAN.len());
         // in JSON and YAML values stand between the quotes of names
         let is_known = plan.starts_with(QUERY_TEXT) && !plan[QUERY_TEXT.len()..].starts_with(b"\"");
-        let plan = if is_known { redact(plan) } else { NOT_SHOWN.to_vec() };
+        let plan = if is_known { redact(plan) } else { Cow::Borrowed(NOT_SHOWN) };
         return Some([head, &plan].concat());
     }
     let (statement, redacted) = statement.filter(|(statement, _)| !statement.is_empty())?;

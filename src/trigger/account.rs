@@ -63,7 +63,10 @@ fn hold(mut row: Row, account_column: i32, on_mismatch: OnMismatch) -> Result<Da
         let old_bytes = old.map(|old| unsafe { varlena_bytes(old) });
         // SAFETY: as above
         let new = row.datum(Which::New, number).map(|new| unsafe { varlena_bytes(new) });
-        if new.is_none() && !old_bytes.is_some_and(masked::is_shown_as_null) {
+        // who reads NULL in place of a value may have written it back; the owner means NULL
+        let keeps =
+            || old_bytes.is_some_and(masked::is_shown_as_null) && !row.is_written_by_owner();
+        if new.is_none() && !keeps() {
             continue;
         }
         let Some(account) = account.as_deref() else { return Err(Error::AccountMismatch) };
@@ -111,7 +114,7 @@ fn settle(
     match bound(bytes, account, on_mismatch)? {
         Some(datum) => Ok(Settled::As(datum)),
         // one that this statement has not sealed is no mask that was read
-        None if old == Some(bytes) || accepts_envelopes() || !made::contains(bytes) => {
+        None if old == Some(bytes) || accepts_envelopes() || !made::is_assigned(bytes) => {
             Ok(Settled::AsItIs)
         }
         None => is_old_mask(&envelope, old, account),
@@ -140,7 +143,10 @@ fn is_old_mask(envelope: &Envelope<'_>, old: Option<&[u8]>, account: &str) -> Re
     let field = fields::require(By::Id(envelope.header().field_id))?;
     if envelope.is_token_only() {
         let sealer = Sealer::to_encrypt(By::Id(field.id), account)?;
-        let hidden = value::sections(&sealer, Plaintext::text(HIDDEN))?;
+        // what nothing is left of has no token, and is no mask
+        let Ok(hidden) = value::sections(&sealer, Plaintext::text(HIDDEN)) else {
+            return Ok(Settled::AsItIs);
+        };
         return match old {
             _ if hidden.as_bytes() != envelope.token_sections() => Ok(Settled::AsItIs),
             Some(_) => Ok(Settled::Old),

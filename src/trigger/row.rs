@@ -5,6 +5,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys::{self, Datum, NodeTag, Oid};
 
+use crate::backend;
 use crate::call::varlena_bytes;
 use crate::encoding;
 use crate::error::{Error, Result};
@@ -88,6 +89,16 @@ impl Row {
     pub fn place(&self) -> (Oid, pg_sys::ItemPointerData) {
         // SAFETY: the trigger's relation and tuples are valid while it runs
         unsafe { ((*(*self.data).tg_relation).rd_id, (*self.old.unwrap_or(self.new)).t_self) }
+    }
+
+    /// Whether the current user writes as the table's owner: by himself, or in what a foreign key
+    /// does (`ON DELETE SET NULL`), which runs as the owner too.
+    pub fn is_written_by_owner(&self) -> bool {
+        // SAFETY: as in `descriptor`; the others are look-ups
+        unsafe {
+            let owner = (*(*(*self.data).tg_relation).rd_rel).relowner;
+            pg_sys::InLocalUserIdChange() || pg_sys::has_privs_of_role(backend::user(), owner)
+        }
     }
 
     /// Whether the table is a partition, so that an update may move the row to another.

@@ -148,6 +148,21 @@ WAYS = {
     "copy of a line that is too long": failing_copy(
         "COPY lead (id, ssn) FROM STDIN", f"17\t{CANARY}\tx\tx\tx\n"
     ),
+    "literal continued": failing(rf"SELECT E'a' -- x{chr(10)} 'b\'{CANARY} x', 1/0"),
+    "backslash before a quote": failing(
+        rf"SET standard_conforming_strings = off; SELECT 'a\'{CANARY}', 1/0"
+    ),
+    "number in a function": failing(
+        f"SELECT dynamic('SELECT {CANARY.replace('-', '')} / (SELECT 0)')"
+    ),
+    "document that is none": failing(f"SELECT '{{\"ssn\": {CANARY}}}'::jsonb"),
+    "json for an encrypted column": failing(
+        f'SELECT (\'{{"ssn": "{CANARY}\\u0000"}}\'::json)::fieldcrypt.encrypted_jsonb'
+    ),
+    "parse trees": simple(
+        "SET debug_print_parse = on; SET debug_print_plan = on; CREATE TEMP TABLE tree"
+        f" (a text DEFAULT '{CANARY}'); SELECT id FROM lead WHERE note = '{CANARY}'"
+    ),
     "sort on disk": simple(
         "SET work_mem = 64; SELECT count(*) FROM (SELECT g FROM generate_series(1, 20000) AS g"
         f" ORDER BY '{CANARY}' || g) AS s"
@@ -164,6 +179,17 @@ def test_threat_b3_no_value_in_the_log(loud, way):
         app.execute("SELECT 1 AS marker")
     logged = log_of(loud, before)
     assert len(logged) > 500
+    assert CANARY not in logged and CANARY.replace("-", "") not in logged
+
+
+@pytest.mark.parametrize("form", ["text", "json", "yaml", "xml"])
+def test_threat_b3_no_value_in_logged_plans(loud, form):
+    before = sizes(loud)
+    loud.execute(f"SET auto_explain.log_format = {form}")
+    loud.execute(f"SELECT id FROM lead WHERE note = '{CANARY}'")
+    loud.execute("RESET auto_explain.log_format")
+    logged = log_of(loud, before)
+    assert "plan:" in logged
     assert CANARY not in logged
 
 

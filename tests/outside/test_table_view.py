@@ -828,9 +828,12 @@ def test_another_owner_and_his_grants_stay(kept, db):
     db.execute("GRANT CREATE ON SCHEMA public TO sister")
     db.execute("ALTER VIEW person_plain OWNER TO sister")
     before = definition(db)
-    with refused("42501"):
-        kept.execute("SELECT fieldcrypt.create_view('person', without => '{tags}')")
-    assert definition(db) == before
+    # another's view may have his triggers, which run as whoever writes to it
+    for connection in kept, db:
+        with refused("42501"):
+            connection.execute("SELECT fieldcrypt.create_view('person', without => '{tags}')")
+        assert definition(db) == before
+    db.execute("GRANT sister TO keeper")
     db.execute("SELECT fieldcrypt.create_view('person', without => '{tags}')")
     assert definition(db)[:5] == before[:5]
 

@@ -96,7 +96,8 @@ CREATE TEMP VIEW of_family AS
     SELECT kind, replace(replace(replace(each.name, '{E}', 'fieldcrypt.' || family.name), '{N}', plain), '{name}', family.name) AS name,
         replace(replace(properties, '{E}', 'fieldcrypt.' || family.name), '{N}', plain) AS properties
     FROM each, family
-    UNION ALL SELECT 'function', format('fieldcrypt.%s_from(%s,integer,boolean)', name, source), format('volatile safe strict sql -> fieldcrypt.%s for PUBLIC', name) FROM assigned
+    UNION ALL SELECT 'function', format('fieldcrypt.%s_from(%s,integer,boolean)', name, source), format('volatile safe strict %s -> fieldcrypt.%s for PUBLIC',
+        CASE name WHEN 'encrypted_jsonb' THEN 'c' ELSE 'sql' END, name) FROM assigned
     UNION ALL SELECT 'cast', format('%s -> fieldcrypt.%s', source, name), format('a f fieldcrypt.%s_from(%s,integer,boolean)', name, source) FROM assigned;
 
 -- Functions that are not of the family: volatility, parallel safety, NULL input, rights, language, settings, result, who may call.
