@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from psycopg import pq
@@ -800,42 +801,57 @@ def transparent(database, results, scale):
     backend.close()
     database.execute("DROP TABLE reading")
 
-    with Cluster({"shared_preload_libraries": None, "fieldcrypt.keyring_file": None}) as bare:
+    # set up in the same way otherwise
+    settings = {
+        name: value
+        for name, value in database.cluster.settings.items()
+        if name not in ("shared_preload_libraries", "unix_socket_directories")
+        and not name.startswith("fieldcrypt.")
+    }
+    none = {"shared_preload_libraries": None, "fieldcrypt.keyring_file": None}
+    with Cluster(settings | none) as bare:
         plan_unencrypted(Database(bare, "bench"), database, results, scale)
+
+
+# Sessions alike differ by a tenth in what a statement takes: each is asked in a few of them.
+SESSIONS = 11
 
 
 def plan_unencrypted(without, database, results, scale):
     without.execute(UNENCRYPTED)
     database.execute(UNENCRYPTED)
-    backends = {
-        "without the extension": without.connect(prepare_threshold=None),
-        "with the extension": database.connect(prepare_threshold=None),
-        "with transparent reads on": database.connect(prepare_threshold=None),
+    where = {
+        "without the extension": (without, "RESET work_mem"),
+        "with the extension": (database, "SET fieldcrypt.transparent = off"),
+        "with transparent reads on": (database, "SET fieldcrypt.transparent = on"),
     }
-    backends["with transparent reads on"].execute("SET fieldcrypt.transparent = on")
-    clocks = {}
-    for name, connection in backends.items():
-        connection.execute("SET plan_cache_mode = force_custom_plan")
-        connection.pgconn.prepare(b"planned", UNENCRYPTED_QUERY.encode())
-        clocks[name] = Clock(connection)
-    count = scale.lookups // 10
-
-    def planned(connection):
-        for _ in range(count):
-            connection.pgconn.exec_prepared(b"planned", [b"guest"])
-
-    def analyzed(connection):
-        for _ in range(count):
-            connection.pgconn.exec_params(UNENCRYPTED_QUERY.encode(), [b"guest"])
-
-    for number in range(scale.rounds + 1):
-        for group, work in (("planning", planned), ("parsing and planning", analyzed)):
-            for name, connection in backends.items():
-                nanoseconds = clocks[name].time(lambda c=connection, w=work: w(c))
-                if number:
+    query, values = UNENCRYPTED_QUERY.encode(), [b"guest"]
+    count = scale.lookups // 100
+    turns = random.Random(count)
+    for number in range(SESSIONS * scale.rounds):
+        if number % scale.rounds == 0:
+            sessions = {name: planner(*place) for name, place in where.items()}
+        for group in "planning", "parsing and planning":
+            for name, connection in turns.sample(list(sessions.items()), len(sessions)):
+                if group == "planning":
+                    work = partial(connection.pgconn.exec_prepared, b"planned", values)
+                else:
+                    work = partial(connection.pgconn.exec_params, query, values)
+                nanoseconds = Clock(connection).time(lambda w=work: [w() for _ in range(count)])
+                if number % scale.rounds:
                     results.add(group, name, nanoseconds / count)
-    for connection in backends.values():
-        connection.close()
+        if number % scale.rounds == scale.rounds - 1:
+            for connection in sessions.values():
+                connection.close()
+
+
+def planner(database, setting):
+    """A session that plans a prepared statement each time."""
+    connection = database.connect(prepare_threshold=None)
+    connection.execute("SET plan_cache_mode = force_custom_plan")
+    connection.execute(setting)
+    connection.pgconn.prepare(b"planned", UNENCRYPTED_QUERY.encode())
+    return connection
 
 
 def profile(database, scale):

@@ -149,12 +149,6 @@ def _targets():
         1.05,
     )
     yield Target(
-        "the same where transparent reads are on, with parsing",
-        ("parsing and planning", "with transparent reads on"),
-        ("parsing and planning", "without the extension"),
-        1.05,
-    )
-    yield Target(
         "scan over 10,000 accounts, warm, over one account",
         ("accounts", "many accounts, warm"),
         ("accounts", "one account"),
