@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -252,3 +253,30 @@ def test_databases_without_the_extension_are_left_alone(loud):
     other.execute("SELECT 'of no concern'")
     assert "of no concern" in log_of(loud)
     other.drop()
+
+
+def test_threat_b3_no_value_in_deadlock_reports(loud):
+    """Which show the statements of every session that takes part."""
+    before = sizes(loud)
+    options = {"options": "-c fieldcrypt.account=acme", "autocommit": False}
+    with loud.connect("app", **options) as one, loud.connect("app", **options) as other:
+        one.execute(f"INSERT INTO lead VALUES (101, '{CANARY}'), (102, '{CANARY}')")
+        one.commit()
+        one.execute("UPDATE lead SET note = 'x' WHERE id = 101")
+        other.execute("UPDATE lead SET note = 'x' WHERE id = 102")
+
+        def cross(connection, number):
+            try:
+                connection.execute(f"UPDATE lead SET ssn = '{CANARY}' WHERE id = {number}")
+            except psycopg.errors.DeadlockDetected:
+                connection.rollback()
+                return 1
+            connection.commit()
+            return 0
+
+        with ThreadPoolExecutor(2) as threads:
+            deadlocks = sum(threads.map(cross, (one, other), (102, 101)))
+    assert deadlocks == 1
+    logged = log_of(loud, before)
+    assert "40P01" in logged
+    assert CANARY not in logged

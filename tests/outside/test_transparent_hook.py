@@ -605,3 +605,16 @@ def test_errors_of_utility_statements_say_all(people):
     assert people.execute("SELECT ssn FROM person WHERE id = 1").fetchone() == ("001",)
     people.execute("DO $$ BEGIN PERFORM caught(); CREATE TABLE kept AS TABLE person; END $$")
     assert people.execute("SELECT ssn FROM person WHERE id = 1").fetchone() == ("001",)
+
+
+def test_a_function_does_not_execute_what_the_client_prepared(people):
+    people.execute("PREPARE of_client AS SELECT ssn FROM person")
+    people.execute("""
+        CREATE FUNCTION taken() RETURNS text LANGUAGE plpgsql AS $$
+        DECLARE v text;
+        BEGIN EXECUTE 'EXECUTE of_client' INTO v; RETURN v; END $$
+    """)
+    for statement in "SELECT taken()", "CREATE TABLE kept AS SELECT taken() AS v":
+        with refused("0A000", "executed by a function"):
+            people.execute(statement)
+    assert not is_sealed(people.execute("EXECUTE of_client").fetchone()[0])
