@@ -315,6 +315,13 @@ fn presentable(message: String) -> String {
     }
 }
 
+/// Whether an SQLSTATE, as PostgreSQL encodes it, is of class 22, "data exception".
+pub fn is_data_exception(code: i32) -> bool {
+    // the class is in the lowest 12 bits: ERRCODE_TO_CATEGORY in PostgreSQL's elog.h
+    let class = |code: i32| code & 0xfff;
+    class(code) == class(Code::ERRCODE_DATA_EXCEPTION as i32)
+}
+
 /// Raises the error, if it is one.
 pub trait OrRaise<T> {
     /// The value; an error is raised as a PostgreSQL error.

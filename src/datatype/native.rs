@@ -3,7 +3,7 @@
 //! PostgreSQL's input functions read what users write, so that dates and numbers are understood as
 //! everywhere else. Their messages show what they could not read; ours do not.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use fieldcrypt_core::envelope::PlaintextType;
 use fieldcrypt_core::error::OpenError;
@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::call::{NewVarlena, varlena_bytes};
 use crate::document::json;
 use crate::encoding;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_data_exception};
 
 /// The canonical bytes of a value, wiped when dropped.
 pub struct Canonical {
@@ -71,18 +71,7 @@ pub fn from_text(plaintext_type: PlaintextType, text: &str) -> Result<Canonical>
         _ => {
             let text =
                 CString::new(encoding::convert_to_server(text)).map_err(|_| Error::InvalidText)?;
-            let function = Oid::from(functions(plaintext_type).input);
-            let datum = read(plaintext_type, || {
-                // SAFETY: an input function of that type takes a NUL-terminated text
-                unsafe {
-                    pg_sys::OidInputFunctionCall(
-                        function,
-                        text.as_ptr().cast_mut(),
-                        Oid::INVALID,
-                        -1,
-                    )
-                }
-            })?;
+            let datum = input(plaintext_type, &text)?;
             // SAFETY: the input function made a datum of that type
             unsafe { from_datum(plaintext_type, datum) }
         }
@@ -106,9 +95,20 @@ pub unsafe fn from_message(
     unsafe { from_datum(plaintext_type, datum) }
 }
 
+/// What the type's input function makes of a text.
+pub fn input(plaintext_type: PlaintextType, text: &CStr) -> Result<Datum> {
+    let function = Oid::from(functions(plaintext_type).input);
+    read(plaintext_type, || {
+        // SAFETY: an input function of that type takes a NUL-terminated text
+        unsafe {
+            pg_sys::OidInputFunctionCall(function, text.as_ptr().cast_mut(), Oid::INVALID, -1)
+        }
+    })
+}
+
 /// Calls a function of PostgreSQL that reads a value, with our error in place of its own about the
 /// value.
-pub fn read(
+fn read(
     plaintext_type: PlaintextType,
     call: impl FnOnce() -> Datum + std::panic::UnwindSafe + std::panic::RefUnwindSafe,
 ) -> Result<Datum> {
@@ -124,11 +124,9 @@ pub fn read(
         .execute()
 }
 
-/// Whether an error is of SQLSTATE class 22, "data exception", or about the form of a message.
+/// Whether an error is about the value, or about the form of a message.
 fn is_about_data(code: Code) -> bool {
-    // the class is in the lowest 12 bits: ERRCODE_TO_CATEGORY in PostgreSQL's elog.h
-    let class = |code: Code| code as i32 & 0xfff;
-    class(code) == class(Code::ERRCODE_DATA_EXCEPTION) || code == Code::ERRCODE_PROTOCOL_VIOLATION
+    is_data_exception(code as i32) || code == Code::ERRCODE_PROTOCOL_VIOLATION
 }
 
 /// The canonical bytes of a datum.
@@ -174,18 +172,7 @@ pub fn datum(plaintext: Plaintext<'_>) -> Result<Datum> {
         }
         PlaintextType::Numeric => {
             let text = CString::new(bytes).map_err(|_| OpenError)?;
-            let function = Oid::from(pg_sys::F_NUMERIC_IN);
-            read(PlaintextType::Numeric, || {
-                // SAFETY: numeric_in takes a NUL-terminated text
-                unsafe {
-                    pg_sys::OidInputFunctionCall(
-                        function,
-                        text.as_ptr().cast_mut(),
-                        Oid::INVALID,
-                        -1,
-                    )
-                }
-            })?
+            input(PlaintextType::Numeric, &text)?
         }
         PlaintextType::Date => {
             Datum::from(i32::from_be_bytes(*bytes.first_chunk().ok_or(OpenError)?))

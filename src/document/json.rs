@@ -102,13 +102,7 @@ pub fn node(plaintext: Plaintext<'_>) -> Result<Node> {
 /// JSON text as jsonb. PostgreSQL's own error would show the text in its context.
 pub fn parse(text: &str) -> Result<Datum> {
     let text = CString::new(encoding::convert_to_server(text)).map_err(|_| Error::InvalidText)?;
-    let function = Oid::from(pg_sys::F_JSONB_IN);
-    native::read(PlaintextType::Json, || {
-        // SAFETY: jsonb_in takes a NUL-terminated text
-        unsafe {
-            pg_sys::OidInputFunctionCall(function, text.as_ptr().cast_mut(), Oid::INVALID, -1)
-        }
-    })
+    native::input(PlaintextType::Json, &text)
 }
 
 /// JSON text as it is sealed: the way in which PostgreSQL prints jsonb.

@@ -14,6 +14,7 @@ use pgrx::pg_sys;
 use pgrx::{PgSqlErrorCode, pg_guard};
 
 use crate::catalog::family;
+use crate::error::is_data_exception;
 use crate::guc;
 
 static mut PREVIOUS: pg_sys::emit_log_hook_type = None;
@@ -26,10 +27,6 @@ const QUERY_TEXT: &[u8] = b"Query Text: ";
 const NOT_SHOWN: &[u8] = b"(not shown: fieldcrypt.redact_log)";
 /// The messages of `debug_print_parse` and its kin, whose trees hold constants in many forms.
 const TREES: [&[u8]; 4] = [b"raw parse tree:", b"parse tree:", b"rewritten parse tree:", b"plan:"];
-/// Where an SQLSTATE has its class: ERRCODE_TO_CATEGORY in PostgreSQL's elog.h.
-const CLASS: i32 = 0xfff;
-/// Class 22: such an error's detail shows what was wrong.
-const DATA_EXCEPTION: i32 = PgSqlErrorCode::ERRCODE_DATA_EXCEPTION as i32 & CLASS;
 /// What is said of a statement in the detail of an error.
 const STATEMENT: &[u8] = b"Statement without its values: ";
 
@@ -79,8 +76,11 @@ unsafe fn hide_values(report: &mut pg_sys::ErrorData) {
         } else {
             // a deadlock's has the statements of others
             replace(&mut report.detail_log, context, |detail| Some(redact(detail).into_owned()));
-            let is_about_data = report.sqlerrcode & CLASS == DATA_EXCEPTION;
-            if is_about_data && report.detail_log.is_null() && !report.detail.is_null() {
+            // such a detail shows what was wrong
+            if is_data_exception(report.sqlerrcode)
+                && report.detail_log.is_null()
+                && !report.detail.is_null()
+            {
                 report.detail_log = copy(context, NOT_SHOWN);
             }
             if let (Some(statement), Some(redacted)) = (&statement, &redacted)

@@ -12,6 +12,7 @@ use crate::catalog::fields;
 use crate::compat;
 use crate::datatype::support;
 use crate::error::{Error, OrRaise, Result};
+use crate::transparent::node::elements;
 
 static mut PREVIOUS: pg_sys::planner_hook_type = None;
 
@@ -414,17 +415,5 @@ unsafe fn encrypted_target(
         let node: *mut Node = (*target).expr.cast();
         let base = pg_sys::getBaseType(pg_sys::exprType(node));
         family.plaintext_type(base).map(|plaintext_type| (node, plaintext_type))
-    }
-}
-
-/// The elements of a list of pointers.
-///
-/// # Safety
-/// `list` is null or a valid list of `T`, and is not changed meanwhile.
-unsafe fn elements<T>(list: *mut List) -> impl Iterator<Item = *mut T> {
-    // SAFETY: the caller's
-    unsafe {
-        let length = if list.is_null() { 0 } else { (*list).length };
-        (0..length).map(move |i| pg_sys::list_nth(list, i).cast())
     }
 }

@@ -8,8 +8,7 @@ use std::ffi::c_void;
 
 use pgrx::pg_guard;
 use pgrx::pg_sys::{
-    self, Aggref, CmdType, FuncExpr, List, Node, NodeTag, Oid, Query, SortGroupClause, TargetEntry,
-    WindowFunc,
+    self, Aggref, CmdType, FuncExpr, Node, NodeTag, Oid, Query, TargetEntry, WindowFunc,
 };
 
 use super::node::{self, elements};
@@ -127,23 +126,12 @@ impl Statement<'_> {
                 }
                 let i = i32::try_from(i).unwrap_or(i32::MAX);
                 (*pg_sys::list_nth_cell((*aggregate).aggargtypes, i)).oid_value = after;
-                compare_as((*aggregate).aggorder, (*target).ressortgroupref, after);
-                compare_as((*aggregate).aggdistinct, (*target).ressortgroupref, after);
+                let reference = (*target).ressortgroupref;
+                for clauses in [(*aggregate).aggorder, (*aggregate).aggdistinct] {
+                    order::repoint(clauses, reference, reference, after);
+                }
             }
         }
-    }
-}
-
-/// Makes the clauses that refer to an argument compare as a type does.
-///
-/// # Safety
-/// `clauses` is a list of sort clauses.
-unsafe fn compare_as(clauses: *mut List, reference: u32, kind: Oid) {
-    // SAFETY: the caller's
-    unsafe {
-        elements::<SortGroupClause>(clauses)
-            .filter(|clause| reference != 0 && (**clause).tleSortGroupRef == reference)
-            .for_each(|clause| order::compare_as(clause, kind));
     }
 }
 

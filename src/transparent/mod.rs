@@ -15,7 +15,7 @@
 
 mod casts;
 mod json;
-mod node;
+pub mod node;
 mod order;
 mod origin;
 mod sets;

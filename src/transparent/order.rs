@@ -53,6 +53,21 @@ pub(super) unsafe fn groups_by(query: *mut Query, reference: u32) -> bool {
     reference != 0 && unsafe { refers((*query).groupClause, reference) }
 }
 
+/// Puts another expression into a target; the clauses that refer to it compare as its type does.
+///
+/// # Safety
+/// `target` is one of `query`, and `node` a valid expression of it.
+pub(super) unsafe fn replace(query: *mut Query, target: *mut TargetEntry, node: *mut Node) {
+    // SAFETY: the caller's
+    unsafe {
+        let (before, after) = (node::type_of((*target).expr.cast()), node::type_of(node));
+        (*target).expr = node.cast();
+        if after != before && (*target).ressortgroupref != 0 {
+            retype(query, (*target).ressortgroupref, after);
+        }
+    }
+}
+
 /// Makes the clauses that refer to a target compare as a type does.
 ///
 /// # Safety
@@ -66,11 +81,11 @@ pub(super) unsafe fn retype(query: *mut Query, reference: u32, kind: Oid) {
     }
 }
 
-/// Makes clauses refer to another target of that type.
+/// Makes clauses refer to another target of that type, or to the same one now of that type.
 ///
 /// # Safety
 /// `clauses` is a list of sort or group clauses.
-unsafe fn repoint(clauses: *mut List, from: u32, to: u32, kind: Oid) {
+pub(super) unsafe fn repoint(clauses: *mut List, from: u32, to: u32, kind: Oid) {
     // SAFETY: the caller's
     unsafe {
         for clause in elements::<SortGroupClause>(clauses) {

@@ -54,20 +54,15 @@ impl<'a> Statement<'a> {
             for i in 0..count {
                 let target: *mut TargetEntry = pg_sys::list_nth((*query).targetList, i).cast();
                 let node: *mut Node = (*target).expr.cast();
-                let before = node::type_of(node);
                 if by_sets
-                    && let Some(kind) = self.kind(before)
+                    && let Some(kind) = self.kind_of(node)
                     && order::groups_by(query, (*target).ressortgroupref)
                 {
                     self.keep_group(query, target, kind);
                     continue;
                 }
                 let shown = self.output(node, scope);
-                (*target).expr = shown.cast();
-                let after = node::type_of(shown);
-                if after != before && (*target).ressortgroupref != 0 {
-                    order::retype(query, (*target).ressortgroupref, after);
-                }
+                order::replace(query, target, shown);
             }
         }
     }
@@ -336,16 +331,11 @@ impl<'a> Statement<'a> {
                 if self.kind_of(node).is_some() {
                     continue;
                 }
-                let before = node::type_of(node);
                 let shown = match comes_out {
                     true => self.output(node, &scope),
                     false => self.inside(node, &scope),
                 };
-                (*target).expr = shown.cast();
-                let after = node::type_of(shown);
-                if after != before && (*target).ressortgroupref != 0 {
-                    order::retype(query, (*target).ressortgroupref, after);
-                }
+                order::replace(query, target, shown);
             }
             link.cast()
         }

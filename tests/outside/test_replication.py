@@ -186,14 +186,18 @@ def test_logical_replication(db, subscriber, binary):
                 joined = "SELECT count(*) FROM lead JOIN visit USING (ssn)"
                 assert reader.execute(joined).fetchone() == app.execute(joined).fetchone()
         finally:
-            subscriber.execute("ALTER SUBSCRIPTION s DISABLE")
-            subscriber.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
-            subscriber.execute("DROP SUBSCRIPTION s")
-            wait_until(
-                db,
-                f"SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'slot_{db.name}'",
-            )
-            db.execute(f"SELECT pg_drop_replication_slot('slot_{db.name}')")
+            drop_subscription(db, subscriber)
+
+
+def drop_subscription(db, subscriber):
+    subscriber.execute("ALTER SUBSCRIPTION s DISABLE")
+    subscriber.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
+    subscriber.execute("DROP SUBSCRIPTION s")
+    wait_until(
+        db,
+        f"SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'slot_{db.name}'",
+    )
+    db.execute(f"SELECT pg_drop_replication_slot('slot_{db.name}')")
 
 
 def caught_up(db, subscriber):
@@ -236,14 +240,7 @@ def test_logical_replication_applied_as_the_table_owner(db, subscriber):
             app.execute("INSERT INTO person VALUES ('2', 'two')")
             wait_until(subscriber, "SELECT count(*) = 2 FROM person")
         finally:
-            subscriber.execute("ALTER SUBSCRIPTION s DISABLE")
-            subscriber.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
-            subscriber.execute("DROP SUBSCRIPTION s")
-            wait_until(
-                db,
-                f"SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'slot_{db.name}'",
-            )
-            db.execute(f"SELECT pg_drop_replication_slot('slot_{db.name}')")
+            drop_subscription(db, subscriber)
 
 
 def test_threat_b5_logical_decoding_shows_ciphertext(db):

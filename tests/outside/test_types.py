@@ -12,7 +12,7 @@ from expect import envelope_bytes, envelope_text, refused, texts
 from harness import Database, account_database
 from psycopg.pq import DiagnosticField, ExecStatus, Format
 from test_dump_restore import dump, restore
-from test_replication import caught_up, subscriber, wait_until
+from test_replication import caught_up, drop_subscription, subscriber, wait_until
 
 pytestmark = pytest.mark.every_version
 __all__ = ["subscriber"]
@@ -1391,11 +1391,4 @@ def test_logical_replication(db, subscriber, binary):  # noqa: F811
             for table in "held", "whole":
                 assert ciphertext(subscriber, table) == ciphertext(db, table)
         finally:
-            subscriber.execute("ALTER SUBSCRIPTION s DISABLE")
-            subscriber.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
-            subscriber.execute("DROP SUBSCRIPTION s")
-            wait_until(
-                db,
-                f"SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'slot_{db.name}'",
-            )
-            db.execute(f"SELECT pg_drop_replication_slot('slot_{db.name}')")
+            drop_subscription(db, subscriber)
