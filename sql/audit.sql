@@ -92,7 +92,7 @@ COMMENT ON COLUMN fieldcrypt.audit_start.key_id IS 'key of the tag';
 COMMENT ON COLUMN fieldcrypt.audit_start.tag IS 'HMAC-SHA-256 over number and seal';
 
 -- The worker calls it before it writes. Attaching waits for no reader.
-CREATE FUNCTION fieldcrypt.add_audit_partition() RETURNS void
+CREATE FUNCTION fieldcrypt.add_audit_partition() RETURNS timestamptz
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     SET timezone = 'UTC'
 AS $$
@@ -108,9 +108,10 @@ BEGIN
         -- dumps leave it out: what it holds is true of this server only
         EXECUTE format('ALTER EXTENSION fieldcrypt ADD TABLE fieldcrypt.%I', partition_name);
     END IF;
+    RETURN month + interval '1 month';
 END
 $$;
-COMMENT ON FUNCTION fieldcrypt.add_audit_partition() IS 'makes the partition of the present month, if it is missing';
+COMMENT ON FUNCTION fieldcrypt.add_audit_partition() IS 'makes the partition of the present month, if it is missing; returns when it ends';
 
 CREATE FUNCTION fieldcrypt.drop_audit_partitions(before timestamptz) RETURNS json
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

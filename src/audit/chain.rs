@@ -1,19 +1,25 @@
 //! The table of events, as the worker writes it: numbered without gaps, each event sealed together
 //! with the one before it.
 
+use std::cell::RefCell;
+
 use fieldcrypt_core::audit::{FIRST, Item, SEAL_LENGTH, Seal, Sealer};
 use fieldcrypt_core::field::DATABASE_ACCOUNT;
 use fieldcrypt_core::key::{KeyId, Purpose};
-use pgrx::pg_sys::Oid;
+use pgrx::PgOid;
+use pgrx::pg_sys::{self, Oid};
+use pgrx::spi::{self, OwnedPreparedStatement, Spi};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Event, ITEMS, KEY_ID, TIMES};
 use super::ring::Head;
 use super::table::Rows;
+use crate::catalog::invalidation;
 use crate::catalog::key::StoredKey;
 use crate::catalog::tables::Tables;
 use crate::catalog::write;
 use crate::error::{Error, Result};
+use crate::keyring::locked::Locked;
 use crate::keyring::unwrap_account_key;
 
 /// Bytes as JSON holds them: in hexadecimal.
@@ -68,25 +74,29 @@ pub fn table() -> Result<Oid> {
 
 /// What seals events now, and the id of its key; without a key, or while its root is not here,
 /// what makes seals without one.
-pub fn sealer() -> Result<(i64, Sealer)> {
-    let Some(stored) = StoredKey::newest(DATABASE_ACCOUNT, Purpose::Audit)? else {
-        return Ok((0, Sealer::new(None)));
-    };
-    Ok(match unwrap_account_key(&stored) {
-        Ok(key) => (stored.id.number().cast_signed(), Sealer::new(Some(&key))),
-        Err(_) => (0, Sealer::new(None)),
-    })
+pub fn sealer() -> Result<(i64, Locked<Sealer>)> {
+    let generation = invalidation::generation();
+    let known = SEALER.with_borrow(|known| known.clone());
+    if let Some((_, key_id, sealer)) = known.filter(|(of, ..)| *of == generation) {
+        return Ok((key_id, sealer));
+    }
+    let stored = StoredKey::newest(DATABASE_ACCOUNT, Purpose::Audit)?;
+    let key = stored.and_then(|stored| Some((stored.id, unwrap_account_key(&stored).ok()?)));
+    let Some((id, key)) = key else { return Ok((0, Locked::new(Sealer::new(None)))) };
+    let (key_id, sealer) = (id.number().cast_signed(), Locked::new(Sealer::new(Some(&key))));
+    SEALER.set(Some((generation, key_id, sealer.clone())));
+    Ok((key_id, sealer))
 }
 
 /// What has made the seals of that key; an error if the key cannot be had.
-pub fn sealer_of(key_id: i64) -> Result<Sealer> {
+pub fn sealer_of(key_id: i64) -> Result<Locked<Sealer>> {
     if key_id == 0 {
-        return Ok(Sealer::new(None));
+        return Ok(Locked::new(Sealer::new(None)));
     }
     let id = KeyId::new(key_id.cast_unsigned()).ok_or(Error::Catalog("key id"))?;
     let stored = StoredKey::find(id)?.filter(|stored| stored.purpose == Purpose::Audit);
     let key = unwrap_account_key(&stored.ok_or(Error::KeyMissing(id))?)?;
-    Ok(Sealer::new(Some(&key)))
+    Ok(Locked::new(Sealer::new(Some(&key))))
 }
 
 /// How far the chain has come, as its table says.
@@ -134,18 +144,40 @@ pub fn append(events: &[Event], seen: Option<Head>) -> Result<Head> {
         row(&mut rows, &head, &items);
     }
     rows.write(table);
-    write::run(
-        "INSERT INTO fieldcrypt.audit_head (seq, seal, key_id, tag) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (one_row) DO UPDATE SET seq = EXCLUDED.seq, seal = EXCLUDED.seal, \
-         key_id = EXCLUDED.key_id, tag = EXCLUDED.tag",
-        &[
-            head.seq.into(),
-            head.seal.as_slice().into(),
-            key_id.into(),
-            sealer.head(head.seq, &head.seal).as_slice().into(),
-        ],
-    )?;
+    mark_head(&head, key_id, &sealer.head(head.seq, &head.seal))?;
     Ok(head)
+}
+
+/// Records how far the chain has come. The statement is planned once.
+fn mark_head(head: &Head, key_id: i64, tag: &Seal) -> Result<()> {
+    let parameters =
+        [head.seq.into(), head.seal.as_slice().into(), key_id.into(), tag.as_slice().into()];
+    let mark = Spi::connect_mut(|client| {
+        MARK_HEAD.with_borrow_mut(|known| {
+            let statement = match known.take() {
+                Some(statement) => statement,
+                None => {
+                    let types =
+                        [pg_sys::INT8OID, pg_sys::BYTEAOID, pg_sys::INT8OID, pg_sys::BYTEAOID];
+                    client.prepare_mut(INSERT_HEAD, &types.map(PgOid::from))?.keep()
+                }
+            };
+            client.update(&statement, None, &parameters)?;
+            *known = Some(statement);
+            Ok::<_, spi::Error>(())
+        })
+    });
+    mark.map_err(|_| Error::Catalog("head of the audit"))
+}
+
+const INSERT_HEAD: &str = "INSERT INTO fieldcrypt.audit_head (seq, seal, key_id, tag) \
+    VALUES ($1, $2, $3, $4) ON CONFLICT (one_row) DO UPDATE SET seq = EXCLUDED.seq, \
+    seal = EXCLUDED.seal, key_id = EXCLUDED.key_id, tag = EXCLUDED.tag";
+
+thread_local! {
+    /// What seals events, in a generation of the catalog, with the id of its key.
+    static SEALER: RefCell<Option<(u64, i64, Locked<Sealer>)>> = const { RefCell::new(None) };
+    static MARK_HEAD: RefCell<Option<OwnedPreparedStatement>> = const { RefCell::new(None) };
 }
 
 /// Adds a row with its columns in the order of the table.

@@ -9,6 +9,7 @@ use super::chain::{self, Row};
 use super::ring::{Head, Ring};
 use crate::catalog::write;
 use crate::error::{Error, Result};
+use crate::keyring::locked::Locked;
 
 /// Rows that are read at once.
 const CHUNK: i64 = 5_000;
@@ -24,7 +25,7 @@ pub struct Finding {
 
 /// The walk along the chain.
 struct Walk {
-    sealers: HashMap<i64, Option<Sealer>>,
+    sealers: HashMap<i64, Option<Locked<Sealer>>>,
     findings: Vec<Finding>,
     /// The first event there is.
     first: Option<i64>,
@@ -99,7 +100,7 @@ impl Walk {
     }
 
     /// What makes the seals of a key; `None` if the key cannot be had.
-    fn sealer(&mut self, key_id: i64) -> Option<&Sealer> {
+    fn sealer(&mut self, key_id: i64) -> Option<&Locked<Sealer>> {
         self.sealers.entry(key_id).or_insert_with(|| chain::sealer_of(key_id).ok()).as_ref()
     }
 

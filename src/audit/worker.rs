@@ -74,7 +74,7 @@ fn settle_settings() {
 }
 
 fn write_until_told(ring: Ring) {
-    let mut seen = None;
+    let (mut seen, mut partition_ends) = (None, 0);
     let mut last_event = Instant::now();
     let mut told_to_end = None;
     loop {
@@ -90,7 +90,9 @@ fn write_until_told(ring: Ring) {
         let (records, position, lost, urgent) = ring.next(BATCH);
         if !records.is_empty() || lost > 0 {
             let begin = Instant::now();
-            seen = BackgroundWorker::transaction(|| write(&records, lost, seen).or_raise());
+            (seen, partition_ends) = BackgroundWorker::transaction(|| {
+                write(&records, lost, seen, partition_ends).or_raise()
+            });
             ring.written(position, lost, seen);
             last_event = Instant::now();
             if urgent > 0 && !is_overdue {
@@ -135,19 +137,36 @@ fn is_alone() -> bool {
     unsafe { pg_sys::CountDBBackends(pg_sys::MyDatabaseId) <= 1 }
 }
 
-/// Writes records to the table; `None` if the extension is no longer there.
-fn write(records: &[Vec<u8>], lost: u64, seen: Option<Head>) -> Result<Option<Head>> {
-    if matches!(chain::table(), Err(Error::NotInstalled)) {
-        return Ok(None);
-    }
+/// Writes records to the table; returns how far it has come, which is nowhere if the extension is no
+/// longer there, and when the partition ends, in microseconds since 1970.
+fn write(
+    records: &[Vec<u8>],
+    lost: u64,
+    seen: Option<Head>,
+    partition_ends: i64,
+) -> Result<(Option<Head>, i64)> {
+    let table = match chain::table() {
+        Err(Error::NotInstalled) => return Ok((None, 0)),
+        table => table?,
+    };
     let mut events = Vec::with_capacity(records.len() + 1);
     for record in records {
         events.push(postcard::from_bytes::<Event>(record).map_err(|_| Error::Catalog("event"))?);
     }
+    let now = Event::of_the_system("lost", "done");
+    let has_partition = now.at < partition_ends && seen.is_some_and(|seen| seen.table == table);
+    let partition_ends = if has_partition { partition_ends } else { add_partition()? };
     if lost > 0 {
-        let count = Some(lost.cast_signed());
-        events.push(Event { count, ..Event::of_the_system("lost", "done") });
+        events.push(Event { count: Some(lost.cast_signed()), ..now });
     }
-    write::run("SELECT fieldcrypt.add_audit_partition()", &[])?;
-    chain::append(&events, seen).map(Some)
+    Ok((Some(chain::append(&events, seen)?), partition_ends))
+}
+
+fn add_partition() -> Result<i64> {
+    let ends = write::texts(
+        "SELECT fieldcrypt.audit_microseconds(fieldcrypt.add_audit_partition())::text",
+        &[],
+    )?;
+    let ends = ends.first().and_then(|ends| ends.parse().ok());
+    ends.ok_or(Error::Catalog("partition of the audit"))
 }

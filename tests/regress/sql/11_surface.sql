@@ -109,7 +109,7 @@ CREATE TEMP VIEW of_family AS
 -- Functions that are not of the family: volatility, parallel safety, NULL input, rights, language, settings, result, who may call.
 CREATE TEMP TABLE expected_function (name text, properties text);
 INSERT INTO expected_function VALUES
-    ('fieldcrypt.add_audit_partition()', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp TimeZone=UTC -> void for'),
+    ('fieldcrypt.add_audit_partition()', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp TimeZone=UTC -> timestamp with time zone for'),
     ('fieldcrypt.add_document_trigger(regclass,text[])', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
     ('fieldcrypt.alter_field(text,text,text,text,text,text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
     ('fieldcrypt.audit_findings(text)', 'volatile unsafe null c -> text for fieldcrypt_auditor'),
