@@ -29,6 +29,18 @@ BEGIN
         END LOOP;
 
         EXECUTE pg_catalog.format($sql$
+            CREATE FUNCTION fieldcrypt.decrypt(value %1$s, entity text) RETURNS %2$s
+                AS 'MODULE_PATHNAME', 'decrypt_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10;
+            COMMENT ON FUNCTION fieldcrypt.decrypt(%1$s, text) IS
+                'what was encrypted; the audit notes what it belongs to';
+
+            CREATE FUNCTION fieldcrypt.reveal(value %1$s, entity text) RETURNS %2$s
+                AS 'MODULE_PATHNAME', 'reveal_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10;
+            COMMENT ON FUNCTION fieldcrypt.reveal(%1$s, text) IS
+                'what the current user may see of it; the audit notes what it belongs to';
+        $sql$, e, n);
+
+        EXECUTE pg_catalog.format($sql$
             CREATE FUNCTION fieldcrypt.account_of(value %1$s) RETURNS text
                 AS 'MODULE_PATHNAME', 'account_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
             COMMENT ON FUNCTION fieldcrypt.account_of(%1$s) IS
@@ -95,6 +107,16 @@ CREATE FUNCTION fieldcrypt.reveal(document jsonb) RETURNS jsonb
 COMMENT ON FUNCTION fieldcrypt.reveal(jsonb) IS
     'a document as the current user may see it: each value plain, masked, or hidden';
 
+CREATE FUNCTION fieldcrypt.decrypt(document jsonb, path text, entity text) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'decrypt_at_path_of_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 20;
+COMMENT ON FUNCTION fieldcrypt.decrypt(jsonb, text, text) IS
+    'the plain value at a path of a document, or the whole document if the path is NULL; the audit notes what it belongs to';
+
+CREATE FUNCTION fieldcrypt.reveal(document jsonb, entity text) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'reveal_document_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 30;
+COMMENT ON FUNCTION fieldcrypt.reveal(jsonb, text) IS
+    'a document as the current user may see it; the audit notes what it belongs to';
+
 CREATE FUNCTION fieldcrypt.decrypt(document jsonb, blob fieldcrypt.encrypted_jsonb) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'decrypt_merged_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 40;
 COMMENT ON FUNCTION fieldcrypt.decrypt(jsonb, fieldcrypt.encrypted_jsonb) IS
@@ -104,6 +126,16 @@ CREATE FUNCTION fieldcrypt.reveal(document jsonb, blob fieldcrypt.encrypted_json
     AS 'MODULE_PATHNAME', 'reveal_merged_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 40;
 COMMENT ON FUNCTION fieldcrypt.reveal(jsonb, fieldcrypt.encrypted_jsonb) IS
     'a document and the values gathered from it, merged: each value plain, masked, or hidden';
+
+CREATE FUNCTION fieldcrypt.decrypt(document jsonb, blob fieldcrypt.encrypted_jsonb, entity text) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'decrypt_merged_of_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 40;
+COMMENT ON FUNCTION fieldcrypt.decrypt(jsonb, fieldcrypt.encrypted_jsonb, text) IS
+    'a document and the values gathered from it, merged; the audit notes what they belong to';
+
+CREATE FUNCTION fieldcrypt.reveal(document jsonb, blob fieldcrypt.encrypted_jsonb, entity text) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'reveal_merged_of_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 40;
+COMMENT ON FUNCTION fieldcrypt.reveal(jsonb, fieldcrypt.encrypted_jsonb, text) IS
+    'a document and the values gathered from it as the current user may see them; the audit notes what they belong to';
 
 -- look-ups by token: what is stored needs no key to be indexed, what is looked for does
 
