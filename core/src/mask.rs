@@ -192,12 +192,13 @@ fn shown_or_none(number: &str) -> Result<u8, MaskError> {
     number.ok_or(MaskError::Number)
 }
 
-fn partial(text: &str, first: u8, hidden: &str, last: u8) -> Option<String> {
+/// The first and the last characters, if at least as many visible ones stay hidden between them.
+fn ends(text: &str, first: u8, last: u8) -> Option<(&str, &str)> {
     if is_simple(text) {
         let characters = text.char_indices().map(|(at, c)| &text[at..at + c.len_utf8()]);
-        between(text, characters, first, hidden, last)
+        ends_of(text, characters, first, last)
     } else {
-        between(text, text.graphemes(true), first, hidden, last)
+        ends_of(text, text.graphemes(true), first, last)
     }
 }
 
@@ -209,28 +210,26 @@ fn is_simple(text: &str) -> bool {
     text.len() <= SHORT && text.chars().all(is_alone)
 }
 
-fn between<'a>(
-    text: &str,
+fn ends_of<'a>(
+    text: &'a str,
     mut characters: impl DoubleEndedIterator<Item = &'a str>,
     first: u8,
-    hidden: &str,
     last: u8,
-) -> Option<String> {
+) -> Option<(&'a str, &'a str)> {
     let head: usize = characters.by_ref().take(first.into()).map(str::len).sum();
     let tail: usize = characters.by_ref().rev().take(last.into()).map(str::len).sum();
-    let (head, tail) = (&text[..head], &text[text.len() - tail..]);
-    are_hidden(characters, usize::from(first) + usize::from(last))
-        .then(|| [head, hidden, tail].concat())
-}
-
-/// Whether at least `count` of the characters would be seen.
-fn are_hidden<'a>(characters: impl Iterator<Item = &'a str>, count: usize) -> bool {
-    characters.filter(|character| character.chars().any(is_visible)).take(count).count() == count
+    let shown = usize::from(first) + usize::from(last);
+    let hidden = characters.filter(|character| character.chars().any(is_visible)).take(shown);
+    (hidden.count() == shown).then(|| (&text[..head], &text[text.len() - tail..]))
 }
 
 fn is_visible(c: char) -> bool {
     let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>();
     c.is_ascii_graphic() || !(c.is_whitespace() || c.is_control() || ignorable.contains(c))
+}
+
+fn partial(text: &str, first: u8, hidden: &str, last: u8) -> Option<String> {
+    ends(text, first, last).map(|(head, tail)| [head, hidden, tail].concat())
 }
 
 fn digits(text: &str, last: usize) -> Option<String> {
@@ -242,8 +241,8 @@ fn digits(text: &str, last: usize) -> Option<String> {
 
 fn email(text: &str, first: u8) -> Option<String> {
     let (local, domain) = text.trim().rsplit_once('@')?;
-    let shown = partial(local, first, PART, 0).filter(|_| is_domain(domain))?;
-    Some(shown + "@" + domain)
+    let (head, _) = ends(local, first, 0).filter(|_| is_domain(domain))?;
+    Some([head, PART, "@", domain].concat())
 }
 
 /// Whether a text can be a domain, in any script: what follows an `@` may be anything.
@@ -274,9 +273,10 @@ fn date(text: &str) -> Option<&str> {
         4 | 7 => b == b'-',
         _ => b.is_ascii_digit(),
     });
+    let number = |at: usize| (date.as_bytes()[at] - b'0') * 10 + date.as_bytes()[at + 1] - b'0';
     let is_date = has_form
-        && ("01"..="12").contains(&&date[5..7])
-        && ("01"..="31").contains(&&date[8..])
+        && (1..=12).contains(&number(5))
+        && (1..=31).contains(&number(8))
         && (time.is_empty() || time.starts_with([' ', 'T']));
     is_date.then_some(date)
 }
