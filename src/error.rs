@@ -4,8 +4,11 @@
 //! roles, files and key ids are no secrets.
 
 use fieldcrypt_core::envelope::PlaintextType;
-use fieldcrypt_core::error::{FormatError, NameError, OpenError, SealError, UnwrapError};
+use fieldcrypt_core::error::{
+    FormatError, MaskError, NameError, OpenError, SealError, UnwrapError,
+};
 use fieldcrypt_core::key::KeyId;
+use fieldcrypt_core::mask::Mask;
 use fieldcrypt_document::jsonb::Malformed;
 use pgrx::PgSqlErrorCode as Code;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -86,6 +89,8 @@ pub enum Error {
     KeyState(KeyId, &'static str),
     #[error("{0}")]
     Keyring(String, &'static str),
+    #[error("invalid value for \"mask\": {0}")]
+    Mask(#[from] MaskError),
     #[error("value of field \"{0}\" is a mask, or looks like one")]
     Masked(String),
     #[error("document holds several values of field \"{0}\"")]
@@ -181,7 +186,7 @@ impl Error {
             Self::InvalidInput(_, code) => *code,
             Self::TypeMismatch(..) => Code::ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText => Code::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
-            Self::InvalidArgument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::InvalidArgument { .. } | Self::Mask(_) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::Name(..) => Code::ERRCODE_INVALID_NAME,
             Self::CannotSearch { .. }
             | Self::FieldUnset
@@ -247,6 +252,9 @@ impl Error {
             Self::AccountUnset => "SET fieldcrypt.account = '...', or SET LOCAL behind a pooler.",
             Self::CannotSearch { reason, .. } => reason,
             Self::InvalidArgument { hint, .. } => return Some(hint.clone()),
+            Self::Mask(_) => {
+                return Some(format!("It is one of: none, {}.", Mask::FORMS.join(", ")));
+            }
             Self::Encoding => "Use a database with encoding UTF8.",
             Self::EnvelopeRefused => {
                 "Write the plain value. Restores and replication run as a \

@@ -299,7 +299,7 @@ fn key_to_show(envelope: &Envelope<'_>, reader: Reader) -> Result<KeyToShow> {
 /// What a user without the right to the plain value may see.
 fn show_in_part(key: &OpenKey, outcome: Outcome, envelope: &Envelope<'_>) -> Result<Shown> {
     let field = key.field.as_deref();
-    match field.and_then(|field| field.mask) {
+    match field.and_then(|field| field.mask.as_ref()) {
         Some(mask) if outcome == Outcome::Masked => {
             let masked = open(key, envelope)?.plaintext()?.masked(mask);
             Ok(masked.map_or(Shown::Null, Shown::Masked))
