@@ -2,6 +2,7 @@
 //! `fieldcrypt.reveal()` shows them.
 //!
 //! - [`targets`]: what a result column shows
+//! - [`mentions`]: whether a statement has anything that could be shown otherwise
 //! - [`casts`]: what a cast to text shows where a query filters
 //! - [`json`]: what JSON is made of
 //! - [`origin`]: whether a jsonb value is a protected document
@@ -15,6 +16,7 @@
 
 mod casts;
 mod json;
+mod mentions;
 pub mod node;
 mod order;
 mod origin;
@@ -83,14 +85,24 @@ struct Statement<'a> {
 ///
 /// # Safety
 /// `query` was just made by parse analysis.
-pub unsafe fn rewrite(family: &Family, query: *mut Query) -> Result<()> {
+pub unsafe fn rewrite(query: *mut Query) -> Result<()> {
+    // SAFETY: the caller's
+    let types = unsafe { mentions::types_of_users(query) };
+    if types.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(());
+    }
+    // not installed in this database: nothing is encrypted
+    let Ok(family) = Family::get() else { return Ok(()) };
     let mut statement = Statement {
-        family,
+        family: &family,
         kinds: HashMap::new(),
         documents: HashMap::new(),
         rewritten: false,
         error: None,
     };
+    if types.is_some_and(|types| !types.into_iter().any(|given| statement.kind(given).is_some())) {
+        return Ok(());
+    }
     // SAFETY: the caller's
     unsafe {
         let scope = Scope { query, outer: None, is_branch: false };
