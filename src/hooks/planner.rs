@@ -36,8 +36,9 @@ unsafe extern "C-unwind" fn plan(
     options: i32,
     parameters: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
-    // SAFETY: the planner owns the query and may change it; the previous hook or the standard
-    // planner gets what it would have got
+    // SAFETY: the planner, in C, owns the query and may change it; nothing here is to be dropped,
+    // and the test only reads the node; the previous hook or the standard planner gets what it would
+    // have got
     unsafe {
         let query = if any_node(query, |node| may_concern(node)) { prepared(query) } else { query };
         match PREVIOUS {

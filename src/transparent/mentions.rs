@@ -8,32 +8,61 @@
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::pg_sys::{self, Node, NodeTag, Oid, Query};
 
+use super::json::makes_json;
 use crate::catalog::family::is_of_users;
 use crate::walker::any_node;
 
-/// The types that users have made, of which a query has expressions; `None` if only a closer look
-/// can tell.
-///
-/// # Safety
-/// `query` is valid.
-pub unsafe fn types_of_users(query: *mut Query) -> Option<Vec<Oid>> {
-    let mut types = Vec::new();
-    // SAFETY: the caller's; within the guard nothing is to be dropped, and the test calls nothing of
-    // PostgreSQL's
-    let is_unclear = unsafe {
-        pg_guard_ffi_boundary(|| {
-            any_node(query, |node| match type_given(node) {
-                Some(given) => {
-                    if is_of_users(given) && !types.contains(&given) {
-                        types.push(given);
-                    }
+/// What a query has, and the queries inside it.
+#[derive(Default)]
+pub struct Mentions {
+    /// The types of its expressions that users have made.
+    pub types: Vec<Oid>,
+    /// Whether it may have documents or rows, or nodes that are not known here.
+    pub is_unclear: bool,
+    /// Whether it has casts by way of text.
+    pub casts: bool,
+    /// Whether it makes JSON of any values.
+    pub json: bool,
+}
+
+impl Mentions {
+    /// # Safety
+    /// `query` is valid.
+    pub unsafe fn of(query: *mut Query) -> Self {
+        let mut mentions = Self::default();
+        // SAFETY: the caller's; within the guard nothing is to be dropped, and what is called for
+        // each node calls nothing of PostgreSQL's
+        unsafe {
+            pg_guard_ffi_boundary(|| {
+                any_node(query, |node| {
+                    mentions.add(node);
                     false
+                })
+            });
+        }
+        mentions
+    }
+
+    /// Whether there is nothing that could be shown otherwise.
+    pub fn is_empty(&self) -> bool {
+        self.types.is_empty() && !self.is_unclear
+    }
+
+    /// # Safety
+    /// `node` is valid.
+    unsafe fn add(&mut self, node: *mut Node) {
+        // SAFETY: the caller's
+        unsafe {
+            match type_given(node) {
+                Some(given) if is_of_users(given) && !self.types.contains(&given) => {
+                    self.types.push(given);
                 }
-                None => true,
-            })
-        })
-    };
-    (!is_unclear).then_some(types)
+                given => self.is_unclear |= given.is_none(),
+            }
+            self.casts |= (*node).type_ == NodeTag::T_CoerceViaIO;
+            self.json |= makes_json(node);
+        }
+    }
 }
 
 /// The type that a node gives to the expression that it is: that of no object if there is another

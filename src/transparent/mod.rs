@@ -34,6 +34,7 @@ use pgrx::pg_sys::{self, List, Node, NodeTag, Oid, Query};
 use crate::call::Call;
 use crate::catalog::family::{EncryptedType, Family, is_of_users};
 use crate::error::{Error, Result};
+use mentions::Mentions;
 use node::elements;
 use origin::Document;
 
@@ -87,8 +88,8 @@ struct Statement<'a> {
 /// `query` was just made by parse analysis.
 pub unsafe fn rewrite(query: *mut Query) -> Result<()> {
     // SAFETY: the caller's
-    let types = unsafe { mentions::types_of_users(query) };
-    if types.as_ref().is_some_and(Vec::is_empty) {
+    let mentions = unsafe { Mentions::of(query) };
+    if mentions.is_empty() {
         return Ok(());
     }
     // not installed in this database: nothing is encrypted
@@ -100,19 +101,24 @@ pub unsafe fn rewrite(query: *mut Query) -> Result<()> {
         rewritten: false,
         error: None,
     };
-    if types.is_some_and(|types| !types.into_iter().any(|given| statement.kind(given).is_some())) {
+    let is_encrypted = |&given: &Oid| statement.kind(given).is_some();
+    if !mentions.is_unclear && !mentions.types.iter().any(is_encrypted) {
         return Ok(());
     }
     // SAFETY: the caller's
     unsafe {
         let scope = Scope { query, outer: None, is_branch: false };
-        statement.show_json(&scope);
+        if mentions.json {
+            statement.show_json(&scope);
+        }
         if (*query).commandType == pg_sys::CmdType::CMD_SELECT {
             statement.select(&scope);
         } else {
             statement.returning(&scope);
         }
-        statement.show_casts(&scope);
+        if mentions.casts {
+            statement.show_casts(&scope);
+        }
         statement.order_inner_queries(query);
     }
     if statement.rewritten {
