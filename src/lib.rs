@@ -15,6 +15,7 @@
 //! - [`trigger`]: the row triggers: values belong to their row's account, documents are sealed
 //! - [`transparent`]: encrypted columns in results, shown as their plain values
 //! - [`hooks`]: where PostgreSQL calls us while it analyses, plans and runs statements
+//! - [`walker`]: a look through a query
 
 mod access;
 mod admin;
@@ -33,6 +34,7 @@ mod keyring;
 mod transparent;
 mod trigger;
 mod value;
+mod walker;
 
 #[cfg(any(test, feature = "pg_test"))]
 #[path = "../pgrx-tests/mod.rs"]
