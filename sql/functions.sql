@@ -29,6 +29,18 @@ BEGIN
         END LOOP;
 
         EXECUTE pg_catalog.format($sql$
+            CREATE FUNCTION fieldcrypt.decrypt(value %1$s, entity text) RETURNS %2$s
+                AS 'MODULE_PATHNAME', 'decrypt_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10;
+            COMMENT ON FUNCTION fieldcrypt.decrypt(%1$s, text) IS
+                'what was encrypted; the audit notes what it belongs to';
+
+            CREATE FUNCTION fieldcrypt.reveal(value %1$s, entity text) RETURNS %2$s
+                AS 'MODULE_PATHNAME', 'reveal_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10;
+            COMMENT ON FUNCTION fieldcrypt.reveal(%1$s, text) IS
+                'what the current user may see of it; the audit notes what it belongs to';
+        $sql$, e, n);
+
+        EXECUTE pg_catalog.format($sql$
             CREATE FUNCTION fieldcrypt.account_of(value %1$s) RETURNS text
                 AS 'MODULE_PATHNAME', 'account_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
             COMMENT ON FUNCTION fieldcrypt.account_of(%1$s) IS
@@ -94,6 +106,16 @@ CREATE FUNCTION fieldcrypt.reveal(document jsonb) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'reveal_document_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 30;
 COMMENT ON FUNCTION fieldcrypt.reveal(jsonb) IS
     'a document as the current user may see it: each value plain, masked, or hidden';
+
+CREATE FUNCTION fieldcrypt.decrypt(document jsonb, path text, entity text) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'decrypt_at_path_of_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 20;
+COMMENT ON FUNCTION fieldcrypt.decrypt(jsonb, text, text) IS
+    'the plain value at a path of a document, or the whole document if the path is NULL; the audit notes what it belongs to';
+
+CREATE FUNCTION fieldcrypt.reveal(document jsonb, entity text) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'reveal_document_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 30;
+COMMENT ON FUNCTION fieldcrypt.reveal(jsonb, text) IS
+    'a document as the current user may see it; the audit notes what it belongs to';
 
 CREATE FUNCTION fieldcrypt.decrypt(document jsonb, blob fieldcrypt.encrypted_jsonb) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'decrypt_merged_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 40;

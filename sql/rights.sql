@@ -92,7 +92,11 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.unprotect_table(regclass),
     fieldcrypt.decrypt(jsonb),
     fieldcrypt.decrypt(jsonb, text),
+    fieldcrypt.decrypt(jsonb, text, text),
     fieldcrypt.reveal(jsonb),
+    fieldcrypt.reveal(jsonb, text),
+    fieldcrypt.set_actor(text, text, text, text),
+    fieldcrypt.flush_audit(),
     fieldcrypt.tokens(jsonb),
     fieldcrypt.token(jsonb, text, text),
     fieldcrypt.search_tokens(text, text, text),
@@ -104,6 +108,17 @@ GRANT EXECUTE ON FUNCTION
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
+    fieldcrypt.audit_head(),
+    fieldcrypt.audit_state(),
+    fieldcrypt.audit_status(),
+    fieldcrypt.audit_findings(text),
+    fieldcrypt.verify_audit(text)
+TO fieldcrypt_auditor;
+
+GRANT SELECT ON fieldcrypt.audit TO fieldcrypt_auditor;
+
+GRANT EXECUTE ON FUNCTION
+    fieldcrypt.drop_audit(timestamptz),
     fieldcrypt.create_account(text),
     fieldcrypt.disable_account(text),
     fieldcrypt.enable_account(text)

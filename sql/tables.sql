@@ -40,7 +40,7 @@ CREATE TABLE fieldcrypt.account_key (
     key_id bigint CONSTRAINT account_key_pkey PRIMARY KEY CHECK (key_id OPERATOR(pg_catalog.>) 0),
     account text COLLATE "C" NOT NULL,
     purpose text COLLATE "C" NOT NULL
-        CHECK (purpose OPERATOR(pg_catalog.=) ANY (ARRAY['wrapping', 'data', 'index', 'transit'])),
+        CHECK (purpose OPERATOR(pg_catalog.=) ANY (ARRAY['wrapping', 'data', 'index', 'transit', 'audit'])),
     version integer NOT NULL CHECK (version OPERATOR(pg_catalog.>) 0),
     state text NOT NULL CHECK (state OPERATOR(pg_catalog.=) ANY
         (ARRAY['pre-active', 'active', 'decrypt-only', 'disabled', 'destroyed'])),
@@ -55,7 +55,7 @@ CREATE UNIQUE INDEX account_key_by_account ON fieldcrypt.account_key (account, p
 COMMENT ON TABLE fieldcrypt.account_key IS 'wrapped keys of the accounts; readable by fieldcrypt_key_admin';
 COMMENT ON COLUMN fieldcrypt.account_key.key_id IS 'random id, as it stands in envelopes';
 COMMENT ON COLUMN fieldcrypt.account_key.account IS 'account that it belongs to';
-COMMENT ON COLUMN fieldcrypt.account_key.purpose IS 'wrapping, data, index or transit';
+COMMENT ON COLUMN fieldcrypt.account_key.purpose IS 'wrapping, data, index, transit or audit';
 COMMENT ON COLUMN fieldcrypt.account_key.version IS 'version within account and purpose, from 1';
 COMMENT ON COLUMN fieldcrypt.account_key.state IS 'pre-active, active, decrypt-only, disabled or destroyed';
 COMMENT ON COLUMN fieldcrypt.account_key.wrapped IS 'the key, wrapped (docs/envelope.md section 7)';

@@ -40,7 +40,7 @@ CREATE VIEW fieldcrypt.keys AS
 COMMENT ON VIEW fieldcrypt.keys IS 'keys of the accounts, without their bytes';
 COMMENT ON COLUMN fieldcrypt.keys.key_id IS 'id, as it stands in envelopes';
 COMMENT ON COLUMN fieldcrypt.keys.account IS 'account that it belongs to';
-COMMENT ON COLUMN fieldcrypt.keys.purpose IS 'wrapping, data, index or transit';
+COMMENT ON COLUMN fieldcrypt.keys.purpose IS 'wrapping, data, index, transit or audit';
 COMMENT ON COLUMN fieldcrypt.keys.version IS 'version within account and purpose';
 COMMENT ON COLUMN fieldcrypt.keys.state IS 'pre-active, active, decrypt-only, disabled or destroyed';
 COMMENT ON COLUMN fieldcrypt.keys.root_key IS 'root key that wrapped a wrapping key';

@@ -254,3 +254,14 @@ unsafe fn last_table(query: *mut pgrx::pg_sys::Query) -> *mut pgrx::pg_sys::Rang
         pgrx::pg_sys::list_nth(tables, (*tables).length - 1).cast()
     }
 }
+
+/// Whether a role owns a database, or may act as its owner.
+pub fn owns_database(database: pgrx::pg_sys::Oid, role: pgrx::pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up; the database exists
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pgrx::pg_sys::pg_database_ownercheck(database, role);
+        #[cfg(not(feature = "pg15"))]
+        return pgrx::pg_sys::object_ownercheck(pgrx::pg_sys::DatabaseRelationId, database, role);
+    }
+}

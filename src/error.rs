@@ -30,6 +30,10 @@ pub enum Error {
     AccountMissing(String),
     #[error("no account is set for this session")]
     AccountUnset,
+    #[error("the audit cannot be written here, or its key cannot be had")]
+    AuditUnavailable,
+    #[error("the audit cannot be verified in this transaction")]
+    AuditSnapshot,
     #[error("column \"{0}\" does not exist")]
     ColumnMissing(String),
     #[error("column \"{0}\" has another type than when it was protected")]
@@ -142,6 +146,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::AccountClosed(..)
+            | Self::AuditUnavailable
             | Self::FieldInUse(..)
             | Self::KeyState(..)
             | Self::NoActiveKey(..)
@@ -151,6 +156,7 @@ impl Error {
                 Code::ERRCODE_DUPLICATE_OBJECT
             }
             Self::At { error, .. } => error.code(),
+            Self::AuditSnapshot => Code::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Document(Malformed::TooDeep) => Code::ERRCODE_STATEMENT_TOO_COMPLEX,
             Self::Document(Malformed::TooLong) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Document(_) => Code::ERRCODE_DATA_CORRUPTED,
@@ -206,6 +212,11 @@ impl Error {
             Self::ColumnMissing(_) | Self::ColumnType(_) => {
                 "The table has changed since: take the protection back and set it up again."
             }
+            Self::AuditUnavailable => {
+                "With fieldcrypt.audit = strict nothing is read unless it can be recorded: not on a \
+                 standby, nor without shared_preload_libraries."
+            }
+            Self::AuditSnapshot => "Use READ COMMITTED, in which newer events are seen.",
             Self::DocumentMissing(_) => "SELECT fieldcrypt.protect_jsonb(...) names a document.",
             Self::Irreversible(_) => {
                 "It was created with reversible => false: what is encrypted stays encrypted."

@@ -4,15 +4,55 @@ use std::ffi::{CStr, CString};
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
+use crate::audit::Mode;
 use crate::encoding;
+use crate::error::{Error, Result};
 
 static ACCOUNT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEYRING_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEY_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static KEY_LIFETIME: GucSetting<i32> = GucSetting::<i32>::new(300);
 static ACCEPT_ENVELOPES: GucSetting<bool> = GucSetting::<bool>::new(false);
+static AUDIT: GucSetting<Mode> = GucSetting::<Mode>::new(Mode::On);
+static AUDIT_BUFFER: GucSetting<i32> = GucSetting::<i32>::new(1024);
+static AUDIT_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(8);
+static ACTOR: [GucSetting<Option<CString>>; 4] =
+    [const { GucSetting::<Option<CString>>::new(None) }; 4];
 static REDACT_LOG: GucSetting<bool> = GucSetting::<bool>::new(true);
 static TRANSPARENT: GucSetting<bool> = GucSetting::<bool>::new(false);
+
+/// A part of who an application says that it acts for.
+#[derive(Clone, Copy)]
+pub enum Actor {
+    Id,
+    Name,
+    Address,
+    Action,
+}
+
+impl Actor {
+    /// Every part, as they follow each other in `set_actor()`.
+    pub const ALL: [Self; 4] = [Self::Id, Self::Name, Self::Address, Self::Action];
+
+    /// Its name among the arguments of `set_actor()`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Name => "name",
+            Self::Address => "address",
+            Self::Action => "action",
+        }
+    }
+
+    const fn setting(self) -> &'static CStr {
+        match self {
+            Self::Id => c"fieldcrypt.actor_id",
+            Self::Name => c"fieldcrypt.actor_name",
+            Self::Address => c"fieldcrypt.actor_address",
+            Self::Action => c"fieldcrypt.actor_action",
+        }
+    }
+}
 
 /// The account value that leaves the account to the row's trigger.
 pub const ACCOUNT_OF_ROW: &str = "*row*";
@@ -71,6 +111,47 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_enum_guc(
+        c"fieldcrypt.audit",
+        c"Whether it is recorded who reads what.",
+        c"With \"strict\" a read waits until it is on disk that it is about to happen.",
+        &AUDIT,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    for part in Actor::ALL {
+        GucRegistry::define_string_guc(
+            part.setting(),
+            c"Whom the application says that it acts for, as the audit records it.",
+            c"Set for one transaction by set_actor().",
+            &ACTOR[part as usize],
+            GucContext::Userset,
+            GucFlags::default(),
+        );
+    }
+    // SAFETY: a variable of the only thread
+    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        GucRegistry::define_int_guc(
+            c"fieldcrypt.audit_buffer",
+            c"Shared memory for events of one database that are not on disk yet.",
+            c"",
+            &AUDIT_BUFFER,
+            64,
+            1 << 20,
+            GucContext::Postmaster,
+            GucFlags::UNIT_KB,
+        );
+        GucRegistry::define_int_guc(
+            c"fieldcrypt.audit_databases",
+            c"In how many databases events are written to a table.",
+            c"In others they go to the server's log.",
+            &AUDIT_DATABASES,
+            1,
+            1000,
+            GucContext::Postmaster,
+            GucFlags::default(),
+        );
+    }
     GucRegistry::define_bool_guc(
         c"fieldcrypt.redact_log",
         c"Write statements to the server's log without the values in them.",
@@ -126,6 +207,48 @@ pub fn accept_envelopes() -> bool {
 /// See `fieldcrypt.transparent`.
 pub fn transparent() -> bool {
     TRANSPARENT.get()
+}
+
+/// See `fieldcrypt.audit`.
+pub fn audit() -> Mode {
+    AUDIT.get()
+}
+
+/// See `fieldcrypt.audit_buffer`; in bytes.
+pub fn audit_buffer() -> usize {
+    usize::try_from(AUDIT_BUFFER.get()).unwrap_or(64) << 10
+}
+
+/// See `fieldcrypt.audit_databases`.
+pub fn audit_databases() -> usize {
+    usize::try_from(AUDIT_DATABASES.get()).unwrap_or(1)
+}
+
+/// What the application has said of that part; `None` if nothing.
+pub fn actor(part: Actor) -> Option<String> {
+    // SAFETY: the text is copied before anything is assigned
+    let text = unsafe { borrowed(&ACTOR[part as usize]) }?;
+    let text = encoding::to_utf8(text.to_bytes()).ok()?;
+    (!text.is_empty()).then(|| text.into_owned())
+}
+
+/// Sets a part until the transaction ends.
+pub fn set_actor(part: Actor, text: &str) -> Result<()> {
+    let text = CString::new(encoding::convert_to_server(text)).map_err(|_| Error::InvalidText)?;
+    // SAFETY: both are NUL-terminated; every user may set it
+    unsafe {
+        pg_sys::set_config_option(
+            part.setting().as_ptr(),
+            text.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+    }
+    Ok(())
 }
 
 /// See `fieldcrypt.redact_log`.

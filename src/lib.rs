@@ -7,6 +7,7 @@
 //! - [`datatype`]: the encrypted types: input, output, coercion, comparison, search
 //! - [`value`]: sealing, opening and showing one value, with the right checked
 //! - [`keyring`]: root keys, unwrapping, and the cache of keys that are set up
+//! - [`audit`]: who read what, and who changed what
 //! - [`access`]: privileges and roles
 //! - [`catalog`]: the extension's tables, and when what was read from them stops being true
 //! - [`admin`]: accounts, fields and grants, as administrators change them
@@ -17,6 +18,7 @@
 
 mod access;
 mod admin;
+mod audit;
 mod backend;
 mod call;
 mod catalog;
@@ -50,7 +52,8 @@ pgrx::extension_sql_file!("../sql/protect.sql", name = "protect", requires = ["a
 pgrx::extension_sql_file!("../sql/documents.sql", name = "documents", requires = ["protect"]);
 pgrx::extension_sql_file!("../sql/table_view.sql", name = "table_view", requires = ["documents"]);
 pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["table_view"]);
-pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["views"], finalize);
+pgrx::extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["audit"], finalize);
 
 /// Called by PostgreSQL when it loads the library: in the postmaster with
 /// `shared_preload_libraries`, otherwise in the session that first needs it.
@@ -62,9 +65,11 @@ extern "C-unwind" fn _PG_init() {
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     guc::init();
     catalog::invalidation::init();
+    audit::init();
     hooks::init();
     // SAFETY: a variable of the only thread
     if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
         keyring::load_in_postmaster();
+        audit::init_shared_memory();
     }
 }

@@ -20,6 +20,7 @@ use pgrx::pg_sys::Datum;
 use zeroize::Zeroizing;
 
 use crate::access::Privilege;
+use crate::audit::statement::{self, Action, Outcome};
 use crate::backend;
 use crate::call::{NewVarlena, varlena_bytes};
 use crate::catalog::field::{By, Field, Hidden, describe, describe_handle};
@@ -216,6 +217,7 @@ pub fn decrypt(bytes: &[u8], plaintext_type: PlaintextType) -> Result<Datum> {
     let envelope = stored_as(bytes, plaintext_type)?;
     let key = key_of(&envelope)?;
     key.require(Privilege::Decrypt)?;
+    statement::read(&key, Action::Decrypt, Outcome::Plain)?;
     open_datum(&key, &envelope)
 }
 
@@ -240,36 +242,65 @@ pub enum Shown {
     Ciphertext,
 }
 
+/// Who is shown a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// The user: the audit is told.
+    User,
+    /// Nobody: it stays in the server.
+    Nobody,
+}
+
 /// What the current user may see of a stored value.
-pub fn show(envelope: &Envelope<'_>) -> Result<Shown> {
-    match key_to_show(envelope)? {
-        Ok(key) if key.privileges()?.contains(Privilege::Decrypt) => {
-            Ok(Shown::Plain(open(&key, envelope)?))
-        }
-        Ok(key) => show_in_part(&key, envelope),
+pub fn show(envelope: &Envelope<'_>, reader: Reader) -> Result<Shown> {
+    match key_to_show(envelope, reader)? {
+        Ok((key, Outcome::Plain)) => Ok(Shown::Plain(open(&key, envelope)?)),
+        Ok((key, outcome)) => show_in_part(&key, outcome, envelope),
         Err(shown) => Ok(shown),
     }
 }
 
-/// The key of a value of which something may be shown; otherwise what stands in its place.
-fn key_to_show(envelope: &Envelope<'_>) -> Result<std::result::Result<Locked<OpenKey>, Shown>> {
-    match key_of(envelope) {
-        Ok(key) if envelope.is_token_only() => Ok(Err(hidden(key.field.as_deref()))),
-        Ok(key) => Ok(Ok(key)),
+type KeyToShow = std::result::Result<(Locked<OpenKey>, Outcome), Shown>;
+
+/// The key of a value and what the current user may see of it; otherwise what stands in its place.
+fn key_to_show(envelope: &Envelope<'_>, reader: Reader) -> Result<KeyToShow> {
+    let key = match key_of(envelope) {
+        Ok(key) => key,
         // of a closed account nothing is shown, and that is no error
         Err(Error::AccountClosed(..) | Error::KeyState(..)) => {
-            let field = fields::find(By::Id(envelope.header().field_id))?;
-            Ok(Err(hidden(field.as_deref())))
+            let header = envelope.header();
+            let field = fields::find(By::Id(header.field_id))?;
+            if reader == Reader::User {
+                let account = cache::account_of(header.key_id)?.unwrap_or_default();
+                let name = field.as_ref().map_or("", |field| field.name.as_str());
+                statement::hidden(name, &account)?;
+            }
+            return Ok(Err(hidden(field.as_deref())));
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
+    };
+    let privileges = key.privileges()?;
+    let has_mask = key.field.as_ref().is_some_and(|field| field.mask.is_some());
+    let outcome = if envelope.is_token_only() {
+        Outcome::Hidden
+    } else if privileges.contains(Privilege::Decrypt) {
+        Outcome::Plain
+    } else if has_mask && privileges.contains(Privilege::Mask) {
+        Outcome::Masked
+    } else {
+        Outcome::Hidden
+    };
+    if reader == Reader::User {
+        statement::read(&key, Action::Reveal, outcome)?;
     }
+    Ok(Ok((key, outcome)))
 }
 
 /// What a user without the right to the plain value may see.
-fn show_in_part(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Shown> {
+fn show_in_part(key: &OpenKey, outcome: Outcome, envelope: &Envelope<'_>) -> Result<Shown> {
     let field = key.field.as_deref();
     match field.and_then(|field| field.mask) {
-        Some(mask) if key.privileges()?.contains(Privilege::Mask) => {
+        Some(mask) if outcome == Outcome::Masked => {
             let masked = open(key, envelope)?.plaintext()?.masked(mask);
             Ok(masked.map_or(Shown::Null, Shown::Masked))
         }
@@ -288,11 +319,9 @@ fn hidden(field: Option<&Field>) -> Shown {
 /// `None` is SQL NULL, which also stands for a hidden value that is no text.
 pub fn reveal(bytes: &[u8], plaintext_type: PlaintextType) -> Result<Option<Datum>> {
     let envelope = stored_as(bytes, plaintext_type)?;
-    let shown = match key_to_show(&envelope)? {
-        Ok(key) if key.privileges()?.contains(Privilege::Decrypt) => {
-            return open_datum(&key, &envelope).map(Some);
-        }
-        Ok(key) => show_in_part(&key, &envelope)?,
+    let shown = match key_to_show(&envelope, Reader::User)? {
+        Ok((key, Outcome::Plain)) => return open_datum(&key, &envelope).map(Some),
+        Ok((key, outcome)) => show_in_part(&key, outcome, &envelope)?,
         Err(shown) => shown,
     };
     let is_text = plaintext_type == PlaintextType::Text;

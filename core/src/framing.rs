@@ -19,6 +19,12 @@ pub enum Label {
     AccountTag,
     /// Associated data of an envelope.
     AssociatedData,
+    /// Seal of an event of the audit.
+    AuditEvent,
+    /// How far the audit has come.
+    AuditHead,
+    /// Up to where the audit was dropped.
+    AuditStart,
     /// Check value of a key.
     CheckValue,
     /// Field id.
@@ -37,6 +43,9 @@ impl Label {
         match self {
             Self::AccountTag => b"fieldcrypt/1/account-tag",
             Self::AssociatedData => b"fieldcrypt/1/aad",
+            Self::AuditEvent => b"fieldcrypt/1/audit-event",
+            Self::AuditHead => b"fieldcrypt/1/audit-head",
+            Self::AuditStart => b"fieldcrypt/1/audit-start",
             Self::CheckValue => b"fieldcrypt/1/check-value",
             Self::FieldId => b"fieldcrypt/1/field-id",
             Self::FieldKey => b"fieldcrypt/1/field-key",

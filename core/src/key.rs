@@ -12,7 +12,7 @@ use crate::framing::{Label, frame};
 use crate::random;
 use crate::suite::{Cipher, Suite};
 
-/// Length of every root, wrapping, data, index and transit key, in bytes.
+/// Length of every key of a [`Purpose`], in bytes.
 pub const KEY_LENGTH: usize = 32;
 
 /// 32 secret bytes. Wiped when dropped; neither printable nor cloneable.
@@ -52,6 +52,8 @@ impl SecretKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Purpose {
+    /// The audit key of the database: it seals the events of the audit.
+    Audit,
     /// Data keys: field keys are derived from them.
     Data,
     /// Index keys: token keys are derived from them.
@@ -68,6 +70,7 @@ impl Purpose {
     /// Its name, in SQL and in authenticated input.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Audit => "audit",
             Self::Data => "data",
             Self::Index => "index",
             Self::Root => "root",
@@ -78,7 +81,7 @@ impl Purpose {
 
     /// The purpose of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Data, Self::Index, Self::Root, Self::Transit, Self::Wrapping]
+        [Self::Audit, Self::Data, Self::Index, Self::Root, Self::Transit, Self::Wrapping]
             .into_iter()
             .find(|purpose| purpose.name() == name)
     }

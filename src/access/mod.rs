@@ -10,3 +10,12 @@ pub mod rights;
 pub mod roles;
 
 pub use privilege::{Privilege, Privileges};
+
+use crate::audit::statement;
+use crate::error::Error;
+
+/// The error of a privilege that the current user lacks; the audit is told.
+pub fn refused(privilege: Privilege, field: String, account: String) -> Error {
+    statement::denied(privilege, &field, &account);
+    Error::Privilege(privilege, field, account)
+}

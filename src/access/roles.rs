@@ -5,6 +5,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys::{self, Oid};
 
+use crate::audit::change::{self, About};
 use crate::backend;
 use crate::catalog::scan::{self, Equals};
 use crate::catalog::tables::Indexed;
@@ -28,9 +29,16 @@ pub fn has_role(name: &CStr) -> bool {
     scan::role(name).is_some_and(|role| unsafe { pg_sys::has_privs_of_role(backend::user(), role) })
 }
 
-/// Fails unless the current user has the rights of an administrative role.
-pub fn require_role(name: &'static CStr) -> Result<()> {
-    if has_role(name) { Ok(()) } else { Err(Error::Role(name.to_str().unwrap_or_default())) }
+/// Fails unless the current user has the rights of an administrative role, which the function
+/// `action` asks for.
+pub fn require_role(name: &'static CStr, action: &str) -> Result<()> {
+    if has_role(name) {
+        return Ok(());
+    }
+    let name = name.to_str().unwrap_or_default();
+    let detail = Some(format!("needs {name}"));
+    change::denied(action, About { detail, ..About::default() });
+    Err(Error::Role(name))
 }
 
 /// The role itself and every role whose rights it inherits. That a superuser could act as any

@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 
 use crate::access::roles::{KEY_ADMIN, require_role};
+use crate::audit::change::{self, About};
 use crate::call::{Answer, Call};
 use crate::catalog::account::{self, AccountState};
 use crate::catalog::{key, write};
@@ -20,7 +21,7 @@ type Answered = std::result::Result<Answer, ErrorReport>;
 #[pg_extern(sql = false)]
 fn create_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    require_role(KEY_ADMIN)?;
+    require_role(KEY_ADMIN, "create_account")?;
     let account = call.required_text(0, "the account")?;
     check_account(&account).map_err(|error| Error::Name("account", error))?;
     if account::state(&account)?.is_some() {
@@ -28,6 +29,8 @@ fn create_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     }
     // a wrong root key stops here, before anything is written
     let (root, check_value) = current_root()?;
+    let detail = Some(format!("root key {root}"));
+    change::begins("create_account", About { account: Some(&account), detail, field: None })?;
     if key::root_check_value(&root)?.is_none() {
         // a root that this database does not know yet joins those that it uses, and replaces none
         require_roots(&key::root_names()?)?;
@@ -40,7 +43,7 @@ fn create_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         current_root()?;
     }
     if account::state(DATABASE_ACCOUNT)?.is_none() {
-        make(DATABASE_ACCOUNT, &root, &[Purpose::Transit, Purpose::Index])?;
+        make(DATABASE_ACCOUNT, &root, &[Purpose::Transit, Purpose::Index, Purpose::Audit])?;
     }
     if make(&account, &root, &[Purpose::Data, Purpose::Index])? {
         Ok(Answer::datum(pg_sys::Datum::null()))
@@ -107,19 +110,20 @@ pub fn add_key(account: &str, purpose: Purpose, version: u32) -> Result<()> {
 /// `disable_account(account text)`: nothing of it can be read, written or searched until enabled.
 #[pg_extern(sql = false)]
 fn disable_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
-    set_state(&Call::new(fcinfo), AccountState::Disabled)
+    set_state(&Call::new(fcinfo), AccountState::Disabled, "disable_account")
 }
 
 /// `enable_account(account text)`
 #[pg_extern(sql = false)]
 fn enable_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
-    set_state(&Call::new(fcinfo), AccountState::Active)
+    set_state(&Call::new(fcinfo), AccountState::Active, "enable_account")
 }
 
-fn set_state(call: &Call, state: AccountState) -> Answered {
-    require_role(KEY_ADMIN)?;
+fn set_state(call: &Call, state: AccountState, action: &str) -> Answered {
+    require_role(KEY_ADMIN, action)?;
     let account = call.required_text(0, "the account")?;
     check_account(&account).map_err(|error| Error::Name("account", error))?;
+    change::begins(action, About { account: Some(&account), ..About::default() })?;
     let changed = write::run(
         "UPDATE fieldcrypt.account SET state = $2, changed_at = pg_catalog.now(), \
          changed_by = session_user WHERE account OPERATOR(pg_catalog.=) $1 RETURNING 1",

@@ -10,6 +10,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{Spi, pg_extern};
 
 use crate::access::roles::{ADMIN, require_role};
+use crate::audit::change::{self, About};
 use crate::call::{Answer, Call};
 use crate::catalog::field::{By, Field};
 use crate::catalog::write;
@@ -67,7 +68,7 @@ fn check_padding(value: &str) -> Result<()> {
 #[pg_extern(sql = false)]
 fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    require_role(ADMIN)?;
+    require_role(ADMIN, "create_field")?;
     let name = call.optional_text(0)?.unwrap_or_default();
     check_field_name(&name).map_err(|error| Error::Name("field", error))?;
     let mut search = call.texts(1)?.unwrap_or_default();
@@ -111,6 +112,13 @@ fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     if let Some(other) = Field::find(By::Handle(id.handle()))? {
         return Err(Error::FieldHandle(name.into_owned(), other.name).into());
     }
+    let detail = Some(format!(
+        "suite {suite}, search {{{}}}, normalizer {normalizer}, mask {mask}, hidden {hidden}, \
+         padding {padding}, scope {scope}, store {store}, reversible {reversible}, \
+         small_domain {small_domain}",
+        search.join(", ")
+    ));
+    change::begins("create_field", About { field: Some(&name), detail, ..About::default() })?;
     write::run(
         "INSERT INTO fieldcrypt.field \
          (name, field_id, handle, label, suite, search, normalizer, mask, hidden, padding, \
@@ -141,16 +149,24 @@ fn create_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 #[pg_extern(sql = false)]
 fn alter_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    require_role(ADMIN)?;
+    require_role(ADMIN, "alter_field")?;
     let name = call.optional_text(0)?.unwrap_or_default();
     Field::require(By::Name(&name))?;
-    let checks: [fn(&str) -> Result<()>; 4] =
-        [check_mask, check_hidden, check_padding, check_suite];
-    for (index, check) in checks.iter().enumerate() {
+    let checks: [(&str, fn(&str) -> Result<()>); 4] = [
+        ("mask", check_mask),
+        ("hidden", check_hidden),
+        ("padding", check_padding),
+        ("suite", check_suite),
+    ];
+    let mut changes = Vec::new();
+    for (index, (policy, check)) in checks.iter().enumerate() {
         if let Some(value) = call.optional_text(index + 1)? {
             check(&value)?;
+            changes.push(format!("{policy} {value}"));
         }
     }
+    let about = About { field: Some(&name), detail: Some(changes.join(", ")), account: None };
+    change::begins("alter_field", about)?;
     write::run(
         "UPDATE fieldcrypt.field SET \
          mask = CASE WHEN $2 IS NULL THEN mask ELSE NULLIF($2, 'none') END, \
@@ -175,7 +191,7 @@ fn alter_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 #[pg_extern(sql = false)]
 fn drop_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    require_role(ADMIN)?;
+    require_role(ADMIN, "drop_field")?;
     let name = call.required_text(0, "the field")?;
     let field = Field::require(By::Name(&name))?;
     let user = Spi::get_one_with_args::<String>(
@@ -187,6 +203,7 @@ fn drop_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         Ok(None) | Err(pgrx::spi::Error::InvalidPosition) => {}
         Err(_) => return Err(Error::Catalog("uses of a field").into()),
     }
+    change::begins("drop_field", About { field: Some(&name), ..About::default() })?;
     write::run(
         "DELETE FROM fieldcrypt.access_grant WHERE field OPERATOR(pg_catalog.=) $1",
         &[name.as_ref().into()],

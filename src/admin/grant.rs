@@ -9,6 +9,7 @@ use pgrx::{PgLogLevel, PgSqlErrorCode, pg_extern};
 
 use crate::access::Privilege;
 use crate::access::roles::{GRANTOR, memberships, require_role};
+use crate::audit::change::{self, About};
 use crate::backend;
 use crate::call::{Answer, Call};
 use crate::catalog::field::{By, Field};
@@ -46,6 +47,11 @@ impl Arguments {
             account: required(call, 2, "account")?,
             field: required(call, 3, "field")?,
         })
+    }
+
+    fn about(&self) -> About<'_> {
+        let detail = Some(format!("{} of role {}", self.privileges.join(", "), self.role_name));
+        About { field: Some(&self.field), account: Some(&self.account), detail }
     }
 }
 
@@ -86,10 +92,11 @@ fn check_field_pattern(pattern: &str) -> Result<()> {
 #[pg_extern(sql = false)]
 fn grant_access(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    require_role(GRANTOR)?;
+    require_role(GRANTOR, "grant_access")?;
     let arguments = Arguments::read(&call)?;
     for user in backend::users() {
         if memberships(user)?.contains(&arguments.role) {
+            change::denied("grant_access", arguments.about());
             return Err(Error::GrantToSelf.into());
         }
     }
@@ -100,6 +107,7 @@ fn grant_access(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         }
     }
     check_field_pattern(&arguments.field)?;
+    change::begins("grant_access", arguments.about())?;
     write::run(
         "INSERT INTO fieldcrypt.access_grant AS g (role, account, field, privileges) \
          VALUES ($1, $2, $3, fieldcrypt.ordered_privileges($4)) \
@@ -121,7 +129,7 @@ fn grant_access(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 #[pg_extern(sql = false)]
 fn revoke_access(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    require_role(GRANTOR)?;
+    require_role(GRANTOR, "revoke_access")?;
     let arguments = Arguments::read(&call)?;
     let parameters = || {
         [
@@ -131,6 +139,7 @@ fn revoke_access(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
             arguments.privileges.clone().into(),
         ]
     };
+    change::begins("revoke_access", arguments.about())?;
     let changed = write::run(
         "UPDATE fieldcrypt.access_grant SET privileges = ARRAY(SELECT p \
          FROM pg_catalog.unnest(privileges) AS p WHERE NOT p OPERATOR(pg_catalog.=) ANY ($4)), \

@@ -5,14 +5,20 @@
 //! callback only counts; caches compare the count. So a key made in a transaction that is rolled
 //! back is forgotten, and a revoked grant stops prepared statements at their next execution.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{pg_extern, pg_guard};
 
 use super::tables::Tables;
+use super::write;
+use crate::audit::change::{self, About};
 use crate::backend;
 use crate::call::Answer;
+
+type Answered = std::result::Result<Answer, ErrorReport>;
 
 static GENERATION: AtomicU64 = AtomicU64::new(1);
 static STATEMENT: AtomicI64 = AtomicI64::new(0);
@@ -67,12 +73,32 @@ extern "C-unwind" fn roles_changed(_argument: Datum, _cache: i32, _hash: u32) {
     ROLES_CHANGED.store(true, Ordering::Relaxed);
 }
 
-/// Statement trigger of the extension's tables: tells every session.
+/// Statement trigger of the extension's tables: tells every session, and the audit if the change is
+/// not one of the extension's own.
 #[pg_extern(sql = false)]
-fn catalog_changed(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
-    if let Some(data) = crate::trigger::data(fcinfo) {
-        // SAFETY: the trigger's relation is open while the trigger runs
-        unsafe { pg_sys::CacheInvalidateRelcacheByRelid((*(*data).tg_relation).rd_id) };
+fn catalog_changed(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let Some(data) = crate::trigger::data(fcinfo) else { return Ok(Answer::NULL) };
+    // SAFETY: the trigger's relation is open while the trigger runs, and its name NUL-terminated
+    let (table, name, event) = unsafe {
+        let relation = (*data).tg_relation;
+        let name = CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr());
+        ((*relation).rd_id, name.to_string_lossy(), (*data).tg_event)
+    };
+    // SAFETY: the relation exists
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) };
+    if !write::is_in_progress() {
+        let detail = Some(format!("{} of {name}", operation(event)));
+        change::begins("change", About { detail, ..About::default() })?;
     }
-    Answer::datum(Datum::null())
+    Ok(Answer::datum(Datum::null()))
+}
+
+/// What a statement does for which a trigger fires.
+fn operation(event: pg_sys::TriggerEvent) -> &'static str {
+    match event & pg_sys::TRIGGER_EVENT_OPMASK {
+        pg_sys::TRIGGER_EVENT_INSERT => "INSERT",
+        pg_sys::TRIGGER_EVENT_DELETE => "DELETE",
+        pg_sys::TRIGGER_EVENT_UPDATE => "UPDATE",
+        _ => "TRUNCATE",
+    }
 }

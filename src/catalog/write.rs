@@ -3,12 +3,26 @@
 //! Invariant: the statements are constants with parameters, name every object with its schema,
 //! and run only after the caller's rights were checked.
 
-use pgrx::Spi;
+use std::borrow::Cow;
+use std::cell::Cell;
+
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, Oid};
+use pgrx::spi::{self, Spi};
 
 use super::tables::Tables;
+use crate::call::varlena_bytes;
+use crate::encoding;
 use crate::error::{Error, Result};
+
+thread_local! {
+    static IN_PROGRESS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the extension itself is writing, and not somebody who writes to its tables directly.
+pub fn is_in_progress() -> bool {
+    IN_PROGRESS.get()
+}
 
 /// Runs `statement` as the owner of the extension's tables; returns the number of rows changed.
 pub fn run(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
@@ -25,6 +39,25 @@ pub fn run(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
     changed.map_err(|_| Error::Catalog("statement failed"))
 }
 
+/// Runs a query as the owner of the extension's tables; returns the texts in its first column,
+/// without NULLs.
+pub fn texts(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<Vec<String>> {
+    let table = Tables::get()?.account.table;
+    let read = as_owner_of(table, || {
+        Spi::connect_mut(|client| {
+            let mut rows = client.update(statement, None, arguments)?;
+            let mut texts = Vec::with_capacity(rows.len());
+            while rows.next().is_some() {
+                // SAFETY: the query returns texts, which live as long as its rows
+                let text = rows.get_datum_by_ordinal(1)?.map(|text| unsafe { varlena_bytes(text) });
+                texts.extend(text.map(|text| encoding::to_utf8(text).map(Cow::into_owned)));
+            }
+            Ok::<_, spi::Error>(texts)
+        })
+    })?;
+    read.map_err(|_| Error::Catalog("query failed"))?.into_iter().collect()
+}
+
 /// Runs `work` as the owner of `table`, with a search path that only superusers can write to:
 /// constructs such as NULLIF look for their operator there.
 fn as_owner_of<T>(table: Oid, work: impl FnOnce() -> T) -> Result<T> {
@@ -36,7 +69,8 @@ fn as_owner_of<T>(table: Oid, work: impl FnOnce() -> T) -> Result<T> {
     // both back also when unwinding
     let restore = unsafe {
         let owner = owner_of(table)?;
-        let restore = Restore { user, context, settings: pg_sys::NewGUCNestLevel() };
+        let (settings, in_progress) = (pg_sys::NewGUCNestLevel(), IN_PROGRESS.replace(true));
+        let restore = Restore { user, context, settings, in_progress };
         pg_sys::set_config_option(
             c"search_path".as_ptr(),
             c"pg_catalog, pg_temp".as_ptr(),
@@ -78,10 +112,12 @@ struct Restore {
     user: Oid,
     context: i32,
     settings: i32,
+    in_progress: bool,
 }
 
 impl Drop for Restore {
     fn drop(&mut self) {
+        IN_PROGRESS.set(self.in_progress);
         // SAFETY: the values are what the functions of the same family returned. While an error
         // unwinds, (sub)transaction abort puts the settings back
         unsafe {

@@ -7,6 +7,7 @@ use pgrx::pg_sys::{self, Datum};
 
 use super::input::accepts_envelopes;
 use super::{declared, native};
+use crate::audit::statement::with_entity;
 use crate::call::{Answer, Call, NewVarlena, map_array, varlena_bytes};
 use crate::catalog::family::native;
 use crate::catalog::field::{By, Field};
@@ -63,6 +64,24 @@ fn reveal(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         shown => shown?,
     };
     Ok(shown.map_or(Answer::NULL, Answer::datum))
+}
+
+/// `decrypt(encrypted_…, entity text) → native`
+#[pg_extern(sql = false)]
+fn decrypt_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    read_of(Call::new(fcinfo), Reading::Decrypt)
+}
+
+/// `reveal(encrypted_…, entity text) → native`
+#[pg_extern(sql = false)]
+fn reveal_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    read_of(Call::new(fcinfo), Reading::Reveal)
+}
+
+fn read_of(call: Call, reading: Reading) -> Answered {
+    let plaintext_type = declared::plaintext_type(&call)?;
+    let read = || read(call.bytes(0), plaintext_type, reading);
+    Ok(with_entity(&call.text(1)?, read)?.map_or(Answer::NULL, Answer::datum))
 }
 
 /// A literal or parameter of the client's own statement, such as `COALESCE(ssn, $1)`, goes back to it

@@ -7,7 +7,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{Spi, pg_extern};
 
 use crate::access::roles::{ADMIN, has_role, require_role};
-use crate::access::{Privilege, rights};
+use crate::access::{Privilege, refused, rights};
+use crate::audit::change::{self, About};
 use crate::backend;
 use crate::call::{Answer, Call};
 use crate::catalog::field::{By, Field};
@@ -22,17 +23,17 @@ fn done() -> Answered {
 }
 
 /// Fails unless the current user may flag paths of a field for an account.
-fn require_manager(account: &str, field: &str) -> Result<()> {
+fn require_manager(account: &str, field: &str, action: &str) -> Result<()> {
     if has_role(ADMIN) {
         return Ok(());
     }
     if account == EVERY_ACCOUNT {
-        return Err(Error::Role("fieldcrypt_admin"));
+        return require_role(ADMIN, action);
     }
     if rights::of(backend::user(), account, field)?.contains(Privilege::Manage) {
         return Ok(());
     }
-    Err(Error::Privilege(Privilege::Manage, field.to_owned(), account.to_owned()))
+    Err(refused(Privilege::Manage, field.to_owned(), account.to_owned()))
 }
 
 /// What `protect_path` and `unprotect_path` both take.
@@ -77,7 +78,7 @@ fn protect_path(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let Arguments { document, paths, account, kind } = Arguments::read(&call, 3)?;
     let field = call.required_text(2, "the field")?;
     let field = Field::require(By::Name(&field))?;
-    require_manager(&account, &field.name)?;
+    require_manager(&account, &field.name, "protect_path")?;
     let nulls = call.optional_text(5)?.unwrap_or("keep".into());
     if !["keep", "encrypt"].contains(&&*nulls) {
         let hint = "It is one of: keep, encrypt.".to_owned();
@@ -99,6 +100,9 @@ fn protect_path(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         for (other, other_field) in others.chain(known) {
             check_overlap(path, &other, other_field.as_deref(), &field.name)?;
         }
+        let detail = Some(format!("{path} of {document}"));
+        let about = About { field: Some(&field.name), account: Some(&account), detail };
+        change::begins("protect_path", about)?;
         write::run(
             "INSERT INTO fieldcrypt.path AS p (document, account, kind, path, field, nulls, state) \
              VALUES ($1, $2, $3, $4, $5, $6, 'active') \
@@ -195,10 +199,13 @@ fn unprotect_path(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
             let reason = "it is not flagged for that account and kind".to_owned();
             return Err(Error::Path { path, reason }.into());
         };
-        require_manager(&account, &flagged.field)?;
+        require_manager(&account, &flagged.field, "unprotect_path")?;
         if !Field::require(By::Name(&flagged.field))?.reversible {
             return Err(Error::Irreversible(flagged.field).into());
         }
+        let detail = Some(format!("{path} of {document}"));
+        let about = About { field: Some(&flagged.field), account: Some(&account), detail };
+        change::begins("unprotect_path", about)?;
         write::run(
             "UPDATE fieldcrypt.path SET state = 'retired', changed_at = pg_catalog.now(), \
              changed_by = session_user WHERE document OPERATOR(pg_catalog.=) $1 \
@@ -219,13 +226,15 @@ fn unprotect_path(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 #[pg_extern(sql = false)]
 fn keep_plain(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    require_role(ADMIN)?;
+    require_role(ADMIN, "keep_plain")?;
     for name in call.texts(0)?.unwrap_or_default() {
         let flagged = "SELECT fieldcrypt.path_ending_in($1)";
         if let Some(path) = ask::<String>(flagged, &name)? {
             let reason = "it is flagged already".to_owned();
             return Err(Error::Path { path, reason }.into());
         }
+        let about = About { detail: Some(name.clone()), ..About::default() };
+        change::begins("keep_plain", about)?;
         write::run(
             "INSERT INTO fieldcrypt.plain_name (name) VALUES ($1) ON CONFLICT (name) DO NOTHING",
             &[name.as_str().into()],

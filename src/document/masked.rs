@@ -12,7 +12,7 @@ use crate::access::{Privilege, rights};
 use crate::backend;
 use crate::catalog::field::Field;
 use crate::error::{Error, Result};
-use crate::value::{self, Shown};
+use crate::value::{self, Reader, Shown};
 
 /// What a role that may not decrypt reads of an old value.
 pub enum Seen {
@@ -26,7 +26,7 @@ pub fn seen(bytes: &[u8]) -> Option<Seen> {
     let envelope = value::stored(bytes).ok()?;
     let plaintext_type = envelope.header().plaintext_type;
     let is_text = matches!(plaintext_type, PlaintextType::Text | PlaintextType::Json);
-    match value::show(&envelope).ok()? {
+    match value::show(&envelope, Reader::Nobody).ok()? {
         Shown::Plain(_) => None,
         Shown::Masked(masked) => Some(Seen::Value(masked)),
         Shown::Hidden if is_text => Some(Seen::Value(HIDDEN.as_bytes().to_vec())),

@@ -14,10 +14,11 @@ use pgrx::pg_sys::{self, Datum};
 use super::at::Located;
 use super::json;
 use crate::access::Privilege;
+use crate::audit::statement::{self, Action, Outcome, with_entity};
 use crate::call::{Answer, Call, NewVarlena};
 use crate::encoding;
 use crate::error::{Error, Result};
-use crate::value::{self, Shown};
+use crate::value::{self, Reader, Shown};
 
 type Answered = std::result::Result<Answer, ErrorReport>;
 
@@ -42,8 +43,19 @@ fn reveal_document(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     read(Call::new(fcinfo), Reading::Reveal)
 }
 
+/// `reveal(jsonb, entity text) → jsonb`
+#[pg_extern(sql = false)]
+fn reveal_document_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    Ok(with_entity(&call.text(1)?, || read_whole(&call, Reading::Reveal))?)
+}
+
 fn read(call: Call, reading: Reading) -> Answered {
-    let container = Container::new(call.bytes(0)).map_err(Error::from)?;
+    Ok(read_whole(&call, reading)?)
+}
+
+fn read_whole(call: &Call, reading: Reading) -> Result<Answer> {
+    let container = Container::new(call.bytes(0))?;
     Ok(Answer::datum(document(container, reading)?.unwrap_or_else(|| call.datum(0))))
 }
 
@@ -74,15 +86,31 @@ pub fn document(container: Container<'_>, reading: Reading) -> Result<Option<Dat
 /// `decrypt(document jsonb, path text) → jsonb`
 #[pg_extern(sql = false)]
 fn decrypt_at_path(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    Ok(read_at_path(&Call::new(fcinfo))?)
+}
+
+/// `decrypt(document jsonb, path text, entity text) → jsonb`; without a path the whole document.
+#[pg_extern(sql = false)]
+fn decrypt_at_path_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
+    if call.is_null(0) {
+        return Ok(Answer::NULL);
+    }
+    let read = || {
+        if call.is_null(1) { read_whole(&call, Reading::Decrypt) } else { read_at_path(&call) }
+    };
+    Ok(with_entity(&call.required_text(2, "the entity")?, read)?)
+}
+
+fn read_at_path(call: &Call) -> Result<Answer> {
     let path = call.text(1)?;
     let path: Path = path.parse().map_err(|error: fieldcrypt_document::path::PathError| {
         Error::InvalidArgument { name: "path", hint: error.to_string() }
     })?;
-    let container = Container::new(call.bytes(0)).map_err(Error::from)?;
-    let mut values = at_path(container.root().map_err(Error::from)?, path.steps())?;
+    let container = Container::new(call.bytes(0))?;
+    let mut values = at_path(container.root()?, path.steps())?;
     if path.steps().contains(&PathStep::Each) || values.len() > 1 {
-        return Ok(Answer::datum(json::datum(&array(values).map_err(Error::from)?)));
+        return Ok(Answer::datum(json::datum(&array(values)?)));
     }
     Ok(values.pop().map_or(Answer::NULL, |value| Answer::datum(json::datum(&value))))
 }
@@ -199,9 +227,10 @@ fn open(text: &[u8], reading: Reading) -> Result<Option<Node>> {
         Reading::Decrypt => {
             let key = value::key_of(&envelope)?;
             key.require(Privilege::Decrypt)?;
+            statement::read(&key, Action::Decrypt, Outcome::Plain)?;
             value::open(&key, &envelope)?
         }
-        Reading::Reveal => match value::show(&envelope)? {
+        Reading::Reveal => match value::show(&envelope, Reader::User)? {
             Shown::Plain(plain) => plain,
             // a mask makes a text of JSON
             Shown::Masked(masked) => {

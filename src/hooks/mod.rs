@@ -2,6 +2,8 @@
 //! comparison then raises where a hook would have helped.
 
 mod analyze;
+mod database;
+mod executor;
 mod log;
 mod planner;
 mod utility;
@@ -9,6 +11,7 @@ mod utility;
 /// Installs the hooks.
 pub fn init() {
     analyze::init();
+    executor::init();
     log::init();
     planner::init();
     utility::init();

@@ -7,6 +7,8 @@ use std::ffi::{c_char, c_void};
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, NodeTag, Query};
 
+use super::database;
+use crate::audit;
 use crate::error::{Error, OrRaise, Result};
 use crate::guc;
 use crate::transparent;
@@ -78,9 +80,11 @@ unsafe extern "C-unwind" fn process(
     // SAFETY: the previous hook or the standard function gets what it would have got
     unsafe {
         let outer = start(statement, context);
+        let depth = audit::statement::enter();
         let run = PREVIOUS.unwrap_or(standard_ProcessUtility);
         run(statement, text, read_only, context, parameters, environment, receiver, completion);
         IN_PROGRESS.with_borrow_mut(|statements| statements.truncate(outer));
+        audit::statement::leave(depth);
     }
 }
 
@@ -93,6 +97,7 @@ unsafe extern "C-unwind" fn start(
     let is_sent = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL;
     // SAFETY: the caller's
     let (started, level) = unsafe {
+        database::make_room((*statement).utilityStmt);
         (started(statement, is_sent).or_raise(), pg_sys::GetCurrentTransactionNestLevel())
     };
     IN_PROGRESS.with_borrow_mut(|statements| {

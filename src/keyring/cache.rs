@@ -19,7 +19,8 @@ use pgrx::pg_sys::Oid;
 use super::locked::Locked;
 use super::unwrap::unwrap_account_key;
 use super::usage;
-use crate::access::{Privilege, Privileges, rights};
+use crate::access::{Privilege, Privileges, refused, rights};
+use crate::audit::statement::Counted;
 use crate::backend;
 use crate::catalog::field::{By, Field};
 use crate::catalog::key::StoredKey;
@@ -35,6 +36,8 @@ use crate::guc;
 pub struct OpenKey {
     loaded: i64,
     privileges: Cell<(Oid, Privileges)>,
+    /// Where the audit counts its reads.
+    pub counted: Cell<Counted>,
     /// Whether it has sealed as many values as its suite allows.
     pub exhausted: bool,
     /// See [`Place`].
@@ -70,7 +73,7 @@ impl OpenKey {
             return Ok(());
         }
         let field = self.field.as_ref().map_or_else(String::new, |field| field.name.clone());
-        Err(Error::Privilege(privilege, field, self.account.to_string()))
+        Err(refused(privilege, field, self.account.to_string()))
     }
 }
 
@@ -262,6 +265,7 @@ fn open_key(id: KeyId, field_id: FieldId, suite: Suite, role: Oid) -> Result<Loc
     let key = Locked::new(OpenKey {
         loaded: backend::statement_start(),
         privileges: Cell::new((Oid::INVALID, Privileges::default())),
+        counted: Cell::default(),
         exhausted: suite == Suite::Aes256Gcm && usage::is_exhausted(id, field_id)?,
         role,
         key,

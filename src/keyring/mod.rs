@@ -15,4 +15,4 @@ pub mod usage;
 pub use cache::OpenKey;
 #[cfg(any(test, feature = "pg_test"))]
 pub use unwrap::wrapping_key;
-pub use unwrap::{current_root, load_in_postmaster, require_roots, with_root};
+pub use unwrap::{current_root, load_in_postmaster, require_roots, unwrap_account_key, with_root};

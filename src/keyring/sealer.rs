@@ -14,7 +14,7 @@ use pgrx::pg_sys::Oid;
 
 use super::cache::{self, OpenKey, TokenHandle};
 use super::locked::Locked;
-use crate::access::{Privilege, Privileges, rights};
+use crate::access::{Privilege, Privileges, refused, rights};
 use crate::backend;
 use crate::catalog::field::{By, Field};
 use crate::catalog::{fields, grant, invalidation};
@@ -53,7 +53,7 @@ impl Purpose {
             Ok(())
         } else {
             let (field, account) = (self.field.name.clone(), self.account.to_string());
-            Err(Error::Privilege(privilege, field, account))
+            Err(refused(privilege, field, account))
         }
     }
 }

@@ -153,7 +153,7 @@ RETURNS SETOF record LANGUAGE sql AS $$
     SELECT c.relname::text, has_table_privilege(reader, c.oid, 'SELECT') OR has_any_column_privilege(reader, c.oid, 'SELECT'),
         has_table_privilege(reader, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
         OR has_any_column_privilege(reader, c.oid, 'INSERT, UPDATE, REFERENCES')
-    FROM pg_class AS c WHERE c.relnamespace = 'fieldcrypt'::regnamespace AND c.relkind IN ('r', 'v')
+    FROM pg_class AS c WHERE c.relnamespace = 'fieldcrypt'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
 $$;
 SELECT relation, string_agg(role, ' ' ORDER BY role) FILTER (WHERE readable) AS readers,
     string_agg(role, ' ' ORDER BY role) FILTER (WHERE writable) AS writers

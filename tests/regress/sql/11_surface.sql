@@ -8,7 +8,9 @@ CREATE TEMP VIEW member AS
     WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
         AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'fieldcrypt')
         -- from 18 on array and row types are members too
-        AND NOT (classid = 'pg_type'::regclass AND objid IN (SELECT oid FROM pg_type WHERE typelem <> 0 OR typrelid <> 0));
+        AND NOT (classid = 'pg_type'::regclass AND objid IN (SELECT oid FROM pg_type WHERE typelem <> 0 OR typrelid <> 0))
+        -- the worker makes a partition of the audit for each month
+        AND NOT (classid = 'pg_class'::regclass AND objid IN (SELECT oid FROM pg_class WHERE relispartition));
 
 -- What there is, by kind. The rest of this file says it one by one.
 SELECT i.type, count(*) FROM member, pg_identify_object(classid, objid, objsubid) AS i GROUP BY i.type ORDER BY i.type COLLATE "C";
@@ -22,6 +24,7 @@ CREATE TEMP TABLE each (kind text, name text, properties text);
 INSERT INTO each VALUES
     ('function', 'fieldcrypt.account_of({E})', 'stable safe strict c -> text for PUBLIC'),
     ('function', 'fieldcrypt.decrypt({E})', 'stable safe strict c -> {N} for PUBLIC'),
+    ('function', 'fieldcrypt.decrypt({E},text)', 'stable safe strict c -> {N} for PUBLIC'),
     ('function', 'fieldcrypt.decrypt({E}[])', 'stable safe strict c -> {N}[] for PUBLIC'),
     ('function', 'fieldcrypt.encrypt({N},text,text)', 'volatile safe null c -> {E} for PUBLIC'),
     ('function', 'fieldcrypt.encrypted_cmp({E},{E})', 'immutable safe strict c -> integer for PUBLIC'),
@@ -44,6 +47,7 @@ INSERT INTO each VALUES
     ('function', 'fieldcrypt.probe({N},integer)', 'stable safe strict c -> {E} for PUBLIC'),
     ('function', 'fieldcrypt.probe({N}[],integer)', 'stable safe strict c -> {E}[] for PUBLIC'),
     ('function', 'fieldcrypt.reveal({E})', 'stable safe strict c -> {N} for PUBLIC'),
+    ('function', 'fieldcrypt.reveal({E},text)', 'stable safe strict c -> {N} for PUBLIC'),
     ('function', 'fieldcrypt.reveal({E}[])', 'stable safe strict c -> {N}[] for PUBLIC'),
     ('function', 'fieldcrypt.token({E},text)', 'immutable safe strict c -> bytea for PUBLIC'),
     ('function', 'fieldcrypt.tokens({E})', 'immutable safe strict c -> bigint[] for PUBLIC'),
@@ -55,11 +59,13 @@ INSERT INTO each VALUES
     ('function', '{E}_send({E})', 'immutable safe strict c -> bytea for PUBLIC'),
     ('arguments', 'account_of', 'value {E}'),
     ('arguments', 'decrypt', 'value {E}'),
+    ('arguments', 'decrypt', 'value {E}, entity text'),
     ('arguments', 'decrypt', 'value {E}[]'),
     ('arguments', 'encrypt', 'value {N}, field text, account text DEFAULT NULL::text'),
     ('arguments', 'field_of', 'value {E}'),
     ('arguments', 'key_of', 'value {E}'),
     ('arguments', 'reveal', 'value {E}'),
+    ('arguments', 'reveal', 'value {E}, entity text'),
     ('arguments', 'reveal', 'value {E}[]'),
     ('arguments', 'token', 'value {E}, scope text DEFAULT ''account''::text'),
     ('arguments', 'tokens', 'value {E}'),
@@ -103,8 +109,15 @@ CREATE TEMP VIEW of_family AS
 -- Functions that are not of the family: volatility, parallel safety, NULL input, rights, language, settings, result, who may call.
 CREATE TEMP TABLE expected_function (name text, properties text);
 INSERT INTO expected_function VALUES
+    ('fieldcrypt.add_audit_partition()', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp TimeZone=UTC -> void for'),
     ('fieldcrypt.add_document_trigger(regclass,text[])', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
     ('fieldcrypt.alter_field(text,text,text,text,text,text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
+    ('fieldcrypt.audit_findings(text)', 'volatile unsafe null c -> text for fieldcrypt_auditor'),
+    ('fieldcrypt.audit_head()', 'stable unsafe strict c -> text for fieldcrypt_auditor'),
+    ('fieldcrypt.audit_microseconds(timestamp with time zone)', 'immutable safe strict sql search_path=pg_catalog, pg_temp -> bigint for'),
+    ('fieldcrypt.audit_state()', 'volatile unsafe strict c -> text for fieldcrypt_auditor'),
+    ('fieldcrypt.audit_status()', 'volatile unsafe strict sql search_path=pg_catalog, pg_temp -> record for fieldcrypt_auditor'),
+    ('fieldcrypt.audit_time(bigint)', 'immutable safe strict sql search_path=pg_catalog, pg_temp -> timestamp with time zone for'),
     ('fieldcrypt.blind_index(text,text,text)', 'stable safe null c -> bytea for PUBLIC'),
     ('fieldcrypt.can(text,text,text,text)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> record for PUBLIC'),
     ('fieldcrypt.can_reason(text,text,text,text)', 'stable safe strict c -> text for PUBLIC'),
@@ -122,10 +135,13 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.decrypt(jsonb)', 'stable safe strict c -> jsonb for PUBLIC'),
     ('fieldcrypt.decrypt(jsonb,fieldcrypt.encrypted_jsonb)', 'stable safe null c -> jsonb for PUBLIC'),
     ('fieldcrypt.decrypt(jsonb,text)', 'stable safe strict c -> jsonb for PUBLIC'),
+    ('fieldcrypt.decrypt(jsonb,text,text)', 'stable safe null c -> jsonb for PUBLIC'),
     ('fieldcrypt.default_of(oid,smallint)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text for PUBLIC'),
     ('fieldcrypt.disable_account(text)', 'volatile unsafe null c -> void for fieldcrypt_key_admin'),
     ('fieldcrypt.document_gathers(text)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> boolean for PUBLIC'),
     ('fieldcrypt.documents_of(regclass)', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF record for PUBLIC'),
+    ('fieldcrypt.drop_audit(timestamp with time zone)', 'volatile unsafe strict c -> bigint for fieldcrypt_key_admin'),
+    ('fieldcrypt.drop_audit_partitions(timestamp with time zone)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp TimeZone=UTC -> json for'),
     ('fieldcrypt.drop_field(text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
     ('fieldcrypt.enable_account(text)', 'volatile unsafe null c -> void for fieldcrypt_key_admin'),
     ('fieldcrypt.encrypt(integer,text,text)', 'volatile safe null sql -> fieldcrypt.encrypted_bigint for PUBLIC'),
@@ -137,6 +153,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.encrypted_types()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF record for PUBLIC'),
     ('fieldcrypt.encrypted_typmod_in(cstring[])', 'stable safe strict c -> integer for PUBLIC'),
     ('fieldcrypt.encrypted_typmod_out(integer)', 'stable safe strict c -> cstring for PUBLIC'),
+    ('fieldcrypt.flush_audit()', 'volatile unsafe strict c -> void for PUBLIC'),
     ('fieldcrypt.grant_access(text,text[],text,text)', 'volatile unsafe null c -> void for fieldcrypt_grantor'),
     ('fieldcrypt.handle_of(oid,integer)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> integer for PUBLIC'),
     ('fieldcrypt.has_unique_column(integer)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> boolean for PUBLIC'),
@@ -159,10 +176,12 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.protect_table(regclass,name,text)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
     ('fieldcrypt.reveal(jsonb)', 'stable safe strict c -> jsonb for PUBLIC'),
     ('fieldcrypt.reveal(jsonb,fieldcrypt.encrypted_jsonb)', 'stable safe null c -> jsonb for PUBLIC'),
+    ('fieldcrypt.reveal(jsonb,text)', 'stable safe strict c -> jsonb for PUBLIC'),
     ('fieldcrypt.revoke_access(text,text[],text,text)', 'volatile unsafe null c -> void for fieldcrypt_grantor'),
     ('fieldcrypt.seal_document()', 'volatile unsafe null c -> trigger for PUBLIC'),
     ('fieldcrypt.search_tokens(text,text,text)', 'stable safe null c -> bigint[] for PUBLIC'),
     ('fieldcrypt.search_tokens_in_transit(text,fieldcrypt.encrypted_text,text)', 'stable safe null c -> bigint[] for PUBLIC'),
+    ('fieldcrypt.set_actor(text,text,text,text)', 'volatile unsafe null c -> void for PUBLIC'),
     ('fieldcrypt.shape_of_view(regclass)', 'stable safe strict plpgsql search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan -> record for PUBLIC'),
     ('fieldcrypt.token(jsonb,text,text)', 'immutable safe strict c -> bytea for PUBLIC'),
     ('fieldcrypt.tokens(jsonb)', 'immutable safe strict c -> bigint[] for PUBLIC'),
@@ -171,7 +190,8 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.unprotect_path(text,text[],text,text)', 'volatile unsafe null c -> void for PUBLIC'),
     ('fieldcrypt.unprotect_table(regclass)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
     ('fieldcrypt.update_through_view()', 'volatile unsafe null plpgsql -> trigger for PUBLIC'),
-    ('fieldcrypt.uses_of_field(integer)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> SETOF text for fieldcrypt_admin');
+    ('fieldcrypt.uses_of_field(integer)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> SETOF text for fieldcrypt_admin'),
+    ('fieldcrypt.verify_audit(text)', 'volatile unsafe null sql search_path=pg_catalog, pg_temp -> TABLE(ok boolean, first_seq bigint, last_seq bigint, finding text) for fieldcrypt_auditor');
 CREATE TEMP VIEW actual_function AS
     SELECT p.oid::regprocedure::text AS name, concat_ws(' ',
         CASE provolatile WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' ELSE 'volatile' END,
@@ -225,12 +245,12 @@ SELECT name FROM actual_function WHERE properties ~ ' sql -> ' AND pg_get_functi
 -- Key bytes go neither in nor out: bytea is only the result of blind_index, token and send functions, and the plain value of encrypted_bytea.
 SELECT name FROM (SELECT name, replace(concat(name, ' ', properties), 'encrypted_bytea', '') AS line FROM actual_function) AS f WHERE line LIKE '%bytea%'
     AND name !~ '^fieldcrypt\.(blind_index\(text,|token\((fieldcrypt\.encrypted_\w+|jsonb),text|encrypted_\w+_send\(fieldcrypt\.encrypted_\w+\))'
-    AND name !~ '^fieldcrypt\.(encrypt\(bytea,text,text|(decrypt|reveal)\(fieldcrypt\.encrypted_bytea(\[\])?|probe\(bytea(\[\])?,integer|encrypted_bytea_from\(bytea,integer,boolean)\)'
+    AND name !~ '^fieldcrypt\.(encrypt\(bytea,text,text|(decrypt|reveal)\(fieldcrypt\.encrypted_bytea(\[\]|,text)?|probe\(bytea(\[\])?,integer|encrypted_bytea_from\(bytea,integer,boolean)\)'
     AND name <> 'fieldcrypt.trigger_arguments(bytea)'
     AND name !~ '^fieldcrypt\.encrypted_(eq|ne)\((fieldcrypt\.encrypted_bytea,bytea|bytea,fieldcrypt\.encrypted_bytea)\)';
 -- What uses a key, a right or a setting is not IMMUTABLE.
 SELECT name FROM actual_function WHERE properties LIKE 'immutable%'
-    AND name !~ '^fieldcrypt\.(encrypted_(lt|le|gt|ge|cmp)\((fieldcrypt\.encrypted_\w+),\3\)|encrypted_hash|encrypted_\w+_(out|send)\(|key_of\(|tokens?\(|ordered_privileges\()';
+    AND name !~ '^fieldcrypt\.(encrypted_(lt|le|gt|ge|cmp)\((fieldcrypt\.encrypted_\w+),\3\)|encrypted_hash|encrypted_\w+_(out|send)\(|key_of\(|tokens?\(|ordered_privileges\(|audit_(time|microseconds)\()';
 -- What draws a nonce is VOLATILE, but for the length coercion (STABLE: Citus refuses VOLATILE in UPDATE).
 SELECT name FROM actual_function WHERE name ~ '^fieldcrypt\.(encrypt|encrypted_(?!typmod_)\w+_(in|recv|from))\(' AND properties NOT LIKE 'volatile%';
 -- What writes the catalog is not parallel safe.
@@ -242,21 +262,21 @@ SELECT count(DISTINCT proowner) FROM member JOIN pg_proc ON pg_proc.oid = objid 
 -- Tables, views, sequences: who may do what.
 SELECT c.relkind, c.relname, COALESCE((SELECT string_agg(concat(CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END, '=', lower(privilege_type)), ' '
         ORDER BY grantee::regrole::text COLLATE "C", privilege_type) FROM aclexplode(relacl) WHERE grantee <> relowner), 'nobody')
-FROM member JOIN pg_class AS c ON c.oid = objid WHERE classid = 'pg_class'::regclass AND relkind IN ('r', 'v', 'm', 'S')
+FROM member JOIN pg_class AS c ON c.oid = objid WHERE classid = 'pg_class'::regclass AND relkind IN ('r', 'p', 'v', 'm', 'S')
 ORDER BY relkind, relname COLLATE "C";
 -- Their columns.
 SELECT c.relname, string_agg(concat_ws(' ', attname, format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN 'NOT NULL' END), ', ' ORDER BY attnum)
 FROM member JOIN pg_class AS c ON c.oid = objid JOIN pg_attribute ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped
-WHERE classid = 'pg_class'::regclass AND relkind IN ('r', 'v', 'm') GROUP BY relname ORDER BY relname COLLATE "C";
--- Bytes of keys stand in two tables, and in no view.
+WHERE classid = 'pg_class'::regclass AND relkind IN ('r', 'p', 'v', 'm') GROUP BY relname ORDER BY relname COLLATE "C";
+-- Bytes of keys stand in two tables, seals of the audit in three, and none in a view.
 SELECT c.relname, attname FROM member JOIN pg_class AS c ON c.oid = objid JOIN pg_attribute ON attrelid = c.oid
 WHERE classid = 'pg_class'::regclass AND atttypid = 'bytea'::regtype AND relkind <> 'i' ORDER BY relname COLLATE "C", attnum;
--- A dump takes every table along.
+-- A dump takes every table along, but for the audit, which is this server's.
 SELECT c.relname FROM member JOIN pg_class AS c ON c.oid = objid, pg_extension AS e
-WHERE classid = 'pg_class'::regclass AND relkind IN ('r', 'S') AND extname = 'fieldcrypt' AND NOT c.oid = ANY (extconfig);
--- Every table tells other sessions of a change, but for the ledger of key use, which no session caches.
+WHERE classid = 'pg_class'::regclass AND relkind IN ('r', 'p', 'S') AND extname = 'fieldcrypt' AND NOT c.oid = ANY (extconfig) ORDER BY c.relname COLLATE "C";
+-- Every table tells other sessions of a change, but for those that no session caches.
 SELECT c.relname FROM member JOIN pg_class AS c ON c.oid = objid
-WHERE classid = 'pg_class'::regclass AND relkind = 'r' AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND tgname = 'tell_sessions' AND tgenabled = 'A') ORDER BY relname COLLATE "C";
+WHERE classid = 'pg_class'::regclass AND relkind IN ('r', 'p') AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND tgname = 'tell_sessions' AND tgenabled = 'A') ORDER BY relname COLLATE "C";
 -- Every commutator and negator is a member too, and no shell.
 SELECT count(*) FROM member JOIN pg_operator AS o ON o.oid = objid WHERE classid = 'pg_operator'::regclass AND (oprcode = 0
     OR oprcom <> 0 AND oprcom NOT IN (SELECT objid FROM member) OR oprnegate <> 0 AND oprnegate NOT IN (SELECT objid FROM member));
@@ -283,7 +303,7 @@ WHERE pg_describe_object(classid, objid, objsubid) IS NOT NULL
     AND NOT (classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_class AS c WHERE c.oid = objid AND c.relkind = 'i'))
 ORDER BY i.type COLLATE "C", i.identity COLLATE "C";
 SELECT c.relname, attname FROM member JOIN pg_class AS c ON c.oid = objid JOIN pg_attribute ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped
-WHERE classid = 'pg_class'::regclass AND relkind IN ('r', 'v', 'm') AND col_description(c.oid, attnum) IS NULL ORDER BY relname COLLATE "C", attnum;
+WHERE classid = 'pg_class'::regclass AND relkind IN ('r', 'p', 'v', 'm') AND col_description(c.oid, attnum) IS NULL ORDER BY relname COLLATE "C", attnum;
 SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgrelid IN (SELECT objid FROM member WHERE classid = 'pg_class'::regclass) AND NOT tgisinternal AND obj_description(oid, 'pg_trigger') IS NULL;
 SELECT count(*) FROM pg_extension WHERE extname = 'fieldcrypt' AND obj_description(oid, 'pg_extension') IS NULL;
 -- No comment shouts, and none is a placeholder.

@@ -920,7 +920,7 @@ INSERT INTO gathered (id, account_id, data) VALUES
     (2, 'acme', '{"name": "no flagged value"}'), (3, 'acme', '{"ssn": null, "email": null, "n": null}'), (4, 'acme', NULL), (5, 'globex', '{"ssn": "987-65-4321"}'), (6, 'acme', '{}'), (7, 'acme', '"text"'), (8, 'acme', '{"n": [1]}');
 SELECT id, whole(data, pii) FROM gathered ORDER BY id;
 SELECT id, fieldcrypt.field_of(pii), fieldcrypt.account_of(pii), fieldcrypt.decrypt(data, pii) = fieldcrypt.reveal(data, pii), fieldcrypt.decrypt(pii) FROM gathered ORDER BY id;
-SELECT fieldcrypt.reveal(NULL, NULL) IS NULL, fieldcrypt.decrypt('{"a": 1}'::jsonb, NULL::fieldcrypt.encrypted_jsonb), fieldcrypt.decrypt(NULL::jsonb, pii) FROM gathered WHERE id = 5;
+SELECT fieldcrypt.reveal(NULL::jsonb, NULL::fieldcrypt.encrypted_jsonb) IS NULL, fieldcrypt.decrypt('{"a": 1}'::jsonb, NULL::fieldcrypt.encrypted_jsonb), fieldcrypt.decrypt(NULL::jsonb, pii) FROM gathered WHERE id = 5;
 -- What cannot be gathered is refused.
 SELECT data, test.refused(format('INSERT INTO gathered (id, account_id, data) VALUES (9, ''acme'', %L)', data)) FROM unnest(ARRAY['[{"ssn": "x"}]', '{"n": [{"a": "x"}]}', '{"n": {"a": ["x"]}}']) AS data;
 SELECT statement, test.refused(statement) FROM unnest(ARRAY[

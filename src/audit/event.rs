@@ -1,0 +1,157 @@
+//! One event: what happened, to what, by whom.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, c_char};
+
+use fieldcrypt_core::audit::Item;
+use pgrx::pg_sys::{self, Oid};
+use serde::{Deserialize, Serialize};
+
+use crate::backend;
+use crate::encoding;
+use crate::guc::{self, Actor};
+
+/// From 1970 to 2000, where PostgreSQL's timestamps begin, in microseconds.
+const EPOCH: i64 = 946_684_800_000_000;
+
+/// An event, as it is in the ring, in the log (as JSON), and in `fieldcrypt.audit_event`. Times are
+/// in microseconds since 1970.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Event {
+    pub at: i64,
+    pub action: String,
+    pub outcome: String,
+    pub field: Option<String>,
+    pub account: Option<String>,
+    pub count: Option<i64>,
+    pub detail: Option<String>,
+    pub session_role: Option<String>,
+    pub set_role: Option<String>,
+    pub acting_role: Option<String>,
+    pub client_address: Option<String>,
+    pub application_name: Option<String>,
+    pub actor_id: Option<String>,
+    pub actor_name: Option<String>,
+    pub actor_address: Option<String>,
+    pub actor_action: Option<String>,
+    pub entities: Option<Vec<String>>,
+    pub pid: i64,
+    pub statement_at: i64,
+    /// The same in the event that opens a read and the one that closes it.
+    pub id: i64,
+}
+
+impl Event {
+    /// An event that happens now, by the current user.
+    pub fn now(action: &str, outcome: &str) -> Self {
+        let [acting, set, session] = backend::users().map(role_name);
+        Self {
+            session_role: session,
+            set_role: set,
+            acting_role: acting,
+            client_address: client_address(),
+            // SAFETY: a setting of PostgreSQL
+            application_name: unsafe { text_of(pg_sys::application_name) },
+            actor_id: guc::actor(Actor::Id),
+            actor_name: guc::actor(Actor::Name),
+            actor_address: guc::actor(Actor::Address),
+            actor_action: guc::actor(Actor::Action),
+            ..Self::of_the_system(action, outcome)
+        }
+    }
+
+    /// An event that nobody has caused.
+    pub fn of_the_system(action: &str, outcome: &str) -> Self {
+        // SAFETY: reads the clock
+        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        Self {
+            at: now + EPOCH,
+            action: action.to_owned(),
+            outcome: outcome.to_owned(),
+            field: None,
+            account: None,
+            count: None,
+            detail: None,
+            session_role: None,
+            set_role: None,
+            acting_role: None,
+            client_address: None,
+            application_name: None,
+            actor_id: None,
+            actor_name: None,
+            actor_address: None,
+            actor_action: None,
+            entities: None,
+            pid: i64::from(backend::process()),
+            statement_at: backend::statement_start() + EPOCH,
+            // unique as long as a process makes one per microsecond
+            id: (now << 20) ^ i64::from(backend::process()),
+        }
+    }
+
+    /// What is sealed, in the order of `docs/audit.md`. `key_id` is 0 where there is no key.
+    pub fn items(&self, sealed_at: i64, key_id: i64) -> [Item<'_>; 22] {
+        [
+            Item::Number(sealed_at),
+            Item::Number(key_id),
+            Item::Number(self.at),
+            Item::Text(&self.action),
+            Item::Text(&self.outcome),
+            text(&self.field),
+            text(&self.account),
+            self.count.map_or(Item::Null, Item::Number),
+            text(&self.detail),
+            text(&self.session_role),
+            text(&self.set_role),
+            text(&self.acting_role),
+            text(&self.client_address),
+            text(&self.application_name),
+            text(&self.actor_id),
+            text(&self.actor_name),
+            text(&self.actor_address),
+            text(&self.actor_action),
+            self.entities.as_deref().map_or(Item::Null, Item::Texts),
+            Item::Number(self.pid),
+            Item::Number(self.statement_at),
+            Item::Number(self.id),
+        ]
+    }
+}
+
+fn text(text: &Option<String>) -> Item<'_> {
+    text.as_deref().map_or(Item::Null, Item::Text)
+}
+
+thread_local! {
+    /// The address does not change while a client is connected.
+    static CLIENT_ADDRESS: RefCell<Option<Option<String>>> = const { RefCell::new(None) };
+}
+
+/// The client's address; `None` for a socket of this machine and for a background process.
+fn client_address() -> Option<String> {
+    CLIENT_ADDRESS.with_borrow_mut(|known| {
+        known
+            .get_or_insert_with(|| {
+                // SAFETY: PostgreSQL's function without arguments, which may return NULL
+                let address: Option<pgrx::Inet> =
+                    unsafe { pgrx::direct_function_call(pg_sys::inet_client_addr, &[]) };
+                address.map(|address| address.0)
+            })
+            .clone()
+    })
+}
+
+/// # Safety
+/// `text` is null or NUL-terminated, in the database's encoding.
+unsafe fn text_of(text: *const c_char) -> Option<String> {
+    // SAFETY: the caller's
+    let text = (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })?;
+    let text = encoding::to_utf8(text.to_bytes()).ok()?;
+    (!text.is_empty()).then(|| text.into_owned())
+}
+
+/// The name of a role; `None` if it was dropped.
+fn role_name(role: Oid) -> Option<String> {
+    // SAFETY: a syscache look-up, which returns null for a role that does not exist
+    unsafe { text_of(pg_sys::GetUserNameFromId(role, true)) }
+}

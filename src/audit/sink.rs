@@ -1,0 +1,56 @@
+//! Where events go: to the ring, from which the worker writes them to the table, or to the log.
+
+use std::time::Duration;
+
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
+
+use super::event::Event;
+use super::ring::Ring;
+use crate::error::{Error, Result};
+
+/// How long a statement waits for room in the ring before it counts its event as lost.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Hands over an event. If there is no room, it waits a moment, unless it `is_ending` a
+/// transaction, where nothing can be waited for; then the event is counted as lost.
+pub fn hand_over(event: &Event, is_ending: bool) {
+    let Some(ring) = Ring::of_database() else {
+        log(event);
+        return;
+    };
+    let record = record(event);
+    if ring.push(&record, false).is_some() {
+        return;
+    }
+    let waits = !is_ending && ring.may_get_room();
+    let has_room = waits && ring.wait_for_room(record.len(), Some(LONGEST_WAIT));
+    if !has_room || ring.push(&record, false).is_none() {
+        ring.lose();
+    }
+}
+
+/// Hands over an event, and waits until it is on disk.
+pub fn store(event: &Event) -> Result<()> {
+    let ring = Ring::of_database().ok_or(Error::AuditUnavailable)?;
+    let record = record(event);
+    loop {
+        if let Some(position) = ring.push(&record, true) {
+            ring.wait_for(position);
+            return Ok(());
+        }
+        ring.wait_for_room(record.len(), None);
+    }
+}
+
+fn record(event: &Event) -> Vec<u8> {
+    // text and numbers only: it cannot fail
+    serde_json::to_vec(event).unwrap_or_default()
+}
+
+fn log(event: &Event) {
+    let json = String::from_utf8(record(event)).unwrap_or_default();
+    let message = format!("fieldcrypt audit: {json}");
+    let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
+    pg_sys::panic::ErrorReport::new(code, message, "fieldcrypt")
+        .report(PgLogLevel::LOG_SERVER_ONLY);
+}

@@ -1,0 +1,264 @@
+//! The reads of one statement of the client, counted up until it ends.
+//!
+//! Invariant: what is counted is handed over before the statement's result is complete, whether it
+//! succeeds, fails or is rolled back.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::c_void;
+
+use pgrx::pg_guard;
+use pgrx::pg_sys::{self, Oid};
+
+use super::event::Event;
+use super::{Mode, sink};
+use crate::access::Privilege;
+use crate::backend;
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::keyring::OpenKey;
+
+/// Different entities that an event names at most.
+const MOST_ENTITIES: usize = 32;
+/// Longest entity, in bytes.
+const LONGEST_ENTITY: usize = 200;
+/// Events that a statement collects at most before it hands them over.
+const MOST_EVENTS: usize = 1000;
+
+/// How a value is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// By `decrypt()`.
+    Decrypt,
+    /// By `reveal()`.
+    Reveal,
+}
+
+impl Action {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Decrypt => "decrypt",
+            Self::Reveal => "reveal",
+        }
+    }
+}
+
+/// What is seen of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The value.
+    Plain,
+    /// A part of it.
+    Masked,
+    /// Nothing.
+    Hidden,
+}
+
+impl Outcome {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Masked => "masked",
+            Self::Hidden => "hidden",
+        }
+    }
+}
+
+/// Where the reads of a key are counted, kept with the key: valid while `flush` is the number of
+/// the last flush.
+#[derive(Clone, Copy)]
+pub struct Counted {
+    flush: u64,
+    user: Oid,
+    kind: (Action, Outcome),
+    index: usize,
+}
+
+impl Default for Counted {
+    fn default() -> Self {
+        let kind = (Action::Decrypt, Outcome::Plain);
+        Self { flush: 0, user: Oid::INVALID, kind, index: 0 }
+    }
+}
+
+/// By what events are told apart: how, by whom, of which field and account.
+type Place = (&'static str, &'static str, Oid, String, String);
+
+struct Reads {
+    /// Counts the flushes.
+    flush: u64,
+    events: Vec<Event>,
+    places: HashMap<Place, usize>,
+}
+
+thread_local! {
+    static READS: RefCell<Reads> = RefCell::new(Reads {
+        flush: 1,
+        events: Vec::new(),
+        places: HashMap::new(),
+    });
+    static ENTITY: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// The client's statement that runs, by when it began, and how many of ours run within it.
+    static RUNNING: Cell<(i64, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// Registers the callbacks.
+pub fn init() {
+    // SAFETY: called once, from _PG_init; the callback is guarded
+    unsafe { pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut()) };
+}
+
+/// Notes that a value under a key is about to be read by the current user. In strict mode it
+/// returns once that is on disk.
+#[inline]
+pub fn read(key: &OpenKey, action: Action, outcome: Outcome) -> Result<()> {
+    if guc::audit() == Mode::Off {
+        return Ok(());
+    }
+    let (user, kind) = (backend::user(), (action, outcome));
+    let counted = key.counted.get();
+    let is_counted = READS.with_borrow_mut(|reads| {
+        let holds = counted.flush == reads.flush && counted.user == user && counted.kind == kind;
+        if holds {
+            reads.count(counted.index);
+        }
+        holds
+    });
+    if is_counted {
+        return Ok(());
+    }
+    let field = key.field.as_ref().map_or("", |field| field.name.as_str());
+    let (flush, index) = note(action.name(), outcome.name(), field, &key.account)?;
+    key.counted.set(Counted { flush, user, kind, index });
+    Ok(())
+}
+
+/// Notes that a value is hidden whose account is closed.
+pub fn hidden(field: &str, account: &str) -> Result<()> {
+    if guc::audit() == Mode::Off {
+        return Ok(());
+    }
+    note(Action::Reveal.name(), Outcome::Hidden.name(), field, account).map(|_| ())
+}
+
+/// Notes that the current user was refused something.
+pub fn denied(privilege: Privilege, field: &str, account: &str) {
+    if guc::audit() != Mode::Off {
+        // it fails only where it waits for the disk, which it does not for what is refused
+        let _ = note(privilege.name(), DENIED, field, account);
+    }
+}
+
+/// The outcome of what was refused.
+pub const DENIED: &str = "denied";
+/// The outcome of an event that says what is about to happen.
+pub const OPENED: &str = "opened";
+
+/// Counts one more; returns the number of the flush and where in it.
+fn note(
+    action: &'static str,
+    outcome: &'static str,
+    field: &str,
+    account: &str,
+) -> Result<(u64, usize)> {
+    let place = (action, outcome, backend::user(), field.to_owned(), account.to_owned());
+    let known = READS.with_borrow_mut(|reads| {
+        if reads.events.len() >= MOST_EVENTS {
+            return Err(reads.take());
+        }
+        Ok(reads.places.get(&place).copied().map(|index| {
+            reads.count(index);
+            (reads.flush, index)
+        }))
+    });
+    match known {
+        Ok(Some(known)) => return Ok(known),
+        Ok(None) => {}
+        Err(full) => full.iter().for_each(|event| sink::hand_over(event, false)),
+    }
+    let mut event = Event::now(action, outcome);
+    event.field = (!field.is_empty()).then(|| field.to_owned());
+    event.account = Some(account.to_owned());
+    let shows = [Outcome::Plain.name(), Outcome::Masked.name()].contains(&outcome);
+    if guc::audit() == Mode::Strict && shows {
+        sink::store(&Event { outcome: OPENED.to_owned(), ..event.clone() })?;
+    }
+    Ok(READS.with_borrow_mut(|reads| {
+        let index = reads.events.len();
+        reads.events.push(event);
+        reads.places.insert(place, index);
+        reads.count(index);
+        (reads.flush, index)
+    }))
+}
+
+impl Reads {
+    fn count(&mut self, index: usize) {
+        let event = &mut self.events[index];
+        event.count = Some(event.count.unwrap_or(0) + 1);
+        ENTITY.with_borrow(|entity| {
+            let Some(entity) = entity else { return };
+            let entities = event.entities.get_or_insert_default();
+            if entities.len() < MOST_ENTITIES && !entities.contains(entity) {
+                entities.push(entity.clone());
+            }
+        });
+    }
+
+    fn take(&mut self) -> Vec<Event> {
+        self.flush += 1;
+        self.places.clear();
+        std::mem::take(&mut self.events)
+    }
+}
+
+/// Does `work` and notes with what it reads that it is about `entity`.
+pub fn with_entity<T>(entity: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    if entity.len() > LONGEST_ENTITY {
+        let hint = format!("An entity has at most {LONGEST_ENTITY} bytes.");
+        return Err(Error::InvalidArgument { name: "entity", hint });
+    }
+    ENTITY.set(Some(entity.to_owned()));
+    let result = work();
+    ENTITY.set(None);
+    result
+}
+
+/// Notes that one of PostgreSQL's functions that run a statement starts; returns what
+/// [`leave`] is to be given.
+pub fn enter() -> u32 {
+    let now = backend::statement_start();
+    let (statement, depth) = RUNNING.get();
+    // an error has ended the statement of before without `leave`
+    let depth = if statement == now { depth } else { 0 };
+    RUNNING.set((now, depth + 1));
+    depth
+}
+
+/// Notes that it has ended; what was read is handed over where it was the client's own.
+pub fn leave(depth: u32) {
+    RUNNING.set((RUNNING.get().0, depth));
+    if depth == 0 && READS.with_borrow(|reads| !reads.events.is_empty()) {
+        flush(false);
+    }
+}
+
+#[pg_guard]
+extern "C-unwind" fn flush(is_ending: bool) {
+    for event in READS.with_borrow_mut(Reads::take) {
+        sink::hand_over(&event, is_ending);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction_ends(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut c_void,
+) {
+    use pg_sys::XactEvent::{
+        XACT_EVENT_PARALLEL_PRE_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE,
+    };
+    let may_wait = [XACT_EVENT_PRE_COMMIT, XACT_EVENT_PARALLEL_PRE_COMMIT, XACT_EVENT_PRE_PREPARE];
+    ENTITY.set(None);
+    flush(!may_wait.contains(&event));
+}

@@ -1,0 +1,211 @@
+//! Whether the audit is whole.
+
+use std::collections::HashMap;
+
+use fieldcrypt_core::audit::{FIRST, Seal, Sealer};
+use serde::Serialize;
+
+use super::chain::{self, Row};
+use super::ring::{Head, Ring};
+use crate::catalog::write;
+use crate::error::{Error, Result};
+
+/// Rows that are read at once.
+const CHUNK: i64 = 5_000;
+
+/// A row of what `verify_audit()` returns.
+#[derive(Serialize)]
+pub struct Finding {
+    ok: bool,
+    first_seq: Option<i64>,
+    last_seq: Option<i64>,
+    finding: String,
+}
+
+/// The walk along the chain.
+struct Walk {
+    sealers: HashMap<i64, Option<Sealer>>,
+    findings: Vec<Finding>,
+    /// The first event there is.
+    first: Option<i64>,
+    /// The event before, and its seal unless that is not known.
+    seq: i64,
+    seal: Option<Seal>,
+    key_id: i64,
+    /// The events for which a seal was asked, such as one that was exported.
+    asked: HashMap<i64, Option<Seal>>,
+}
+
+/// Walks along the whole chain. `head` is one that was exported.
+pub fn verify(head: Option<(i64, Seal)>) -> Result<Vec<Finding>> {
+    // SAFETY: a variable of the only thread
+    if unsafe { pgrx::pg_sys::XactIsoLevel } > pgrx::pg_sys::XACT_READ_COMMITTED as i32 {
+        return Err(Error::AuditSnapshot);
+    }
+    let table = chain::table()?;
+    let ring = Ring::of_database();
+    if let Some(ring) = ring {
+        ring.wait_for(ring.head());
+    }
+    let seen = ring.and_then(|ring| ring.status().seen).filter(|seen| seen.table == table);
+    let mut walk = Walk {
+        sealers: HashMap::new(),
+        findings: Vec::new(),
+        first: None,
+        seq: 0,
+        seal: Some(FIRST),
+        key_id: 0,
+        asked: head.into_iter().map(|(seq, _)| (seq, None)).collect(),
+    };
+    walk.asked.extend(seen.map(|seen| (seen.seq, None)));
+    walk.begin()?;
+    loop {
+        if walk.read()? > 0 {
+            continue;
+        }
+        // what was written meanwhile
+        let head = chain::head()?;
+        if head.is_some_and(|head| head.seq > walk.seq) && walk.read()? > 0 {
+            continue;
+        }
+        break;
+    }
+    walk.end()?;
+    if let Some(Head { seq, seal, .. }) = seen {
+        walk.compare(seq, &seal, "the server's memory");
+    }
+    if let Some((seq, seal)) = head {
+        walk.compare(seq, &seal, "the head that was given");
+    }
+    if walk.findings.is_empty() {
+        walk.findings.push(Finding {
+            ok: true,
+            first_seq: walk.first,
+            last_seq: walk.first.map(|_| walk.seq),
+            finding: "the audit is whole".to_owned(),
+        });
+    }
+    Ok(walk.findings)
+}
+
+impl Walk {
+    fn find(&mut self, first: i64, last: i64, finding: &str) {
+        self.findings.push(Finding {
+            ok: false,
+            first_seq: Some(first),
+            last_seq: Some(last),
+            finding: finding.to_owned(),
+        });
+    }
+
+    /// What makes the seals of a key; `None` if the key cannot be had.
+    fn sealer(&mut self, key_id: i64) -> Option<&Sealer> {
+        self.sealers.entry(key_id).or_insert_with(|| chain::sealer_of(key_id).ok()).as_ref()
+    }
+
+    /// Begins where the chain was dropped up to.
+    fn begin(&mut self) -> Result<()> {
+        let Some(start) = chain::start()? else { return Ok(()) };
+        let tag = self.sealer(start.key_id).map(|sealer| sealer.start(start.seq, &start.seal.0));
+        if start.key_id == 0 || tag != Some(start.tag.0) {
+            self.find(1, start.seq, "what says that these events were dropped is forged");
+        }
+        (self.seq, self.seal) = (start.seq, Some(start.seal.0));
+        Ok(())
+    }
+
+    /// Reads on; returns how many events there were.
+    fn read(&mut self) -> Result<usize> {
+        let rows = write::texts(
+            "SELECT pg_catalog.row_to_json(e)::text FROM (SELECT seq, \
+             fieldcrypt.audit_microseconds(sealed_at) AS sealed_at, key_id, \
+             pg_catalog.encode(seal, 'hex') AS seal, fieldcrypt.audit_microseconds(at) AS at, \
+             action, outcome, field, account, count, detail, session_role, set_role, acting_role, \
+             client_address, application_name, actor_id, actor_name, actor_address, actor_action, \
+             entities, pid, fieldcrypt.audit_microseconds(statement_at) AS statement_at, id \
+             FROM fieldcrypt.audit_event WHERE seq OPERATOR(pg_catalog.>) $1 \
+             ORDER BY seq LIMIT $2) AS e",
+            &[self.seq.into(), CHUNK.into()],
+        )?;
+        for row in &rows {
+            match chain::parse::<Row>(row) {
+                Ok(row) => self.step(&row),
+                Err(_) => {
+                    let seq = self.seq + 1;
+                    self.find(seq, seq, "event was changed");
+                    (self.seq, self.seal) = (seq, None);
+                }
+            }
+        }
+        Ok(rows.len())
+    }
+
+    fn step(&mut self, row: &Row) {
+        let seq = row.seq;
+        if seq <= self.seq {
+            self.find(seq, seq, "event is there more than once");
+            return;
+        }
+        if seq > self.seq + 1 {
+            self.find(self.seq + 1, seq - 1, "events are missing");
+            self.seal = None;
+        }
+        // what is before the first event that is left can be known only from where it was dropped
+        let expected = self.seal.map(|previous| {
+            let items = row.event.items(row.sealed_at, row.key_id);
+            self.sealer(row.key_id).map(|sealer| sealer.event(&previous, seq, &items))
+        });
+        match expected {
+            Some(None) => self.find(seq, seq, "the key of the seal cannot be had"),
+            Some(Some(expected)) if expected != row.seal.0 => {
+                self.find(seq, seq, "event was changed");
+            }
+            _ if row.key_id == 0 && self.key_id != 0 => {
+                self.find(seq, seq, "event was sealed without a key");
+            }
+            _ => {}
+        }
+        self.first.get_or_insert(seq);
+        (self.seq, self.seal) = (seq, Some(row.seal.0));
+        if row.key_id != 0 {
+            self.key_id = row.key_id;
+        }
+        if let Some(asked) = self.asked.get_mut(&seq) {
+            *asked = self.seal;
+        }
+    }
+
+    /// Compares the end with what is recorded of it.
+    fn end(&mut self) -> Result<()> {
+        let last = self.seq;
+        let Some(head) = chain::head()? else {
+            if last > 0 {
+                self.find(last, last, "what says how far the audit has come is missing");
+            }
+            return Ok(());
+        };
+        let tag = self.sealer(head.key_id).map(|sealer| sealer.head(head.seq, &head.seal.0));
+        if tag != Some(head.tag.0) || head.key_id == 0 && self.key_id != 0 {
+            self.find(head.seq, head.seq, "what says how far the audit has come is forged");
+        } else if head.seq > last {
+            self.find(last + 1, head.seq, "events are missing at the end");
+        } else if head.seq < last {
+            self.find(head.seq + 1, last, "events were added");
+        } else if Some(head.seal.0) != self.seal {
+            self.find(last, last, "event was changed");
+        }
+        Ok(())
+    }
+
+    /// Compares an event with what is known of it from elsewhere.
+    fn compare(&mut self, seq: i64, seal: &Seal, source: &str) {
+        let found = self.asked.get(&seq).copied().flatten();
+        if seq > self.seq {
+            let finding = format!("events are missing that {source} knows");
+            self.find(self.seq + 1, seq, &finding);
+        } else if found.is_some_and(|found| found != *seal) {
+            let finding = format!("event differs from what {source} knows");
+            self.find(seq, seq, &finding);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The background worker that writes the events of one database to its table.
+//!
+//! It is started by the first event and ends when there have been none for a while. Whatever waits
+//! when it writes goes into one transaction, so that sessions that wait share its commit.
+
+use std::ffi::c_int;
+use std::time::{Duration, Instant};
+
+use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
+use pgrx::pg_guard;
+use pgrx::pg_sys::{self, Datum, Oid};
+
+use super::chain;
+use super::event::Event;
+use super::ring::{Head, Ring};
+use crate::catalog::write;
+use crate::error::{Error, OrRaise, Result};
+
+/// How much is written in one transaction, in bytes.
+const BATCH: usize = 1 << 18;
+/// How long to gather events for which nobody waits.
+const GATHERING: Duration = Duration::from_millis(100);
+/// After how long without an event to end.
+const QUIET: Duration = Duration::from_secs(60);
+/// How long to go on for sessions that are about to end, when the server stops.
+const LAST: Duration = Duration::from_secs(5);
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn fieldcrypt_audit_worker(argument: Datum) {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    let database = Oid::from(argument.value() as u32);
+    BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
+    settle_settings();
+    let Some(ring) = Ring::of_database() else { return };
+    if !ring.attach() {
+        return;
+    }
+    // SAFETY: the callback is guarded, and is called while there is still shared memory
+    unsafe { pg_sys::before_shmem_exit(Some(ends), Datum::null()) };
+    write_until_told(ring);
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn ends(_code: c_int, _argument: Datum) {
+    if let Some(ring) = Ring::of_database() {
+        ring.detach();
+    }
+}
+
+/// What the database's or the server's configuration says otherwise must not hold here.
+fn settle_settings() {
+    let set = |name: &std::ffi::CStr, value: &std::ffi::CStr| {
+        // SAFETY: both are NUL-terminated; the setting exists and takes the value
+        unsafe {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
+    };
+    set(c"default_transaction_read_only", c"off");
+    set(c"statement_timeout", c"0");
+    // SAFETY: a setting of PostgreSQL
+    if unsafe { pg_sys::synchronous_commit } == 0 {
+        set(c"synchronous_commit", c"local");
+    }
+}
+
+fn write_until_told(ring: Ring) {
+    let mut seen = None;
+    let mut last_event = Instant::now();
+    let mut told_to_end = None;
+    loop {
+        if BackgroundWorker::sighup_received() {
+            // SAFETY: outside a transaction
+            unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+            settle_settings();
+        }
+        if BackgroundWorker::sigterm_received() {
+            told_to_end.get_or_insert_with(Instant::now);
+        }
+        let (records, position, lost, is_urgent) = ring.next(BATCH);
+        if !records.is_empty() || lost > 0 {
+            seen = BackgroundWorker::transaction(|| write(&records, lost, seen).or_raise());
+            ring.written(position, lost, seen);
+            last_event = Instant::now();
+            if is_urgent {
+                continue;
+            }
+        } else if ring.is_to_stop()
+            || told_to_end.is_some_and(|since| since.elapsed() > LAST || is_alone())
+            || (last_event.elapsed() > QUIET && ring.retire())
+        {
+            return;
+        }
+        let busy = told_to_end.is_some() || !records.is_empty();
+        BackgroundWorker::wait_latch(Some(if busy { GATHERING } else { QUIET }));
+    }
+}
+
+/// Whether no session of the database is left.
+fn is_alone() -> bool {
+    // SAFETY: counts under PostgreSQL's own lock; this process is one
+    unsafe { pg_sys::CountDBBackends(pg_sys::MyDatabaseId) <= 1 }
+}
+
+/// Writes records to the table; `None` if the extension is no longer there.
+fn write(records: &[Vec<u8>], lost: u64, seen: Option<Head>) -> Result<Option<Head>> {
+    if matches!(chain::table(), Err(Error::NotInstalled)) {
+        return Ok(None);
+    }
+    let mut events = Vec::with_capacity(records.len() + 1);
+    for record in records {
+        events.push(serde_json::from_slice::<Event>(record).map_err(|_| Error::Catalog("event"))?);
+    }
+    if lost > 0 {
+        let count = Some(lost.cast_signed());
+        events.push(Event { count, ..Event::of_the_system("lost", "done") });
+    }
+    write::run("SELECT fieldcrypt.add_audit_partition()", &[])?;
+    chain::append(events, seen).map(Some)
+}
