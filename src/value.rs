@@ -27,7 +27,7 @@ use crate::catalog::field::{By, Field, Hidden, describe, describe_handle};
 use crate::catalog::fields;
 use crate::datatype::input::accepts_envelopes;
 use crate::datatype::native;
-use crate::document::made;
+use crate::document::{json, made};
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -301,7 +301,12 @@ fn show_in_part(key: &OpenKey, outcome: Outcome, envelope: &Envelope<'_>) -> Res
     let field = key.field.as_deref();
     match field.and_then(|field| field.mask) {
         Some(mask) if outcome == Outcome::Masked => {
-            let masked = open(key, envelope)?.plaintext()?.masked(mask);
+            let opened = open(key, envelope)?;
+            let plaintext = opened.plaintext()?;
+            // of a JSON string not the quotes, as in a document
+            let string = json::string(plaintext)?;
+            let text = string.as_deref().map(|text| Plaintext::text(text));
+            let masked = text.unwrap_or(plaintext).masked(mask);
             Ok(masked.map_or(Shown::Null, Shown::Masked))
         }
         _ => Ok(hidden(field)),

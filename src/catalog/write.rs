@@ -44,8 +44,9 @@ pub fn run(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
 pub fn texts(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<Vec<String>> {
     let table = Tables::get()?.account.table;
     let read = as_owner_of(table, || {
-        Spi::connect_mut(|client| {
-            let mut rows = client.update(statement, None, arguments)?;
+        // without a transaction id, so that standbys can ask too
+        Spi::connect(|client| {
+            let mut rows = client.select(statement, None, arguments)?;
             let mut texts = Vec::with_capacity(rows.len());
             while rows.next().is_some() {
                 // SAFETY: the query returns texts, which live as long as its rows

@@ -8,6 +8,7 @@ use fieldcrypt_core::envelope::{self, Envelope, PlaintextType};
 use fieldcrypt_core::mask::{self, HIDDEN};
 use fieldcrypt_core::plaintext::Plaintext;
 
+use super::json;
 use crate::access::{Privilege, rights};
 use crate::backend;
 use crate::catalog::field::Field;
@@ -56,6 +57,8 @@ pub fn is_of_old(
     // a value of another field says nothing about this one
     let old =
         old.filter(|old| Envelope::parse(old).is_ok_and(|old| old.header().field_id == field.id));
+    let string = json::string(new)?;
+    let new = string.as_deref().map_or(new, |text| Plaintext::text(text));
     if let Some(Seen::Value(seen)) = old.and_then(seen)
         && seen == new.bytes()
     {

@@ -7,7 +7,8 @@ reads an envelope may see its account, field, key and tokens, and compare it wit
 """
 
 import re
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Role:
         return self.superuser or not need or not self.rights.isdisjoint(need.split("|"))
 
 
+ACCOUNT = "acme"
 DATA_RIGHTS = {"encrypt", "search", "mask", "decrypt"}
 # Members of these roles may ask can() about others.
 ADMINISTRATORS = "fieldcrypt_key_admin|fieldcrypt_admin|fieldcrypt_grantor|fieldcrypt_auditor"
@@ -67,10 +69,20 @@ class Call:
     gives: str | None | re.Pattern | Shown = ""
     # whether it changes the catalog or a definition
     writes: bool = False
+    # whether it takes a lock that a standby does not give
+    locks: bool = False
     # the SQLSTATE with which it refuses everybody who may call it
     refuses: str = ""
     # whether that is said when the statement is parsed
     unparsable: bool = False
+    # what the audit says of it: the field and the account, of how many values
+    field: str | None = None
+    account: str | None = ACCOUNT
+    values: int = 1
+    # whom they are about
+    entity: str = ""
+    # by what name, if it is a change
+    change: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,12 +102,12 @@ class Outcome:
         return result == self.result
 
 
-def outcome(call, role, read_only):
-    """How the rules say that a call ends for the role whose rights count."""
+def outcome(call, role, context):
+    """How the rules say that a call in a context ends for the role whose rights count."""
     denied, refused = set(), set()
     if not role.may(call.needs):
         denied.add("42501")
-    if call.writes and read_only:
+    if context == "standby" and call.locks or context in ("standby", "read-only") and call.writes:
         refused.add("25006")
     if denied or refused:
         # which of two reasons is found first does not matter
@@ -106,6 +118,26 @@ def outcome(call, role, read_only):
         kind = next((k for r, k in SHOWN if role.may(r)), "hidden")
         return Outcome(result=call.gives.to(role), kind=kind)
     return Outcome(result=call.gives, kind="plain" if call.needs == "decrypt" else "done")
+
+
+def events(call, role, context):
+    """What the audit says of a call that is rolled back in the end, by the role whose rights count:
+    how many values, by action, outcome, field, account and entity.
+
+    It says nothing of what PostgreSQL itself refuses: a function that may not be called.
+    """
+    about = (call.field, call.account, call.entity)
+    if call.needs in DATA_RIGHTS and not role.may(call.needs):
+        return Counter({(call.needs, "denied", *about): 1})
+    if call.needs.startswith("manage") and not role.may(call.needs):
+        return Counter({("manage", "denied", *about): 1})
+    if isinstance(call.gives, Shown):
+        return Counter({("reveal", outcome(call, role, context).kind, *about): call.values})
+    if call.needs == "decrypt":
+        return Counter({("decrypt", "plain", *about): call.values})
+    if call.change and role.may(call.needs):
+        return Counter({(call.change, "rolled back", *about): 1})
+    return Counter()
 
 
 SHOWN = (("decrypt", "plain"), ("mask", "masked"))
@@ -175,7 +207,7 @@ KINDS = [
             *("uuid", "json", "jsonb"),
         ),
     ),
-    Kind("bytea", "bytea", r"\xc0ffee", array=r'{"\\xc0ffee","\\xc0ffee"}'),
+    Kind("bytea", "bytea", r"\xc0ffee", mask="null", array=r'{"\\xc0ffee","\\xc0ffee"}'),
     Kind(
         "jsonb",
         "jsonb",
@@ -234,11 +266,12 @@ KINDS = [
         "boolean",
         "boolean",
         "true",
+        mask="null",
         searchable=True,
         options=", small_domain => true",
         array="{t,t}",
     ),
-    Kind("uuid", "uuid", UUID, searchable=True, array=f"{{{UUID},{UUID}}}"),
+    Kind("uuid", "uuid", UUID, mask="null", searchable=True, array=f"{{{UUID},{UUID}}}"),
 ]
 
 
@@ -249,8 +282,8 @@ def literal(native):
     return f"'{values.get(native) or times.get(native) or 1}'::{native}"
 
 
-# They are called by PostgreSQL, and not for everybody else: an expression cannot make an argument of
-# type internal, and shows no result of type trigger.
+# They are PostgreSQL's to call, and nobody else's: an expression can neither make an argument of
+# type internal nor show a result of type trigger.
 TRIGGER = {"arguments": "", "refuses": "0A000"}
 INTERNAL = {"refuses": "42883", "unparsable": True}
 
@@ -274,6 +307,8 @@ def family(kind):
         f"decrypt({e}[])": Call(array, "decrypt", kind.array),
         f"reveal({e})": Call(value, gives=kind.shown),
         f"reveal({e}[])": Call(array, gives=kind.shown_array),
+        f"decrypt({e},text)": Call(f"{value}, 'Ann'", "decrypt", kind.value, entity="Ann"),
+        f"reveal({e},text)": Call(f"{value}, 'Ann'", gives=kind.shown, entity="Ann"),
         f"encrypt({n},text,text)": Call(f"{plain}, '{kind.field}', 'acme'", "encrypt", SEALED),
         f"{e}_in(cstring,oid,integer)": Call(f"'{kind.value}', 0, {handle}", "encrypt", SEALED),
         f"{e}_from({n},integer,boolean)": Call(f"{plain}, {handle}, false", "encrypt", SEALED),
@@ -307,7 +342,10 @@ def family(kind):
         calls[f"{e}_from({source},integer,boolean)"] = Call(
             f"{literal(source)}, {handle}, false", "encrypt", SEALED
         )
-    return calls
+    return {
+        signature: replace(call, field=kind.field, values=1 + ("[]" in signature))
+        for signature, call in calls.items()
+    }
 
 
 HANDLE = "m.handle('m.text')"
@@ -317,43 +355,65 @@ KEY_ADMIN = {"needs": "fieldcrypt_key_admin", "writes": True}
 GRANTOR = {"needs": "fieldcrypt_grantor", "writes": True}
 OWNER = {"needs": "owner", "writes": True}
 MANAGER = {"needs": "manage|fieldcrypt_admin", "writes": True}
+AUDITOR = {"needs": "fieldcrypt_auditor"}
+TEXT = {"field": "m.text"}
 
 OTHERS = {
     # what applications call
-    "encrypt(integer,text,text)": Call("1, 'm.bigint', 'acme'", "encrypt", SEALED),
-    "encrypt(smallint,text,text)": Call("1::smallint, 'm.bigint', 'acme'", "encrypt", SEALED),
-    "blind_index(text,text,text)": Call("'value of text', 'm.text', 'acme'", "search", TOKEN),
-    "decrypt(jsonb)": Call("s.document", "decrypt", DOCUMENT.plain),
-    "decrypt(jsonb,text)": Call("s.document, 'email'", "decrypt", '"value of text"'),
-    "decrypt(jsonb,encrypted_jsonb)": Call("s.gathered, s.blob", "decrypt", DOCUMENT.plain),
-    "reveal(jsonb)": Call("s.document", gives=DOCUMENT),
-    "reveal(jsonb,encrypted_jsonb)": Call("s.gathered, s.blob", gives=DOCUMENT),
+    "encrypt(integer,text,text)": Call(
+        "1, 'm.bigint', 'acme'", "encrypt", SEALED, field="m.bigint"
+    ),
+    "encrypt(smallint,text,text)": Call(
+        "1::smallint, 'm.bigint', 'acme'", "encrypt", SEALED, field="m.bigint"
+    ),
+    "blind_index(text,text,text)": Call(
+        "'value of text', 'm.text', 'acme'", "search", TOKEN, **TEXT
+    ),
+    "decrypt(jsonb)": Call("s.document", "decrypt", DOCUMENT.plain, **TEXT),
+    "decrypt(jsonb,text)": Call("s.document, 'email'", "decrypt", '"value of text"', **TEXT),
+    "decrypt(jsonb,encrypted_jsonb)": Call("s.gathered, s.blob", "decrypt", DOCUMENT.plain, **TEXT),
+    "reveal(jsonb)": Call("s.document", gives=DOCUMENT, **TEXT),
+    "reveal(jsonb,encrypted_jsonb)": Call("s.gathered, s.blob", gives=DOCUMENT, **TEXT),
+    "decrypt(jsonb,text,text)": Call(
+        "s.document, 'email', 'Ann'", "decrypt", '"value of text"', entity="Ann", **TEXT
+    ),
+    "reveal(jsonb,text)": Call("s.document, 'Ann'", gives=DOCUMENT, entity="Ann", **TEXT),
     "tokens(jsonb)": Call("s.document", gives=TOKENS),
     "token(jsonb,text,text)": Call("s.document, 'm.text', 'account'", gives=TOKEN),
-    "search_tokens(text,text,text)": Call("'m.text', 'value of text', 'acme'", "search", TOKENS),
+    "search_tokens(text,text,text)": Call(
+        "'m.text', 'value of text', 'acme'", "search", TOKENS, **TEXT
+    ),
     "search_tokens_in_transit(text,encrypted_text,text)": Call(
-        "'m.text', 'value of text'::fieldcrypt.encrypted_text, 'acme'", "search", TOKENS
+        "'m.text', 'value of text'::fieldcrypt.encrypted_text, 'acme'", "search", TOKENS, **TEXT
     ),
     "matches(jsonb,text,text,text)": Call(
-        "s.document, 'm.text', 'value of text', 'acme'", "search", "true"
+        "s.document, 'm.text', 'value of text', 'acme'", "search", "true", **TEXT
     ),
     "matches(encrypted_jsonb,text,text,text)": Call(
-        "s.blob, 'm.text', 'value of text', 'acme'", "search", "true"
+        "s.blob, 'm.text', 'value of text', 'acme'", "search", "true", **TEXT
     ),
     # administration
-    "create_account(text)": Call("'new'", **KEY_ADMIN),
-    "disable_account(text)": Call("'acme'", **KEY_ADMIN),
-    "enable_account(text)": Call("'acme'", **KEY_ADMIN),
+    "create_account(text)": Call("'new'", **KEY_ADMIN, change="create_account", account="new"),
+    "disable_account(text)": Call("'acme'", **KEY_ADMIN, change="disable_account"),
+    "enable_account(text)": Call("'acme'", **KEY_ADMIN, change="enable_account"),
     "create_field(text,text[],text,text,text,text,text,text,text,text,boolean,boolean)": Call(
-        "'m.new'", **ADMIN
+        "'m.new'", **ADMIN, change="create_field", field="m.new", account=None
     ),
-    "alter_field(text,text,text,text,text,text)": Call("'m.text', label => 'Text'", **ADMIN),
-    "drop_field(text)": Call("'m.unused'", **ADMIN),
+    "alter_field(text,text,text,text,text,text)": Call(
+        "'m.text', label => 'Text'", **ADMIN, change="alter_field", account=None, **TEXT
+    ),
+    "drop_field(text)": Call(
+        "'m.unused'", **ADMIN, change="drop_field", field="m.unused", account=None
+    ),
     "uses_of_field(integer)": Call(HANDLE, "fieldcrypt_admin", SOMETHING),
-    "keep_plain(text[])": Call("'{kept}'", **ADMIN),
+    "keep_plain(text[])": Call("'{kept}'", **ADMIN, change="keep_plain", account=None),
     "path_ending_in(text)": Call("'email'", "fieldcrypt_admin", "email"),
-    "grant_access(text,text[],text,text)": Call("'lender', '{mask}', 'acme', 'm.text'", **GRANTOR),
-    "revoke_access(text,text[],text,text)": Call("'lender', '{search}', 'acme', 'm.*'", **GRANTOR),
+    "grant_access(text,text[],text,text)": Call(
+        "'lender', '{mask}', 'acme', 'm.text'", **GRANTOR, change="grant_access", **TEXT
+    ),
+    "revoke_access(text,text[],text,text)": Call(
+        "'lender', '{search}', 'acme', 'm.*'", **GRANTOR, change="revoke_access", field="m.*"
+    ),
     "ordered_privileges(text[])": Call("'{decrypt,mask}'", "nobody", "{mask,decrypt}"),
     "can(text,text,text,text)": Call(
         "'switcher', 'decrypt', 'acme', 'm.text'", ADMINISTRATORS, re.compile(r"\(t,.*\)")
@@ -362,9 +422,28 @@ OTHERS = {
         "'switcher', 'mask', 'acme', 'm.text'", ADMINISTRATORS, re.compile("no: .*")
     ),
     "protect_path(text,text[],text,text,text,text)": Call(
-        "'m.document', '{phone}', 'm.text', 'acme'", **MANAGER
+        "'m.document', '{phone}', 'm.text', 'acme'", **MANAGER, change="protect_path", **TEXT
     ),
-    "unprotect_path(text,text[],text,text)": Call("'m.document', '{age}', 'acme'", **MANAGER),
+    "unprotect_path(text,text[],text,text)": Call(
+        "'m.document', '{age}', 'acme'", **MANAGER, change="unprotect_path", field="m.bigint"
+    ),
+    # the audit
+    "set_actor(text,text,text,text)": Call("'7', 'Ann', '192.0.2.7', 'export'"),
+    "flush_audit()": Call(""),
+    "audit_head()": Call("", gives=re.compile(r"fca1:\d+:[0-9a-f]+"), **AUDITOR),
+    "audit_state()": Call("", gives=re.compile(r"\{.*\}"), **AUDITOR),
+    "audit_status()": Call("", gives=re.compile(r"\(on,.*\)"), **AUDITOR),
+    "audit_findings(text)": Call("NULL", gives=re.compile(r"\[.*\]"), **AUDITOR),
+    "verify_audit(text)": Call("", gives=re.compile(r"\(t,.*\)"), **AUDITOR),
+    "drop_audit(timestamp with time zone)": Call(
+        "'2000-01-01'", "fieldcrypt_key_admin", "0", locks=True
+    ),
+    "drop_audit_partitions(timestamp with time zone)": Call(
+        "'2000-01-01'", "nobody", None, locks=True
+    ),
+    "add_audit_partition()": Call("", "nobody"),
+    "audit_time(bigint)": Call("0", "nobody", "1970-01-01 00:00:00+00"),
+    "audit_microseconds(timestamp with time zone)": Call("'epoch'", "nobody", "0"),
     # tables and their definitions
     "protect_table(regclass,name,text)": Call("'m.free', 'account_id'", **OWNER),
     "unprotect_table(regclass)": Call("'m.held'", **OWNER),
@@ -411,7 +490,7 @@ OTHERS = {
     "insert_through_view()": Call(**TRIGGER),
     "update_through_view()": Call(**TRIGGER),
     "check_definition()": Call(**TRIGGER),
-    "catalog_changed()": Call(**TRIGGER, needs="nobody"),
+    "catalog_changed()": Call("", "nobody", None),
     "encrypted_support(internal)": Call("NULL", **INTERNAL),
     "encrypted_typanalyze(internal)": Call("NULL", **INTERNAL),
     "encrypted_eqsel(internal,oid,internal,integer)": Call("NULL, 0, NULL, 0", **INTERNAL),

@@ -30,8 +30,8 @@ WITHOUT_SEARCH_PATH = {
 
 # What everybody may call: it checks the caller's rights itself, or needs none.
 PUBLIC_FUNCTIONS = """
-    account_of blind_index can can_reason decrypt encrypt field_of key_of matches reveal
-    search_tokens search_tokens_in_transit token tokens
+    account_of blind_index can can_reason decrypt encrypt field_of flush_audit key_of matches reveal
+    search_tokens search_tokens_in_transit set_actor token tokens
     create_view protect_jsonb protect_path protect_table unprotect_jsonb unprotect_path
     unprotect_table
     add_document_trigger check_columns check_definition check_document check_document_name
@@ -303,6 +303,11 @@ def test_default_privileges_give_nothing(empty, clean):
             ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO app WITH GRANT OPTION""")
     empty.execute("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
     empty.execute("CREATE EXTENSION fieldcrypt")
+    # the audit makes a table for each month, when it has something to write
+    empty.execute("SELECT fieldcrypt.create_account('acme')")
+    empty.execute("SELECT fieldcrypt.flush_audit()")
+    months = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'fieldcrypt.audit_event'::regclass"
+    assert empty.value(months) == 1
     assert grants_and_definitions(empty) == clean
     for role in "outsider", "app":
         with empty.connect(role) as connection:

@@ -2,15 +2,19 @@
 
 What is expected follows from the rules in `privileges`, not from a recording. Rights are those of
 the current user: SET ROLE changes them, a SECURITY DEFINER function lends its owner's, and a view
-lends nothing. A read-only transaction and a standby refuse changes and nothing else.
+lends nothing. A read-only transaction and a standby refuse changes and nothing else. The audit has
+an event of what was read and of what was refused.
 """
 
+import json
+import re
 from collections import Counter
 
 import pytest
-from harness import Cluster, Database
-from privileges import CALLS, KINDS, LENDER, ROLES, outcome, statement
+from harness import VERSION, Cluster, Database
+from privileges import CALLS, KINDS, LENDER, ROLES, events, outcome, statement
 from psycopg import pq
+from psycopg.rows import dict_row
 
 # Logs in for others: what it may do itself never counts.
 SWITCHER = "switcher"
@@ -119,7 +123,7 @@ def database(primary):
         if not CALLS[signature].unparsable:
             database.execute(defined_function(signature, f"lent.call_{number}"))
             database.execute(defined_view(signature, f"lent.view_{number}"))
-    database.execute("RESET ROLE")
+    database.execute("RESET ROLE; SELECT fieldcrypt.flush_audit()")
     return database
 
 
@@ -205,7 +209,11 @@ CONTEXTS = {
     "standby": plain,
     "SET ROLE": plain,
 }
-READ_ONLY = {"read-only", "standby"}
+PARALLEL = (
+    f" -c {'debug_parallel_query' if VERSION >= 16 else 'force_parallel_mode'}=on"
+    " -c min_parallel_table_scan_size=0 -c parallel_setup_cost=0"
+    " -c parallel_leader_participation=off"
+)
 
 
 def run(connection, sql):
@@ -231,50 +239,57 @@ def run(connection, sql):
 
 
 @pytest.fixture(scope="module")
-def cells(request):
+def cells(request, expected_events):
     """The outcomes of the cells that were run, by role and context; printed at the end."""
     counted = {}
     yield counted
-    lines = [f"{'cells':16}" + "".join(f"{context[:9]:>10}" for context in CONTEXTS)]
+    lines = [f"{'cells':14}" + "".join(f"{context.split()[-1]:>10}" for context in CONTEXTS)]
     for role in ROLES:
         counts = [sum(counted.get((role.name, c), Counter()).values()) for c in CONTEXTS]
-        lines.append(f"{role.name:16}" + "".join(f"{count:>10}" for count in counts))
+        lines.append(f"{role.name:14}" + "".join(f"{count:>10}" for count in counts))
     total = sum(counted.values(), Counter())
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in total.most_common())
-    lines.append(f"{sum(total.values()):,} cells: {kinds}")
+    lines.append(f"{sum(total.values()):,} cells: {kinds}; {len(expected_events):,} events")
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         print("", *lines, sep="\n")
 
 
+@pytest.fixture(scope="module")
+def expected_events():
+    """What the audit has to say of the cells that were run: numbers of values, by COLUMNS."""
+    return Counter()
+
+
+# Of the audit's.
+COLUMNS = (
+    *("application_name", "acting_role", "set_role", "session_role"),
+    *("action", "outcome", "field", "account", "entities"),
+)
+
+FUNCTIONS = """
+    SELECT replace(oid::regprocedure::text, 'fieldcrypt.', '') FROM pg_proc
+    WHERE pronamespace = 'fieldcrypt'::regnamespace
+"""
+
+
 def test_every_function_has_a_call(database):
-    functions = database.execute(
-        "SELECT replace(oid::regprocedure::text, 'fieldcrypt.', '') FROM pg_proc"
-        " WHERE pronamespace = 'fieldcrypt'::regnamespace"
-    ).fetchall()
-    assert sorted(CALLS) == sorted(name for (name,) in functions)
+    assert sorted(CALLS) == sorted(name for (name,) in database.execute(FUNCTIONS))
+
+
+@pytest.fixture(scope="module")
+def parallel_safe(database):
+    return {name for (name,) in database.execute(f"{FUNCTIONS} AND proparallel = 's'")}
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_cells(database, standby, cells, role, context):
+def test_cells(database, standby, parallel_safe, cells, expected_events, role, context):
     server = standby if context == "standby" else database.cluster
-    settings = "-c fieldcrypt.account=acme"
-    if context == "parallel":
-        settings += (
-            f" -c {'debug_parallel_query' if server.version >= 16 else 'force_parallel_mode'}=on"
-            " -c min_parallel_table_scan_size=0 -c parallel_setup_cost=0"
-            " -c parallel_leader_participation=off"
-        )
-    safe = {
-        name
-        for (name,) in database.execute(
-            "SELECT replace(oid::regprocedure::text, 'fieldcrypt.', '') FROM pg_proc"
-            " WHERE pronamespace = 'fieldcrypt'::regnamespace AND proparallel = 's'"
-        )
-    }
     acting = LENDER if context == "SECURITY DEFINER" else role
     user = SWITCHER if context == "SET ROLE" else role.name
+    settings = "-c fieldcrypt.account=acme" + PARALLEL * (context == "parallel")
+    counted = cells[role.name, context] = Counter()
     wrong = []
     with server.connect(user, database.name, options=settings) as connection:
         if context == "SET ROLE":
@@ -282,20 +297,51 @@ def test_cells(database, standby, cells, role, context):
         connection.execute("BEGIN READ ONLY" if context == "read-only" else "BEGIN")
         connection.execute("SAVEPOINT cell")
         for number, (signature, call) in enumerate(CALLS.items()):
-            expected = outcome(call, acting, context in READ_ONLY)
+            name = f"cell {number} {role.name} {context}"
             sqlstate, row = run(
                 connection,
                 # the name is set where no rollback takes it back
-                "ROLLBACK TO cell; RELEASE cell;"
-                f" SET application_name = 'cell {number} {role.name} {context}'; SAVEPOINT cell;"
+                f"ROLLBACK TO cell; RELEASE cell; SET application_name = '{name}'; SAVEPOINT cell;"
                 + CONTEXTS[context](number, signature),
             )
-            result = row[0] if row else None
-            if not expected.is_met_by(sqlstate, result):
-                wrong.append(f"{signature}: {expected}, not {sqlstate or result!r}")
+            expected = outcome(call, acting, context)
+            if not expected.is_met_by(sqlstate, row and row[0]):
+                wrong.append(f"{signature}: {expected}, not {sqlstate or row[0]!r}")
             elif context == "parallel" and row:
                 in_worker = int(row[1]) != connection.info.backend_pid
-                if in_worker != (signature in safe):
+                if in_worker != (signature in parallel_safe):
                     wrong.append(f"{signature}: in a worker is {in_worker}")
-            cells.setdefault((role.name, context), Counter())[expected.kind] += 1
+            counted[expected.kind] += 1
+            for event, count in events(call, acting, context).items():
+                expected_events[name, acting.name, role.name, user, *event] = count
+        connection.execute("ROLLBACK")
     assert not wrong, "\n".join(wrong)
+
+
+def test_events(database, standby, expected_events):
+    """The audit says of each cell what the rules say, and nothing else; the standby's log does."""
+    database.execute("SELECT fieldcrypt.flush_audit()")
+    rows = database.conn.cursor(row_factory=dict_row).execute("SELECT * FROM fieldcrypt.audit")
+    logged = re.findall(r"LOG:  fieldcrypt audit: (.*)", standby.log())
+    found = Counter()
+    for event in [*rows, *map(json.loads, logged)]:
+        if (event["application_name"] or "").startswith("cell "):
+            event["entities"] = " ".join(event["entities"] or [])
+            found[tuple(event[column] for column in COLUMNS)] += event["count"] or 1
+    wrong = [
+        f"{event}: {expected_events[event]}, not {found[event]}"
+        for event in found | expected_events
+        if found[event] != expected_events[event]
+    ]
+    assert not wrong, f"{len(wrong)} of {len(expected_events)} events:\n" + "\n".join(wrong[:100])
+    assert database.execute("SELECT ok FROM fieldcrypt.verify_audit()").fetchall() == [(True,)]
+    assert database.value("SELECT count(*) FROM fieldcrypt.audit WHERE action = 'lost'") == 0
+
+
+def test_what_is_asked_while_sealing_takes_no_transaction_id(database, standby):
+    """Standbys and parallel workers cannot have one. Of a value of which the normalizer leaves
+    nothing it is asked whether a column of the field is unique."""
+    empty = "SELECT fieldcrypt.encrypt(left(account_id, 0), 'm.text', 'acme')::text FROM m.sample"
+    for server, settings in (standby, ""), (database.cluster, PARALLEL):
+        with server.connect("writer", database.name, options=settings.strip()) as connection:
+            assert connection.execute(empty).fetchone()[0].startswith("fc1:")
