@@ -127,6 +127,16 @@ CREATE FUNCTION fieldcrypt.reveal(document jsonb, blob fieldcrypt.encrypted_json
 COMMENT ON FUNCTION fieldcrypt.reveal(jsonb, fieldcrypt.encrypted_jsonb) IS
     'a document and the values gathered from it, merged: each value plain, masked, or hidden';
 
+CREATE FUNCTION fieldcrypt.decrypt(document jsonb, blob fieldcrypt.encrypted_jsonb, entity text) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'decrypt_merged_of_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 40;
+COMMENT ON FUNCTION fieldcrypt.decrypt(jsonb, fieldcrypt.encrypted_jsonb, text) IS
+    'a document and the values gathered from it, merged; the audit notes what they belong to';
+
+CREATE FUNCTION fieldcrypt.reveal(document jsonb, blob fieldcrypt.encrypted_jsonb, entity text) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'reveal_merged_of_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 40;
+COMMENT ON FUNCTION fieldcrypt.reveal(jsonb, fieldcrypt.encrypted_jsonb, text) IS
+    'a document and the values gathered from it as the current user may see them; the audit notes what they belong to';
+
 -- look-ups by token: what is stored needs no key to be indexed, what is looked for does
 
 CREATE FUNCTION fieldcrypt.tokens(document jsonb) RETURNS bigint[]

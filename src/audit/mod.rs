@@ -14,6 +14,7 @@ mod chain;
 pub mod change;
 mod event;
 mod functions;
+pub mod protection;
 mod ring;
 mod sink;
 pub mod statement;

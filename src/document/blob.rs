@@ -19,6 +19,7 @@ use super::json;
 use super::open::{self, Reading};
 use super::seal::Gathered;
 use crate::access::Privilege;
+use crate::audit::statement::{self, Action, Outcome, with_entity};
 use crate::call::{Answer, Call, NewVarlena, varlena_bytes};
 use crate::catalog::field::By;
 use crate::error::{Error, Result};
@@ -170,7 +171,28 @@ fn reveal_merged(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     read(&Call::new(fcinfo), Reading::Reveal)
 }
 
+/// `decrypt(document jsonb, blob encrypted_jsonb, entity text) → jsonb`
+#[pg_extern(sql = false)]
+fn decrypt_merged_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    read_of(&Call::new(fcinfo), Reading::Decrypt)
+}
+
+/// `reveal(document jsonb, blob encrypted_jsonb, entity text) → jsonb`
+#[pg_extern(sql = false)]
+fn reveal_merged_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    read_of(&Call::new(fcinfo), Reading::Reveal)
+}
+
+fn read_of(call: &Call, reading: Reading) -> Answered {
+    let entity = call.required_text(2, "the entity")?;
+    Ok(with_entity(&entity, || read_merged(call, reading))?)
+}
+
 fn read(call: &Call, reading: Reading) -> Answered {
+    Ok(read_merged(call, reading)?)
+}
+
+fn read_merged(call: &Call, reading: Reading) -> Result<Answer> {
     if call.is_null(0) && call.is_null(1) {
         return Ok(Answer::NULL);
     }
@@ -179,14 +201,9 @@ fn read(call: &Call, reading: Reading) -> Answered {
     if !call.is_null(1)
         && let Some(content) = readable(call.bytes(1), reading)?
     {
-        let (under, over) = (
-            Container::new(&merged).map_err(Error::from)?,
-            Container::new(&content).map_err(Error::from)?,
-        );
-        merged = merge(under, over).map_err(Error::from)?;
+        merged = merge(Container::new(&merged)?, Container::new(&content)?)?;
     }
-    let container = Container::new(&merged).map_err(Error::from)?;
-    let read = open::document(container, reading)?;
+    let read = open::document(Container::new(&merged)?, reading)?;
     Ok(Answer::datum(read.unwrap_or_else(|| NewVarlena::of(&merged))))
 }
 
@@ -201,15 +218,21 @@ fn readable(blob: &[u8], reading: Reading) -> Result<Option<Zeroizing<Vec<u8>>>>
         Err(error) => return Err(error),
     };
     let content = content(blob)?;
-    if key.privileges()?.contains(Privilege::Decrypt) {
+    if rewrite(Container::new(&content)?, (), &mut OnlyEnvelopes).is_ok() {
         return Ok(Some(content));
     }
-    let gathered = rewrite(Container::new(&content)?, (), &mut OnlyEnvelopes).is_ok();
-    match reading {
-        _ if gathered => Ok(Some(content)),
-        Reading::Reveal => Ok(None),
-        Reading::Decrypt => key.require(Privilege::Decrypt).map(|()| None),
-    }
+    let (action, outcome) = match reading {
+        Reading::Decrypt => {
+            key.require(Privilege::Decrypt)?;
+            (Action::Decrypt, Outcome::Plain)
+        }
+        Reading::Reveal if key.privileges()?.contains(Privilege::Decrypt) => {
+            (Action::Reveal, Outcome::Plain)
+        }
+        Reading::Reveal => (Action::Reveal, Outcome::Hidden),
+    };
+    statement::read(&key, action, outcome)?;
+    Ok((outcome == Outcome::Plain).then_some(content))
 }
 
 /// Fails at any value that is no envelope.

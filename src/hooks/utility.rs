@@ -98,6 +98,7 @@ unsafe extern "C-unwind" fn start(
     // SAFETY: the caller's
     let (started, level) = unsafe {
         database::make_room((*statement).utilityStmt);
+        audit::protection::note((*statement).utilityStmt).or_raise();
         (started(statement, is_sent).or_raise(), pg_sys::GetCurrentTransactionNestLevel())
     };
     IN_PROGRESS.with_borrow_mut(|statements| {

@@ -652,6 +652,14 @@ def test_threat_c7_settings_are_the_superuser_s(filled, session):
     assert contexts == {
         "fieldcrypt.account": "user",
         "fieldcrypt.accept_envelopes": "superuser",
+        # what an application claims
+        "fieldcrypt.actor_action": "user",
+        "fieldcrypt.actor_address": "user",
+        "fieldcrypt.actor_id": "user",
+        "fieldcrypt.actor_name": "user",
+        "fieldcrypt.audit": "sighup",
+        "fieldcrypt.audit_buffer": "postmaster",
+        "fieldcrypt.audit_databases": "postmaster",
         "fieldcrypt.key_cache_size": "superuser",
         "fieldcrypt.key_lifetime": "superuser",
         "fieldcrypt.keyring_file": "sighup",

@@ -25,6 +25,21 @@ def refused(sqlstate, message=None):
     assert message is None or re.search(message, caught.value.diag.message_primary), caught.value
 
 
+def audited(database, columns, condition, parameters=()):
+    """What the audit has about some events, in their order, once it is written."""
+    database.execute("SELECT fieldcrypt.flush_audit()")
+    statement = f"SELECT {columns} FROM fieldcrypt.audit WHERE {condition} ORDER BY seq"
+    return database.execute(statement, parameters).fetchall()
+
+
+@contextmanager
+def transparent(connection):
+    """Plain values without a function in the statement."""
+    with connection.transaction():
+        connection.execute("SET LOCAL fieldcrypt.transparent = on")
+        yield connection
+
+
 def everything_said(error):
     """Everything that the server says to the client in an error."""
     diag = error.diag

@@ -9,8 +9,6 @@ Needs a later issue:
 - rotation of keys: issue 6
 - history encrypted and decrypted by a job, which an account's admin starts himself and which shows
   its progress: issue 6 (here: `UPDATE … SET properties = properties`)
-- the audit of marks, of reads and of decrypting back: issue 5
-- properties read without calling decrypt() or reveal(): issue 4
 """
 
 import random
@@ -24,6 +22,7 @@ import pytest
 from checks import (
     assert_stored,
     at,
+    audited,
     column,
     envelopes,
     everything_said,
@@ -35,6 +34,7 @@ from checks import (
     places,
     plan,
     refused,
+    transparent,
     value,
     with_values,
 )
@@ -372,6 +372,14 @@ def test_analysts_read_properties_exactly(platform, session, request, account, t
     assert read == {id: record.properties for id, record in records.items()}
 
 
+@pytest.mark.parametrize("table", ["users", "events"])
+def test_analysts_read_without_any_function(analyst, request, table):
+    with transparent(analyst):
+        read = all_properties(analyst, table, account="acme")
+    records = of_account(request.getfixturevalue(table), "acme")
+    assert read == {id: record.properties for id, record in records.items()}
+
+
 def test_money_and_ids_keep_every_digit(analyst, events):
     query = """
         SELECT id::text, plain->>'amount', plain->>'charged_id', plain #>> '{items,0,price}'
@@ -660,6 +668,15 @@ def test_user_properties_are_decrypted_back(platform, session):
     assert_all_stored(platform, "events", charges, ["ip", "amount"])
     with refused("55000", "not reversible"):
         unmark(admin, "event.properties", ["amount"], "umbrella", "Charged")
+
+    # marks, and who has decrypted, are in the audit
+    of_account = "account = 'umbrella' AND session_role = %s"
+    marks = audited(platform, "action, outcome, detail", of_account, [admin.info.user])
+    assert ("unprotect_path", "done", "email of user.properties") in marks
+    reads = audited(platform, "action, outcome", of_account, [analyst.info.user])
+    assert ("decrypt", "plain") in reads
+    refusals = audited(platform, "action, outcome", of_account, ["clevertap_analyst_globex"])
+    assert set(refusals) == {("decrypt", "denied")}
 
     mark(admin, "user.properties", ["email", "phones[*]"], "user.property", "umbrella")
     ingest.execute("UPDATE users SET properties = properties WHERE account_id = 'umbrella'")

@@ -6,12 +6,6 @@ are PII; those are gathered into one encrypted JSON blob, `pii_attributes`, and 
 `decrypt`.
 
 Needs a later issue:
-- reads by an ORM that calls neither decrypt() nor reveal(): transparent reads (issue 4)
-- the audit of every read of plaintext, with action, entity, entity id, actor name and id, and IP
-  (issue 5)
-- statements that hold PII as literals, or that fail as invalid JSON before the extension sees them,
-  are logged as PostgreSQL is configured to: hidden by issue 5. Here the application sends
-  parameters.
 - values that Floh encrypted before, in the stored form iv:authTag:ciphertext: adopt (issue 6)
 - a current and a previous key, for gradual re-encryption: rotation (issue 6)
 - an attribute that becomes PII when users have it already: encrypt_existing (issue 6). Here it is
@@ -24,6 +18,7 @@ from datetime import date
 import pytest
 from checks import (
     HIDDEN,
+    audited,
     column,
     everything_said,
     is_envelope,
@@ -32,6 +27,7 @@ from checks import (
     mask_last4,
     plan,
     refused,
+    transparent,
     value,
 )
 from exactjson import Number, dumps
@@ -69,6 +65,7 @@ DEFINITIONS = [
     ("budget", False, None, None, None, None),
     ("remote", False, None, None, None, None),
 ]
+FIELDS = {key: field for key, _, field, *_ in DEFINITIONS}
 PII = {key for key, is_pii, *_ in DEFINITIONS if is_pii}
 
 SCHEMA = """
@@ -440,6 +437,54 @@ def test_payroll_reads_the_ssn_and_not_the_birth_date_of_one_blob(users, session
     for expression in "pii_attributes", "custom_attributes, pii_attributes":
         with refused("42501"):
             payroll.execute(f"SELECT fieldcrypt.decrypt({expression}) FROM users WHERE id = 1")
+
+
+def test_an_orm_reads_pii_without_any_function(users, pii):
+    """It selects columns by their names; the document comes with what was gathered from it."""
+    query = "SELECT id, phone_number, employee_id, custom_attributes, pii_attributes FROM users"
+    with transparent(pii):
+        rows = pii.execute(f"{query} WHERE id <= 1000").fetchall()
+    assert len(rows) == 1000
+    for number, phone, employee_id, custom, blob in rows:
+        user = users[number]
+        assert (phone, employee_id, custom) == (user.phone, user.employee_id, user.attributes)
+        assert blob == (user.pii or None)
+
+
+def test_every_read_of_pii_says_who_read_whom_and_why(users, database, pii, app):
+    user = next(user for user in users.values() if "ssn" in user.pii and user.phone)
+    actor = (f"u-{secrets.token_hex(4)}", "Ann Meyer", "203.0.113.7", "user.view")
+    one = """
+        SELECT fieldcrypt.reveal(phone_number, 'user:' || id),
+            fieldcrypt.reveal(custom_attributes, pii_attributes, 'user:' || id)
+        FROM users WHERE id = %s
+    """
+    for connection, outcome in (pii, "plain"), (app, "hidden"):
+        with connection.transaction(force_rollback=True):
+            connection.execute("SELECT fieldcrypt.set_actor(%s, %s, %s, %s)", actor)
+            connection.execute(one, [user.id])
+        events = audited(
+            database,
+            "action, outcome, field, count, entities, actor_id, actor_name, actor_address,"
+            " actor_action, account, session_role",
+            "actor_id = %s AND session_role = %s",
+            [actor[0], connection.info.user],
+        )
+        fields = {"user.phone_number"} | {FIELDS[key] for key in user.pii}
+        assert {event[2] for event in events} == fields
+        expected = ([f"user:{user.id}"], *actor, "floh", connection.info.user)
+        for event in events:
+            assert (event[:2], event[4:]) == (("reveal", outcome), expected)
+        assert sum(event[3] for event in events) == 1 + len(user.pii)
+    everything = str(audited(database, "audit", "true"))
+    assert [text for text in user.canaries() if text in everything] == []
+
+
+def test_the_audit_is_whole(users, database, pii):
+    before = database.execute("SELECT fieldcrypt.audit_head()").fetchone()[0]
+    assert column(pii, "SELECT fieldcrypt.decrypt(phone_number) FROM users WHERE id = 1")
+    rows = database.execute("SELECT ok, finding FROM fieldcrypt.verify_audit(%s)", [before])
+    assert rows.fetchall() == [(True, "the audit is whole")]
 
 
 def test_a_permission_that_is_taken_away_ends_at_once(users, database, session):

@@ -7,8 +7,6 @@ Needs a later issue:
 - values that Leadflip encrypted with AES-256-CBC before are readable: adopt, issue 6
 - switching on and off as a job, with progress, beside live writes, and the plaintext that stays in
   dead tuples and WAL until it is cleaned: issue 6 (here: `UPDATE … SET data = data`)
-- the audit of who switched encryption off and decrypted: issue 5
-- leads read without calling decrypt() or reveal(), dashboards as views: issue 4
 """
 
 import random
@@ -20,6 +18,7 @@ from checks import (
     HIDDEN,
     assert_stored,
     at,
+    audited,
     column,
     envelopes,
     everything_said,
@@ -31,6 +30,7 @@ from checks import (
     places,
     plan,
     refused,
+    transparent,
     value,
     with_values,
 )
@@ -364,6 +364,17 @@ def test_leads_come_back_exactly(leads, session, model, account, function):
     assert {id: read[id] for id in expected} == expected
 
 
+def test_leads_are_read_without_any_function(leads, session, acme, model):
+    expected = {id: lead.data for id, lead in model.items() if lead.account == "acme"}
+    with transparent(acme):
+        read = account_leads(acme, "acme")
+    assert {id: read[id] for id in expected} == expected
+    with transparent(session("leadflip_globex", "globex")) as globex:
+        id = some_lead(model, "acme")
+        hidden = value(globex, "SELECT data FROM leads WHERE id = %s", [id])
+    assert hidden["email"] == HIDDEN
+
+
 def test_single_fields_are_read_by_their_paths(acme, model):
     id = some_lead(model, "acme")
     data = model[id].data
@@ -613,6 +624,23 @@ def test_switching_encryption_off_decrypts_existing_leads(leads, session):
         "UPDATE leads SET data = fieldcrypt.decrypt(data) WHERE account_id = 'umbrella'"
     )
     assert account_leads(leads, "umbrella") == data
+    # who has done that is known
+    columns = "action, outcome, field, detail"
+    switched = audited(leads, columns, "action = 'unprotect_path' AND account = 'umbrella'")
+    assert [event[:2] for event in switched] == [("unprotect_path", "done")] * 3
+    assert [event[3].split(" of ")[0] for event in switched] == [
+        "email",
+        "phones[*].number",
+        "notes",
+    ]
+    reads = audited(
+        leads,
+        "outcome, session_role, sum(count) OVER (PARTITION BY outcome, session_role)",
+        "account = 'umbrella' AND action = 'decrypt'",
+    )
+    readers = {(outcome, role) for outcome, role, _ in reads}
+    assert ("denied", "leadflip_globex") in readers and ("denied", "leadflip_clerk") in readers
+    assert {role for outcome, role in readers if outcome == "plain"} == {umbrella.info.user}
     assert not value(
         leads, "SELECT count(*) FROM leads WHERE account_id = 'umbrella' AND data::text ~ 'fc1:'"
     )
