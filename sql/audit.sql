@@ -99,9 +99,19 @@ AS $$
 DECLARE
     month timestamptz := date_trunc('month', statement_timestamp());
     partition_name text := to_char(month, '"audit_"YYYY"_"MM');
+    holder text;
 BEGIN
     IF to_regclass('fieldcrypt.' || partition_name) IS NULL THEN
         EXECUTE format('CREATE TABLE fieldcrypt.%I (LIKE fieldcrypt.audit_event INCLUDING ALL)', partition_name);
+        -- what default privileges have given
+        FOR holder IN
+            SELECT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END
+            FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS x
+            WHERE c.oid = format('fieldcrypt.%I', partition_name)::regclass AND x.grantee <> c.relowner
+            GROUP BY x.grantee
+        LOOP
+            EXECUTE format('REVOKE ALL ON fieldcrypt.%I FROM %s', partition_name, holder);
+        END LOOP;
         EXECUTE format('ALTER TABLE fieldcrypt.audit_event ATTACH PARTITION fieldcrypt.%I FOR VALUES FROM (%L) TO (%L)',
             partition_name, month, month + interval '1 month');
         EXECUTE format('COMMENT ON TABLE fieldcrypt.%I IS %L', partition_name, 'events of the audit of one month');

@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, Oid};
-use pgrx::spi::{self, Spi};
+use pgrx::spi::{self, Spi, SpiTupleTable};
 
 use super::tables::Tables;
 use crate::call::varlena_bytes;
@@ -39,23 +39,30 @@ pub fn run(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
     changed.map_err(|_| Error::Catalog("statement failed"))
 }
 
-/// Runs a query as the owner of the extension's tables; returns the texts in its first column,
-/// without NULLs.
+/// Runs a statement as the owner of the extension's tables; returns the texts in its first column,
+/// without NULLs. It sees what was committed until now; on a standby, as of the client's statement.
 pub fn texts(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<Vec<String>> {
     let table = Tables::get()?.account.table;
     let read = as_owner_of(table, || {
-        Spi::connect_mut(|client| {
-            let mut rows = client.update(statement, None, arguments)?;
-            let mut texts = Vec::with_capacity(rows.len());
-            while rows.next().is_some() {
-                // SAFETY: the query returns texts, which live as long as its rows
-                let text = rows.get_datum_by_ordinal(1)?.map(|text| unsafe { varlena_bytes(text) });
-                texts.extend(text.map(|text| encoding::to_utf8(text).map(Cow::into_owned)));
-            }
-            Ok::<_, spi::Error>(texts)
-        })
+        // SAFETY: asks the state of the server
+        if unsafe { pg_sys::RecoveryInProgress() } {
+            // without a transaction id, which a standby cannot give
+            Spi::connect(|client| first_column(client.select(statement, None, arguments)?))
+        } else {
+            Spi::connect_mut(|client| first_column(client.update(statement, None, arguments)?))
+        }
     })?;
     read.map_err(|_| Error::Catalog("query failed"))?.into_iter().collect()
+}
+
+fn first_column(mut rows: SpiTupleTable<'_>) -> spi::Result<Vec<Result<String>>> {
+    let mut texts = Vec::with_capacity(rows.len());
+    while rows.next().is_some() {
+        // SAFETY: the caller's query returns texts, which live as long as its rows
+        let text = rows.get_datum_by_ordinal(1)?.map(|text| unsafe { varlena_bytes(text) });
+        texts.extend(text.map(|text| encoding::to_utf8(text).map(Cow::into_owned)));
+    }
+    Ok(texts)
 }
 
 /// Runs `work` as the owner of `table`, with a search path that only superusers can write to:
