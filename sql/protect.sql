@@ -85,6 +85,18 @@ CREATE FUNCTION fieldcrypt.hold_account() RETURNS trigger
 COMMENT ON FUNCTION fieldcrypt.hold_account() IS
     'row trigger of protect_table(): each value''s account is the row''s';
 
+CREATE FUNCTION fieldcrypt.account_text(relation regclass, account_column name) RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    -- a cast of a user's type would be the user's code
+    SELECT pg_catalog.format(CASE WHEN t.oid < 16384 OR t.typtype = 'd' AND t.typbasetype < 16384
+                             THEN '%I::text' ELSE 'pg_catalog.concat(%I)' END, account_column)
+    FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+    WHERE a.attrelid = relation AND a.attname = account_column;
+END;
+COMMENT ON FUNCTION fieldcrypt.account_text(regclass, name) IS
+    'an expression over a row: its account as a text';
+
 CREATE FUNCTION fieldcrypt.protect_table(relation regclass, account_column name,
         on_mismatch text DEFAULT 'refuse') RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -120,12 +132,7 @@ BEGIN
                 HINT = 'Encrypted values inside arrays and rows are not checked. Use a table of their own.';
     END IF;
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
-    -- a cast of a user's type would be the user's code
-    SELECT format(CASE WHEN t.oid < 16384 OR t.typtype = 'd' AND t.typbasetype < 16384
-                  THEN '%I::text' ELSE 'pg_catalog.concat(%I)' END, account_column)
-    INTO account_text
-    FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-    WHERE a.attrelid = relation AND a.attname = account_column;
+    account_text := fieldcrypt.account_text(relation, account_column);
     EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %s)', relation,
         (SELECT string_agg(format('(%1$I IS NOT NULL AND fieldcrypt.account_of(%1$I)'
                                   ' IS DISTINCT FROM %2$s)', c, account_text), ' OR ')

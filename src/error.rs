@@ -113,6 +113,8 @@ pub enum Error {
     GrantToSelf,
     #[error("permission denied: membership in role \"{0}\" is required")]
     Role(&'static str),
+    #[error("permission denied: only a superuser may call this")]
+    Superuser,
     #[error("{0}")]
     Seal(#[from] SealError),
     #[error("value is of type encrypted_{}, not of type encrypted_{}", .0.name(), .1.name())]
@@ -147,6 +149,15 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The error without the places that say where it happened.
+    #[must_use]
+    pub fn innermost(self) -> Self {
+        match self {
+            Self::At { error, .. } => error.innermost(),
+            error => error,
+        }
+    }
+
     /// The SQLSTATE.
     pub fn code(&self) -> Code {
         match self {
@@ -196,9 +207,11 @@ impl Error {
             | Self::OrderBy
             | Self::TransparentIntoTable
             | Self::Encoding => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-            Self::EnvelopeRefused | Self::GrantToSelf | Self::Privilege(..) | Self::Role(_) => {
-                Code::ERRCODE_INSUFFICIENT_PRIVILEGE
-            }
+            Self::EnvelopeRefused
+            | Self::GrantToSelf
+            | Self::Privilege(..)
+            | Self::Role(_)
+            | Self::Superuser => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::Format(_) => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
             Self::Keyring(..) | Self::WrongRoot(_) => Code::ERRCODE_CONFIG_FILE_ERROR,
             Self::Open(_) | Self::Unwrap(..) => Code::ERRCODE_DATA_CORRUPTED,

@@ -9,6 +9,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap_anonymous};
+use rustix::process::{Resource, getrlimit};
 
 use crate::backend;
 
@@ -126,6 +127,12 @@ impl<T> Locked<T> {
             // SAFETY: a hint that reads nothing; every x86-64 processor has it
             unsafe { _mm_prefetch::<_MM_HINT_T0>(self.0.as_ptr().cast::<i8>().add(offset)) };
         }
+    }
+
+    /// How many values the system's limit on locked memory leaves room for; `None`: there is none.
+    pub fn limit() -> Option<u64> {
+        let size = size_of::<Shared<T>>().next_multiple_of(64) as u64;
+        getrlimit(Resource::Memlock).current.map(|bytes| bytes / size)
     }
 
     fn shared(&self) -> &Shared<T> {

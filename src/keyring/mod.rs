@@ -5,6 +5,7 @@
 //! for this database stops before anything is written.
 
 pub mod cache;
+mod examine;
 pub mod file;
 pub mod locked;
 pub mod provider;
