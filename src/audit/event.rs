@@ -2,12 +2,14 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fieldcrypt_core::audit::Item;
 use pgrx::pg_sys::{self, Oid};
 use serde::{Deserialize, Serialize};
 
 use crate::backend;
+use crate::compat;
 use crate::encoding;
 use crate::guc::{self, Actor};
 
@@ -44,7 +46,7 @@ pub struct Event {
 impl Event {
     /// An event that happens now, by the current user.
     pub fn now(action: &str, outcome: &str) -> Self {
-        let [acting, set, session] = backend::users().map(role_name);
+        let [acting, set, _, session] = backend::users().map(role_name);
         Self {
             session_role: session,
             set_role: set,
@@ -132,6 +134,10 @@ fn client_address() -> Option<String> {
     CLIENT_ADDRESS.with_borrow_mut(|known| {
         known
             .get_or_insert_with(|| {
+                // SAFETY: a variable of the only thread
+                if unsafe { pg_sys::ParallelWorkerNumber } >= 0 {
+                    return address_of_the_leader();
+                }
                 // SAFETY: PostgreSQL's function without arguments, which may return NULL
                 let address: Option<pgrx::Inet> =
                     unsafe { pgrx::direct_function_call(pg_sys::inet_client_addr, &[]) };
@@ -139,6 +145,29 @@ fn client_address() -> Option<String> {
             })
             .clone()
     })
+}
+
+/// The address of the client whose query this parallel worker runs: the worker has no client.
+fn address_of_the_leader() -> Option<String> {
+    let leader = compat::parallel_leader();
+    if leader.is_null() {
+        return None;
+    }
+    // SAFETY: the family says which address it is
+    unsafe {
+        let address = &raw const (*leader).st_clientaddr.addr;
+        match i32::from((*address).ss_family) {
+            libc::AF_INET => {
+                let address = address.cast::<libc::sockaddr_in>().read_unaligned();
+                Some(Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr)).to_string())
+            }
+            libc::AF_INET6 => {
+                let address = address.cast::<libc::sockaddr_in6>().read_unaligned();
+                Some(Ipv6Addr::from(address.sin6_addr.s6_addr).to_string())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// # Safety
