@@ -1,18 +1,18 @@
 //! The table of events, as the worker writes it: numbered without gaps, each event sealed together
 //! with the one before it.
 
-use fieldcrypt_core::audit::{FIRST, SEAL_LENGTH, Seal, Sealer};
+use fieldcrypt_core::audit::{FIRST, Item, SEAL_LENGTH, Seal, Sealer};
 use fieldcrypt_core::field::DATABASE_ACCOUNT;
 use fieldcrypt_core::key::{KeyId, Purpose};
 use pgrx::pg_sys::Oid;
 use serde::{Deserialize, Serialize};
 
-use super::event::Event;
+use super::event::{Event, ITEMS, KEY_ID, TIMES};
 use super::ring::Head;
+use super::table::Rows;
 use crate::catalog::key::StoredKey;
 use crate::catalog::tables::Tables;
 use crate::catalog::write;
-use crate::encoding;
 use crate::error::{Error, Result};
 use crate::keyring::unwrap_account_key;
 
@@ -39,8 +39,8 @@ impl From<Hex> for String {
     }
 }
 
-/// A row of the table.
-#[derive(Serialize, Deserialize)]
+/// A row of the table, as it is read.
+#[derive(Deserialize)]
 pub struct Row {
     pub seq: i64,
     /// In microseconds since 1970.
@@ -60,13 +60,6 @@ pub struct Mark {
     pub key_id: i64,
     pub tag: Hex,
 }
-
-/// The columns of [`Row`], as `json_to_recordset` is to read them.
-const COLUMNS: &str = "seq bigint, sealed_at bigint, key_id bigint, seal text, at bigint, \
-    action text, outcome text, field text, account text, count bigint, detail text, \
-    session_role text, set_role text, acting_role text, client_address text, \
-    application_name text, actor_id text, actor_name text, actor_address text, \
-    actor_action text, entities text[], pid bigint, statement_at bigint, id bigint";
 
 /// The table of this database; an error if the extension is not there.
 pub fn table() -> Result<Oid> {
@@ -122,7 +115,7 @@ pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
 
 /// Appends events to the chain, in the current transaction. `seen` is what the worker knows it to
 /// have come to, which counts more than what its table says.
-pub fn append(events: Vec<Event>, seen: Option<Head>) -> Result<Head> {
+pub fn append(events: &[Event], seen: Option<Head>) -> Result<Head> {
     let table = table()?;
     let mut head = match seen {
         Some(seen) if seen.table == table => seen,
@@ -133,15 +126,14 @@ pub fn append(events: Vec<Event>, seen: Option<Head>) -> Result<Head> {
     };
     let (key_id, sealer) = sealer()?;
     let sealed_at = Event::of_the_system("", "").at;
-    let rows: Vec<Row> = events
-        .into_iter()
-        .map(|event| {
-            head.seq += 1;
-            head.seal = sealer.event(&head.seal, head.seq, &event.items(sealed_at, key_id));
-            Row { seq: head.seq, sealed_at, key_id, seal: Hex(head.seal), event }
-        })
-        .collect();
-    insert(&rows)?;
+    let mut rows = Rows::with_capacity(events.len());
+    for event in events {
+        let items = event.items(sealed_at, key_id);
+        head.seq += 1;
+        head.seal = sealer.event(&head.seal, head.seq, &items);
+        row(&mut rows, &head, &items);
+    }
+    rows.write(table);
     write::run(
         "INSERT INTO fieldcrypt.audit_head (seq, seal, key_id, tag) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (one_row) DO UPDATE SET seq = EXCLUDED.seq, seal = EXCLUDED.seal, \
@@ -156,23 +148,18 @@ pub fn append(events: Vec<Event>, seen: Option<Head>) -> Result<Head> {
     Ok(head)
 }
 
-fn insert(rows: &[Row]) -> Result<()> {
-    let json = serde_json::to_string(rows).map_err(|_| Error::Catalog("row of the audit"))?;
-    let statement = format!(
-        "INSERT INTO fieldcrypt.audit_event (seq, sealed_at, key_id, seal, at, action, outcome, \
-         field, account, count, detail, session_role, set_role, acting_role, client_address, \
-         application_name, actor_id, actor_name, actor_address, actor_action, entities, pid, \
-         statement_at, id) \
-         SELECT e.seq, fieldcrypt.audit_time(e.sealed_at), e.key_id, pg_catalog.decode(e.seal, 'hex'), \
-         fieldcrypt.audit_time(e.at), e.action, e.outcome, e.field, e.account, e.count, e.detail, \
-         e.session_role, e.set_role, e.acting_role, e.client_address, e.application_name, \
-         e.actor_id, e.actor_name, e.actor_address, e.actor_action, e.entities, e.pid, \
-         fieldcrypt.audit_time(e.statement_at), e.id \
-         FROM pg_catalog.json_to_recordset($1::json) AS e ({COLUMNS})"
-    );
-    // SAFETY: a text datum, which lives as long as the transaction
-    let json = unsafe {
-        pgrx::datum::DatumWithOid::new(encoding::from_utf8(&json), pgrx::pg_sys::TEXTOID)
-    };
-    write::run(&statement, &[json]).map(|_| ())
+/// Adds a row with its columns in the order of the table.
+fn row(rows: &mut Rows, head: &Head, items: &[Item<'_>; ITEMS]) {
+    rows.begin(ITEMS + 2);
+    rows.item(&Item::Number(head.seq));
+    for (index, item) in items.iter().enumerate() {
+        match *item {
+            Item::Number(time) if TIMES.contains(&index) => rows.time(time),
+            _ => rows.item(item),
+        }
+        // the seal stands behind what says by which key it was made
+        if index == KEY_ID {
+            rows.bytes(&head.seal);
+        }
+    }
 }

@@ -8,13 +8,18 @@ use fieldcrypt_core::audit::Item;
 use pgrx::pg_sys::{self, Oid};
 use serde::{Deserialize, Serialize};
 
+use super::table::EPOCH;
 use crate::backend;
+use crate::catalog::invalidation;
 use crate::compat;
 use crate::encoding;
 use crate::guc::{self, Actor};
 
-/// From 1970 to 2000, where PostgreSQL's timestamps begin, in microseconds.
-const EPOCH: i64 = 946_684_800_000_000;
+/// How many items an event has.
+pub const ITEMS: usize = 22;
+/// Which of them are times, and which names the key.
+pub const TIMES: [usize; 3] = [0, 2, 20];
+pub const KEY_ID: usize = 1;
 
 /// An event, as it is in the ring, in the log (as JSON), and in `fieldcrypt.audit_event`. Times are
 /// in microseconds since 1970.
@@ -46,7 +51,7 @@ pub struct Event {
 impl Event {
     /// An event that happens now, by the current user.
     pub fn now(action: &str, outcome: &str) -> Self {
-        let [acting, set, _, session] = backend::users().map(role_name);
+        let [acting, set, _, session] = role_names();
         Self {
             session_role: session,
             set_role: set,
@@ -92,7 +97,7 @@ impl Event {
     }
 
     /// What is sealed, in the order of `docs/audit.md`. `key_id` is 0 where there is no key.
-    pub fn items(&self, sealed_at: i64, key_id: i64) -> [Item<'_>; 22] {
+    pub fn items(&self, sealed_at: i64, key_id: i64) -> [Item<'_>; ITEMS] {
         [
             Item::Number(sealed_at),
             Item::Number(key_id),
@@ -177,6 +182,24 @@ unsafe fn text_of(text: *const c_char) -> Option<String> {
     let text = (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })?;
     let text = encoding::to_utf8(text.to_bytes()).ok()?;
     (!text.is_empty()).then(|| text.into_owned())
+}
+
+/// The roles of a session and their names, valid in one generation of the catalog.
+type Roles = (u64, [Oid; 4], [Option<String>; 4]);
+
+thread_local! {
+    static ROLES: RefCell<Option<Roles>> = const { RefCell::new(None) };
+}
+
+/// The names of [`backend::users`].
+fn role_names() -> [Option<String>; 4] {
+    let (generation, users) = (invalidation::generation(), backend::users());
+    ROLES.with_borrow_mut(|known| {
+        if known.as_ref().is_none_or(|(of, are, _)| (*of, *are) != (generation, users)) {
+            *known = Some((generation, users, users.map(role_name)));
+        }
+        known.as_ref().map(|(_, _, names)| names.clone()).unwrap_or_default()
+    })
 }
 
 /// The name of a role; `None` if it was dropped.

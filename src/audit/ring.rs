@@ -47,8 +47,8 @@ struct State {
     asked: i64,
     /// The worker has nothing to do and waits for its latch.
     idle: bool,
-    /// Somebody waits: the worker is not to wait for more events.
-    urgent: bool,
+    /// How many wait: the worker is not to wait for more events.
+    urgent: u32,
     /// Until then there is to be no worker: its database is about to be dropped, renamed or copied.
     none_until: i64,
     /// Somebody has waited for room in vain; nobody does again before something is taken out.
@@ -298,20 +298,22 @@ impl Ring {
     /// `is_urgent` if somebody will wait for it.
     pub fn push(&self, record: &[u8], is_urgent: bool) -> Option<u64> {
         let length = record.len() + RECORD_HEADER;
-        let (position, wakes) = self.with(|state| {
+        let (position, wakes, has_worker) = self.with(|state| {
             let waiting = state.waiting() as usize + length;
-            state.urgent |= is_urgent || waiting > self.capacity / 2;
-            let wakes = (state.idle || state.urgent).then_some(state.latch);
+            state.urgent += u32::from(is_urgent || waiting > self.capacity / 2);
+            let wakes = (state.idle || state.urgent > 0).then_some(state.latch);
             if waiting > self.capacity {
-                return (None, wakes);
+                return (None, wakes, state.worker != 0);
             }
             self.write(state.head, &(record.len() as u32).to_be_bytes());
             self.write(state.head + RECORD_HEADER as u64, record);
             state.head += length as u64;
-            (Some(state.head), wakes)
+            (Some(state.head), wakes, state.worker != 0)
         });
         wakes.unwrap_or_default().set();
-        self.require_worker();
+        if !has_worker {
+            self.require_worker();
+        }
         position
     }
 
@@ -331,7 +333,7 @@ impl Ring {
     /// The position after what has been pushed so far; the worker is told that somebody waits.
     pub fn head(&self) -> u64 {
         let (head, latch) = self.with(|state| {
-            state.urgent = true;
+            state.urgent += 1;
             (state.head, state.latch)
         });
         latch.set();
@@ -453,8 +455,8 @@ impl Ring {
     }
 
     /// What is to be written next, at most `most` bytes, with the position after it; how many
-    /// events were lost; and whether somebody waits.
-    pub fn next(&self, most: usize) -> (Vec<Vec<u8>>, u64, u64, bool) {
+    /// events were lost; and how many wait.
+    pub fn next(&self, most: usize) -> (Vec<Vec<u8>>, u64, u64, u32) {
         let (tail, head, lost, urgent) = self.with(|state| {
             state.idle = state.waiting() == 0 && state.lost == 0;
             (state.tail, state.head, state.lost, std::mem::take(&mut state.urgent))
@@ -468,6 +470,11 @@ impl Ring {
             position += u64::from(length) + RECORD_HEADER as u64;
         }
         (records, position, lost, urgent)
+    }
+
+    /// How many wait now.
+    pub fn urgent(&self) -> u32 {
+        self.with(|state| state.urgent)
     }
 
     /// Notes what is on disk now, and wakes who waits for it.

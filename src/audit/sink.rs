@@ -61,11 +61,11 @@ pub fn store(event: &Event) -> Result<()> {
 
 fn record(event: &Event) -> Vec<u8> {
     // text and numbers only: it cannot fail
-    serde_json::to_vec(event).unwrap_or_default()
+    postcard::to_allocvec(event).unwrap_or_default()
 }
 
 fn log(event: &Event) {
-    let json = String::from_utf8(record(event)).unwrap_or_default();
+    let json = serde_json::to_string(event).unwrap_or_default();
     let message = format!("fieldcrypt audit: {json}");
     let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
     pg_sys::panic::ErrorReport::new(code, message, "fieldcrypt")

@@ -20,6 +20,8 @@ use crate::error::{Error, OrRaise, Result};
 const BATCH: usize = 1 << 18;
 /// How long to gather events for which nobody waits.
 const GATHERING: Duration = Duration::from_millis(100);
+/// The shortest time that a latch can be waited for.
+const LEAST: Duration = Duration::from_millis(1);
 /// After how long without an event to end.
 const QUIET: Duration = Duration::from_secs(60);
 /// How long to go on for sessions that are about to end, when the server stops.
@@ -63,6 +65,8 @@ fn settle_settings() {
     };
     set(c"default_transaction_read_only", c"off");
     set(c"statement_timeout", c"0");
+    // SAFETY: the name of the server's encoding, which lives for ever
+    set(c"client_encoding", unsafe { std::ffi::CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) });
     // SAFETY: a setting of PostgreSQL
     if unsafe { pg_sys::synchronous_commit } == 0 {
         set(c"synchronous_commit", c"local");
@@ -89,12 +93,16 @@ fn write_until_told(ring: Ring) {
         // before it looks for events: who is gone by then has left all of his
         let is_last = told_to_end.is_some() && is_alone();
         let is_overdue = told_to_end.is_some_and(|since| since.elapsed() > LAST);
-        let (records, position, lost, is_urgent) = ring.next(BATCH);
+        let (records, position, lost, urgent) = ring.next(BATCH);
         if !records.is_empty() || lost > 0 {
+            let begin = Instant::now();
             seen = BackgroundWorker::transaction(|| write(&records, lost, seen).or_raise());
             ring.written(position, lost, seen);
             last_event = Instant::now();
-            if is_urgent && !is_overdue {
+            if urgent > 0 && !is_overdue {
+                if !gather(ring, urgent, begin.elapsed()) {
+                    told_to_end.get_or_insert_with(Instant::now);
+                }
                 continue;
             }
         } else if is_last || (last_event.elapsed() > QUIET && ring.retire()) {
@@ -110,6 +118,20 @@ fn write_until_told(ring: Ring) {
     }
 }
 
+/// Waits until as many wait again as have just been served, or for a part of the time that it took
+/// to serve them: else the first of them would be served alone, and the others wait twice. False if
+/// the worker is told to end.
+fn gather(ring: Ring, served: u32, took: Duration) -> bool {
+    let begin = Instant::now();
+    let longest = took / 4;
+    while longest > LEAST && ring.urgent() < served && begin.elapsed() < longest {
+        if !BackgroundWorker::wait_latch(Some(LEAST)) {
+            return false;
+        }
+    }
+    true
+}
+
 /// Whether no session of the database is left.
 fn is_alone() -> bool {
     // SAFETY: counts under PostgreSQL's own lock; this process is one
@@ -123,12 +145,12 @@ fn write(records: &[Vec<u8>], lost: u64, seen: Option<Head>) -> Result<Option<He
     }
     let mut events = Vec::with_capacity(records.len() + 1);
     for record in records {
-        events.push(serde_json::from_slice::<Event>(record).map_err(|_| Error::Catalog("event"))?);
+        events.push(postcard::from_bytes::<Event>(record).map_err(|_| Error::Catalog("event"))?);
     }
     if lost > 0 {
         let count = Some(lost.cast_signed());
         events.push(Event { count, ..Event::of_the_system("lost", "done") });
     }
     write::run("SELECT fieldcrypt.add_audit_partition()", &[])?;
-    chain::append(events, seen).map(Some)
+    chain::append(&events, seen).map(Some)
 }
