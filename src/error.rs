@@ -35,6 +35,8 @@ pub enum Error {
     AccountUnset,
     #[error("the audit cannot be written here, or its key cannot be had")]
     AuditUnavailable,
+    #[error("no process is free to write the audit")]
+    AuditWorker,
     #[error("the audit cannot be verified in this transaction")]
     AuditSnapshot,
     #[error("column \"{0}\" does not exist")]
@@ -172,6 +174,7 @@ impl Error {
                 Code::ERRCODE_DUPLICATE_OBJECT
             }
             Self::At { error, .. } => error.code(),
+            Self::AuditWorker => Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Self::AuditSnapshot => Code::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Document(Malformed::TooDeep) => Code::ERRCODE_STATEMENT_TOO_COMPLEX,
             Self::Document(Malformed::TooLong) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -233,6 +236,9 @@ impl Error {
             Self::AuditUnavailable => {
                 "With fieldcrypt.audit = strict nothing is read unless it can be recorded: not on a \
                  standby, nor without shared_preload_libraries."
+            }
+            Self::AuditWorker => {
+                "The query's own parallel workers take all there are: raise max_worker_processes."
             }
             Self::AuditSnapshot => "Use READ COMMITTED, in which newer events are seen.",
             Self::DocumentMissing(_) => "SELECT fieldcrypt.protect_jsonb(...) names a document.",

@@ -53,6 +53,7 @@ pub fn begins(action: &str, about: About<'_>) -> Result<()> {
     if mode == Mode::Off {
         return Ok(());
     }
+    sink::prepare();
     let event = event(action, DONE, about);
     if mode == Mode::Strict {
         sink::store(&Event { outcome: OPENED.to_owned(), ..event.clone() })?;

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fieldcrypt_core::audit::Item;
 use pgrx::pg_sys::{self, Oid};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::table::EPOCH;
 use crate::backend;
 use crate::catalog::invalidation;
+use crate::compat;
 use crate::encoding;
 use crate::guc::{self, Actor};
 
@@ -49,7 +51,7 @@ pub struct Event {
 impl Event {
     /// An event that happens now, by the current user.
     pub fn now(action: &str, outcome: &str) -> Self {
-        let [acting, set, session] = role_names();
+        let [acting, set, _, session] = role_names();
         Self {
             session_role: session,
             set_role: set,
@@ -137,6 +139,10 @@ fn client_address() -> Option<String> {
     CLIENT_ADDRESS.with_borrow_mut(|known| {
         known
             .get_or_insert_with(|| {
+                // SAFETY: a variable of the only thread
+                if unsafe { pg_sys::ParallelWorkerNumber } >= 0 {
+                    return address_of_the_leader();
+                }
                 // SAFETY: PostgreSQL's function without arguments, which may return NULL
                 let address: Option<pgrx::Inet> =
                     unsafe { pgrx::direct_function_call(pg_sys::inet_client_addr, &[]) };
@@ -144,6 +150,29 @@ fn client_address() -> Option<String> {
             })
             .clone()
     })
+}
+
+/// The address of the client whose query this parallel worker runs: the worker has no client.
+fn address_of_the_leader() -> Option<String> {
+    let leader = compat::parallel_leader();
+    if leader.is_null() {
+        return None;
+    }
+    // SAFETY: the family says which address it is
+    unsafe {
+        let address = &raw const (*leader).st_clientaddr.addr;
+        match i32::from((*address).ss_family) {
+            libc::AF_INET => {
+                let address = address.cast::<libc::sockaddr_in>().read_unaligned();
+                Some(Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr)).to_string())
+            }
+            libc::AF_INET6 => {
+                let address = address.cast::<libc::sockaddr_in6>().read_unaligned();
+                Some(Ipv6Addr::from(address.sin6_addr.s6_addr).to_string())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// # Safety
@@ -156,14 +185,14 @@ unsafe fn text_of(text: *const c_char) -> Option<String> {
 }
 
 /// The roles of a session and their names, valid in one generation of the catalog.
-type Roles = (u64, [Oid; 3], [Option<String>; 3]);
+type Roles = (u64, [Oid; 4], [Option<String>; 4]);
 
 thread_local! {
     static ROLES: RefCell<Option<Roles>> = const { RefCell::new(None) };
 }
 
-/// The names of the current user, of the role that SET ROLE has left, and of the one who logged in.
-fn role_names() -> [Option<String>; 3] {
+/// The names of [`backend::users`].
+fn role_names() -> [Option<String>; 4] {
     let (generation, users) = (invalidation::generation(), backend::users());
     ROLES.with_borrow_mut(|known| {
         if known.as_ref().is_none_or(|(of, are, _)| (*of, *are) != (generation, users)) {

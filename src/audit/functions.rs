@@ -12,12 +12,10 @@ use crate::access::roles::{AUDITOR, KEY_ADMIN, require_role};
 use crate::call::{Answer, Call};
 use crate::catalog::write;
 use crate::error::{Error, Result};
-use crate::guc::{self, Actor};
+use crate::guc::{self, Actor, LONGEST_ACTOR};
 
 type Answered = std::result::Result<Answer, ErrorReport>;
 
-/// Longest part of an actor, in bytes.
-const LONGEST: usize = 200;
 /// What an exported head begins with.
 const HEAD: &str = "fca1:";
 
@@ -27,8 +25,8 @@ fn set_actor(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     for (index, part) in Actor::ALL.into_iter().enumerate() {
         let text = call.optional_text(index)?.unwrap_or_default();
-        if text.len() > LONGEST {
-            let hint = format!("It has at most {LONGEST} bytes.");
+        if text.len() > LONGEST_ACTOR {
+            let hint = format!("It has at most {LONGEST_ACTOR} bytes.");
             return Err(Error::InvalidArgument { name: part.name(), hint }.into());
         }
         guc::set_actor(part, &text)?;

@@ -224,10 +224,13 @@ impl Ring {
     }
 
     /// The ring of the database to which this process is connected; `None` without shared memory,
-    /// on a standby, and where all rings belong to other databases.
+    /// on a standby, in single-user mode, and where all rings belong to other databases.
     pub fn of_database() -> Option<Self> {
-        // SAFETY: a variable that is set before the process starts; the state of the server
-        if unsafe { RINGS.is_null() || pg_sys::RecoveryInProgress() } {
+        // SAFETY: variables that are set before the process starts; the state of the server
+        let has_worker = unsafe {
+            !RINGS.is_null() && pg_sys::IsUnderPostmaster && !pg_sys::RecoveryInProgress()
+        };
+        if !has_worker {
             return None;
         }
         if let Some(ring) = OF_DATABASE.get() {
@@ -338,8 +341,9 @@ impl Ring {
         head
     }
 
-    /// Waits until `is_enough` of the position up to which everything is on disk, or for `longest`.
-    /// Interrupts, such as a cancelled query, raise their error.
+    /// Waits until `is_enough` of the position up to which everything is on disk, or for `longest`;
+    /// false if it was in vain, as where the parallel workers of this query leave no process to the
+    /// audit's. Interrupts, such as a cancelled query, raise their error.
     pub fn wait(&self, longest: Option<Duration>, is_enough: impl Fn(u64) -> bool) -> bool {
         let start = std::time::Instant::now();
         // SAFETY: the condition variable is in shared memory; what an error leaves, abort cancels
@@ -360,7 +364,10 @@ impl Ring {
                     milliseconds,
                     pg_sys::PG_WAIT_EXTENSION,
                 ) {
-                    self.require_worker();
+                    let is_free = self.require_worker();
+                    if !is_free && pg_sys::IsInParallelMode() {
+                        break false;
+                    }
                 }
             };
             pg_sys::ConditionVariableCancelSleep();
@@ -368,9 +375,9 @@ impl Ring {
         }
     }
 
-    /// Waits until everything up to a position is on disk.
-    pub fn wait_for(&self, position: u64) {
-        self.wait(None, |tail| tail >= position);
+    /// Waits until everything up to a position is on disk; false if it was in vain.
+    pub fn wait_for(&self, position: u64) -> bool {
+        self.wait(None, |tail| tail >= position)
     }
 
     /// Waits until a record of that length fits.
@@ -380,8 +387,9 @@ impl Ring {
         self.wait(longest, |tail| head + needed <= tail + self.capacity as u64)
     }
 
-    /// Asks for a worker, if there is none and none was asked for just now.
-    fn require_worker(&self) {
+    /// Asks for a worker, if there is none and none was asked for just now; false if no process is
+    /// free for it.
+    pub fn require_worker(&self) -> bool {
         let now = now();
         let database = self.with(|state| {
             let asks =
@@ -391,18 +399,21 @@ impl Ring {
             }
             asks.then_some(state.database)
         });
-        if let Some(database) = database {
-            // none may be free just now: the next event asks again
-            let _ = BackgroundWorkerBuilder::new("fieldcrypt audit")
-                .set_type("fieldcrypt audit")
-                .set_library("fieldcrypt")
-                .set_function("fieldcrypt_audit_worker")
-                .set_argument(Some(Datum::from(database)))
-                .set_start_time(BgWorkerStartTime::RecoveryFinished)
-                .enable_spi_access()
-                .set_restart_time(None)
-                .load_dynamic();
+        let Some(database) = database else { return true };
+        let started = BackgroundWorkerBuilder::new("fieldcrypt audit")
+            .set_type("fieldcrypt audit")
+            .set_library("fieldcrypt")
+            .set_function("fieldcrypt_audit_worker")
+            .set_argument(Some(Datum::from(database)))
+            .set_start_time(BgWorkerStartTime::RecoveryFinished)
+            .enable_spi_access()
+            .set_restart_time(None)
+            .load_dynamic();
+        if started.is_err() {
+            // whoever comes next asks again
+            self.with(|state| state.asked = 0);
         }
+        started.is_ok()
     }
 
     // What the worker does.

@@ -86,6 +86,12 @@ fn write_until_told(ring: Ring) {
         if BackgroundWorker::sigterm_received() {
             told_to_end.get_or_insert_with(Instant::now);
         }
+        if ring.is_to_stop() {
+            // what is left waits for the next worker
+            return;
+        }
+        // before it looks for events: who is gone by then has left all of his
+        let is_last = told_to_end.is_some() && is_alone();
         let is_overdue = told_to_end.is_some_and(|since| since.elapsed() > LAST);
         let (records, position, lost, urgent) = ring.next(BATCH);
         if !records.is_empty() || lost > 0 {
@@ -101,10 +107,7 @@ fn write_until_told(ring: Ring) {
                 }
                 continue;
             }
-        } else if ring.is_to_stop()
-            || (told_to_end.is_some() && is_alone())
-            || (last_event.elapsed() > QUIET && ring.retire())
-        {
+        } else if is_last || (last_event.elapsed() > QUIET && ring.retire()) {
             return;
         }
         if is_overdue {
