@@ -61,6 +61,10 @@ pub struct Mark {
     pub tag: Hex,
 }
 
+impl Mark {
+    const NONE: Self = Self { seq: 0, seal: Hex(FIRST), key_id: 0, tag: Hex(FIRST) };
+}
+
 /// The columns of [`Row`], as `json_to_recordset` is to read them.
 const COLUMNS: &str = "seq bigint, sealed_at bigint, key_id bigint, seal text, at bigint, \
     action text, outcome text, field text, account text, count bigint, detail text, \
@@ -112,7 +116,8 @@ fn mark(table: &str) -> Result<Option<Mark>> {
          'key_id', m.key_id, 'tag', pg_catalog.encode(m.tag, 'hex'))::text FROM fieldcrypt.{table} AS m"
     );
     let rows = write::texts(&statement, &[])?;
-    rows.first().map(|row| parse(row)).transpose()
+    // one that cannot be read says nothing, and its tag is wrong
+    Ok(rows.first().map(|row| parse(row).unwrap_or(Mark::NONE)))
 }
 
 /// What a query has returned as JSON.

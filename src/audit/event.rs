@@ -14,6 +14,15 @@ use crate::guc::{self, Actor};
 /// From 1970 to 2000, where PostgreSQL's timestamps begin, in microseconds.
 const EPOCH: i64 = 946_684_800_000_000;
 
+/// Longest text of which no other limit is known, in bytes: with it every event fits into the smallest
+/// ring.
+const LONGEST_TEXT: usize = 500;
+
+/// As much of a text as an event holds.
+pub fn shortened(text: &str) -> String {
+    text[..text.floor_char_boundary(LONGEST_TEXT)].to_owned()
+}
+
 /// An event, as it is in the ring, in the log (as JSON), and in `fieldcrypt.audit_event`. Times are
 /// in microseconds since 1970.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -63,6 +63,9 @@ fn settle_settings() {
     };
     set(c"default_transaction_read_only", c"off");
     set(c"statement_timeout", c"0");
+    set(c"lock_timeout", c"0");
+    #[cfg(feature = "pg18")]
+    set(c"transaction_timeout", c"0");
     // SAFETY: a setting of PostgreSQL
     if unsafe { pg_sys::synchronous_commit } == 0 {
         set(c"synchronous_commit", c"local");
@@ -70,7 +73,8 @@ fn settle_settings() {
 }
 
 fn write_until_told(ring: Ring) {
-    let mut seen = None;
+    // what the worker before has written counts more than what is in the table by now
+    let mut seen = ring.status().seen;
     let mut last_event = Instant::now();
     let mut told_to_end = None;
     loop {
