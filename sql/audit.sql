@@ -7,8 +7,10 @@ COMMENT ON FUNCTION fieldcrypt.audit_time(bigint) IS 'a time that is given in mi
 
 CREATE FUNCTION fieldcrypt.audit_microseconds(at timestamptz) RETURNS bigint
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    RETURN (extract(epoch FROM at) * 1000000)::bigint;
-COMMENT ON FUNCTION fieldcrypt.audit_microseconds(timestamptz) IS 'a time in microseconds since 1970';
+    RETURN CASE WHEN at < '9999-12-31 00:00:00+00' AND at > '0001-01-01 00:00:00+00'
+        THEN (extract(epoch FROM at) * 1000000)::bigint END;
+COMMENT ON FUNCTION fieldcrypt.audit_microseconds(timestamptz) IS
+    'a time in microseconds since 1970; NULL for one that no event can have';
 
 CREATE TABLE fieldcrypt.audit_event (
     seq bigint NOT NULL,
@@ -140,7 +142,8 @@ BEGIN
     FOR dropped IN
         SELECT i.inhrelid FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'fieldcrypt.audit_event'::regclass
-            AND to_timestamp(c.relname, '"audit_"YYYY"_"MM') + interval '1 month' <= before
+            AND to_timestamp(c.relname, '"audit_"YYYY"_"MM') + interval '1 month'
+                <= least(before, statement_timestamp())
         ORDER BY c.relname
     LOOP
         EXECUTE format('SELECT count(*) FROM %s', dropped) INTO more;

@@ -48,7 +48,6 @@ impl From<Hex> for String {
 /// A row of the table, as it is read.
 #[derive(Deserialize)]
 pub struct Row {
-    pub seq: i64,
     /// In microseconds since 1970.
     pub sealed_at: i64,
     /// 0 where there was no key.
@@ -65,6 +64,10 @@ pub struct Mark {
     pub seal: Hex,
     pub key_id: i64,
     pub tag: Hex,
+}
+
+impl Mark {
+    const NONE: Self = Self { seq: 0, seal: Hex(FIRST), key_id: 0, tag: Hex(FIRST) };
 }
 
 /// The table of this database; an error if the extension is not there.
@@ -115,7 +118,8 @@ fn mark(table: &str) -> Result<Option<Mark>> {
          'key_id', m.key_id, 'tag', pg_catalog.encode(m.tag, 'hex'))::text FROM fieldcrypt.{table} AS m"
     );
     let rows = write::texts(&statement, &[])?;
-    rows.first().map(|row| parse(row)).transpose()
+    // one that cannot be read says nothing, and its tag is wrong
+    Ok(rows.first().map(|row| parse(row).unwrap_or(Mark::NONE)))
 }
 
 /// What a query has returned as JSON.

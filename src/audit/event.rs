@@ -21,6 +21,15 @@ pub const ITEMS: usize = 22;
 pub const TIMES: [usize; 3] = [0, 2, 20];
 pub const KEY_ID: usize = 1;
 
+/// Longest text of which no other limit is known, in bytes: with it every event fits into the smallest
+/// ring.
+const LONGEST_TEXT: usize = 500;
+
+/// As much of a text as an event holds.
+pub fn shortened(text: &str) -> String {
+    text[..text.floor_char_boundary(LONGEST_TEXT)].to_owned()
+}
+
 /// An event, as it is in the ring, in the log (as JSON), and in `fieldcrypt.audit_event`. Times are
 /// in microseconds since 1970.
 #[derive(Clone, Debug, Serialize, Deserialize)]

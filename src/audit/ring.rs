@@ -8,7 +8,7 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fieldcrypt_core::audit::Seal;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -23,6 +23,8 @@ const START_TIME: i64 = 3_000_000;
 /// How long there is no worker after one was stopped, in microseconds: PostgreSQL waits at most 5 s
 /// for a database to have no connections.
 const STOP_TIME: i64 = 10_000_000;
+/// How long a statement waits for a worker that it has stopped.
+const STOP_WAIT: Duration = Duration::from_secs(5);
 /// How often to look whether a worker has ended.
 const POLL: Duration = Duration::from_millis(10);
 /// What stands before a record in a ring: its length.
@@ -255,7 +257,8 @@ impl Ring {
         let mut held = Held::new(claims);
         let mut ring = find(&|state| state.database == database)
             .or_else(|| find(&|state| state.database == Oid::INVALID));
-        if ring.is_none() {
+        // SAFETY: reads the transaction's state: in one that ends no catalog is read
+        if ring.is_none() && unsafe { pg_sys::IsTransactionState() } {
             drop(held);
             let owners = Self::all().map(|ring| ring.with(|state| state.database));
             let gone: Vec<Oid> = owners.filter(|&owner| !exists(owner)).collect();
@@ -345,7 +348,7 @@ impl Ring {
     /// false if it was in vain, as where the parallel workers of this query leave no process to the
     /// audit's. Interrupts, such as a cancelled query, raise their error.
     pub fn wait(&self, longest: Option<Duration>, is_enough: impl Fn(u64) -> bool) -> bool {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         // SAFETY: the condition variable is in shared memory; what an error leaves, abort cancels
         unsafe {
             let written = &raw mut (*self.slot).written;
@@ -531,8 +534,9 @@ pub fn stop_worker(database: Oid) {
                 state.latch
             });
             latch.set();
+            let start = Instant::now();
             let is_ended = || ring.with(|state| state.worker == 0);
-            while !is_ended() && !ring.wait(Some(POLL), |_| is_ended()) {}
+            while start.elapsed() < STOP_WAIT && !ring.wait(Some(POLL), |_| is_ended()) {}
         }
     }
 }

@@ -30,6 +30,12 @@ pub fn hand_over(event: &Event, is_ending: bool) {
     };
     let record = record(event);
     if ring.push(&record, false).is_some() {
+        // SAFETY: a variable of the only thread
+        let session_ends = is_ending && unsafe { pg_sys::proc_exit_inprogress };
+        if session_ends && ring.status().worker == 0 {
+            // perhaps the server stops: then no worker comes any more
+            log(event);
+        }
         return;
     }
     let waits = !is_ending && ring.may_get_room();

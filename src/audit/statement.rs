@@ -10,7 +10,7 @@ use std::ffi::c_void;
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Oid};
 
-use super::event::Event;
+use super::event::{Event, shortened};
 use super::{Mode, sink};
 use crate::access::Privilege;
 use crate::backend;
@@ -178,8 +178,8 @@ fn note(
     }
     sink::prepare();
     let mut event = Event::now(action, outcome);
-    event.field = (!field.is_empty()).then(|| field.to_owned());
-    event.account = Some(account.to_owned());
+    event.field = (!field.is_empty()).then(|| shortened(field));
+    event.account = Some(shortened(account));
     let shows = [Outcome::Plain.name(), Outcome::Masked.name()].contains(&outcome);
     if guc::audit() == Mode::Strict && shows {
         sink::store(&Event { outcome: OPENED.to_owned(), ..event.clone() })?;

@@ -65,6 +65,9 @@ fn settle_settings() {
     };
     set(c"default_transaction_read_only", c"off");
     set(c"statement_timeout", c"0");
+    set(c"lock_timeout", c"0");
+    #[cfg(feature = "pg18")]
+    set(c"transaction_timeout", c"0");
     // SAFETY: the name of the server's encoding, which lives for ever
     set(c"client_encoding", unsafe { std::ffi::CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) });
     // SAFETY: a setting of PostgreSQL
@@ -74,7 +77,8 @@ fn settle_settings() {
 }
 
 fn write_until_told(ring: Ring) {
-    let (mut seen, mut partition_ends) = (None, 0);
+    // what the worker before has written counts more than what is in the table by now
+    let (mut seen, mut partition_ends) = (ring.status().seen, 0);
     let mut last_event = Instant::now();
     let mut told_to_end = None;
     loop {
