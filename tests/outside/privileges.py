@@ -135,9 +135,19 @@ def events(call, role, context):
         return Counter({("reveal", outcome(call, role, context).kind, *about): call.values})
     if call.needs == "decrypt":
         return Counter({("decrypt", "plain", *about): call.values})
-    if call.change and role.may(call.needs):
-        return Counter({(call.change, "rolled back", *about): 1})
+    if call.change and begins(call, role, context):
+        # the first of several statements may have failed
+        count = 1 if outcome(call, role, context).sqlstates else call.values
+        return Counter({(call.change, "rolled back", *about): count})
     return Counter()
+
+
+def begins(call, role, context):
+    """Whether a change is begun, and so in the audit, even if it is refused then."""
+    if call.needs == "owner":
+        # PostgreSQL asks for the owner when the statement on the table runs
+        return not (call.locks and context == "standby")
+    return role.may(call.needs)
 
 
 SHOWN = (("decrypt", "plain"), ("mask", "masked"))
@@ -353,7 +363,7 @@ DOCUMENT = Shown('{"email": "value of text"}', '{"email": "****text"}', '{"email
 ADMIN = {"needs": "fieldcrypt_admin", "writes": True}
 KEY_ADMIN = {"needs": "fieldcrypt_key_admin", "writes": True}
 GRANTOR = {"needs": "fieldcrypt_grantor", "writes": True}
-OWNER = {"needs": "owner", "writes": True}
+OWNER = {"needs": "owner", "writes": True, "account": None}
 MANAGER = {"needs": "manage|fieldcrypt_admin", "writes": True}
 AUDITOR = {"needs": "fieldcrypt_auditor"}
 TEXT = {"field": "m.text"}
@@ -372,6 +382,12 @@ OTHERS = {
     "decrypt(jsonb)": Call("s.document", "decrypt", DOCUMENT.plain, **TEXT),
     "decrypt(jsonb,text)": Call("s.document, 'email'", "decrypt", '"value of text"', **TEXT),
     "decrypt(jsonb,encrypted_jsonb)": Call("s.gathered, s.blob", "decrypt", DOCUMENT.plain, **TEXT),
+    "decrypt(jsonb,encrypted_jsonb,text)": Call(
+        "s.gathered, s.blob, 'Ann'", "decrypt", DOCUMENT.plain, entity="Ann", **TEXT
+    ),
+    "reveal(jsonb,encrypted_jsonb,text)": Call(
+        "s.gathered, s.blob, 'Ann'", gives=DOCUMENT, entity="Ann", **TEXT
+    ),
     "reveal(jsonb)": Call("s.document", gives=DOCUMENT, **TEXT),
     "reveal(jsonb,encrypted_jsonb)": Call("s.gathered, s.blob", gives=DOCUMENT, **TEXT),
     "decrypt(jsonb,text,text)": Call(
@@ -445,16 +461,20 @@ OTHERS = {
     "audit_time(bigint)": Call("0", "nobody", "1970-01-01 00:00:00+00"),
     "audit_microseconds(timestamp with time zone)": Call("'epoch'", "nobody", "0"),
     # tables and their definitions
-    "protect_table(regclass,name,text)": Call("'m.free', 'account_id'", **OWNER),
-    "unprotect_table(regclass)": Call("'m.held'", **OWNER),
+    "protect_table(regclass,name,text)": Call(
+        "'m.free', 'account_id'", locks=True, change="protect", **OWNER
+    ),
+    "unprotect_table(regclass)": Call("'m.held'", change="unprotect", **OWNER),
     "protect_jsonb(regclass,name,text,name,name,name)": Call(
-        "'m.free', 'document', 'm.free', 'account_id'", **OWNER
+        "'m.free', 'document', 'm.free', 'account_id'", locks=True, change="protect", **OWNER
     ),
-    "unprotect_jsonb(regclass,name)": Call("'m.filed', 'document'", **OWNER),
+    "unprotect_jsonb(regclass,name)": Call(
+        "'m.filed', 'document'", change="unprotect", values=2, **OWNER
+    ),
     "add_document_trigger(regclass,text[])": Call(
-        "'m.free', ARRAY['m.free', 'document', 'account_id', '', '']", **OWNER
+        "'m.free', ARRAY['m.free', 'document', 'account_id', '', '']", change="protect", **OWNER
     ),
-    "inherit_documents(regclass)": Call("'m.child'", **OWNER),
+    "inherit_documents(regclass)": Call("'m.child'", change="protect", **OWNER),
     "create_view(regclass,text,name[])": Call("'m.held', 'm.other'", gives="m.other", **OWNER),
     "make_view_anew(regclass,text,name[])": Call(
         "'m.redrawn'::text::regclass, 'VIEW m.redrawn AS SELECT id FROM m.held', '{id}'", **OWNER
