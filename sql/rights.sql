@@ -64,6 +64,8 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.check_definition(),
     fieldcrypt.check_columns(regclass),
     fieldcrypt.check_type(regtype),
+    fieldcrypt.check_expressions(regclass),
+    fieldcrypt.calls_decrypt(oid, oid),
     fieldcrypt.handle_of(oid, integer),
     fieldcrypt.plain_type_of(oid),
     fieldcrypt.is_literal(pg_node_tree),

@@ -9,7 +9,7 @@ use fieldcrypt_core::wrap;
 use pgrx::pg_sys;
 
 use super::file::KeyringFile;
-use super::locked::{Locked, lock_after_fork};
+use super::locked::{Locked, lock_after_fork, without_traces};
 use super::provider::keyring;
 use crate::catalog::invalidation;
 use crate::catalog::key::{StoredKey, root_check_value};
@@ -117,7 +117,7 @@ fn with_keyring<T>(work: impl FnOnce(&mut Keyring) -> Result<T>) -> Result<T> {
             Some(keyring) => keyring,
             None => {
                 *slot = None;
-                Keyring::read()?
+                without_traces(Keyring::read)?
             }
         };
         work(slot.insert(keyring))

@@ -1,8 +1,8 @@
 """One test, or more, for each threat of the threat table that fieldcrypt claims to stop.
 
 The names carry the ids of that table (docs/threats.md). Threats with a file of their own: A4 and A5
-(test_writing), B2 and B3 (test_canary), D1 (test_keyring), D3 and D9 (test_revocation), D4
-(test_dump_restore), B5 (also test_replication).
+(test_writing), B2 and B3 (test_canary), B7 and B8 (test_leak_matrix), D1 (test_keyring), D3 and D9
+(test_revocation), D4 (test_dump_restore), B5 (also test_replication).
 """
 
 import re
@@ -229,15 +229,26 @@ def test_threat_b1_statistics_hold_no_values(filled, session):
 
 
 @pytest.mark.parametrize("function", ["decrypt", "reveal"])
-def test_threat_b1_no_index_or_column_of_plain_values(filled, function):
-    """PostgreSQL refuses to store what is not immutable."""
-    for statement in (
-        f"CREATE INDEX ON lead (fieldcrypt.{function}(ssn))",
-        f"CREATE INDEX ON lead (id) WHERE fieldcrypt.{function}(ssn) = 'x'",
-        f"ALTER TABLE lead ADD p text GENERATED ALWAYS AS (fieldcrypt.{function}(ssn)) STORED",
+def test_threat_b1_no_index_or_column_of_plain_values(leads, function):
+    """PostgreSQL refuses to store what is not immutable, but for statistics; we refuse these, and
+    what is called immutable and is not."""
+    leads.execute(f"""
+        CREATE FUNCTION plain(fieldcrypt.encrypted_text) RETURNS text LANGUAGE plpgsql IMMUTABLE
+            AS 'BEGIN RETURN fieldcrypt.{function}($1); END'
+    """)
+    for code, message, called in (
+        ("42P17", "(?i)immutable", f"fieldcrypt.{function}(ssn)"),
+        ("0A000", "would store plain values", "plain(ssn)"),
     ):
-        with refused("42P17", "(?i)immutable"):
-            filled.execute(statement)
+        for statement in (
+            f"CREATE INDEX ON lead ({called})",
+            f"CREATE INDEX ON lead (id) WHERE {called} = 'x'",
+            f"ALTER TABLE lead ADD p text GENERATED ALWAYS AS ({called}) STORED",
+        ):
+            with refused(code, message):
+                leads.execute(statement)
+        with refused("0A000", "would store plain values"):
+            leads.execute(f"CREATE STATISTICS s ON ({called}) FROM lead")
 
 
 def test_threat_b2_plans_hold_no_plain_values(filled, session):
