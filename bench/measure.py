@@ -19,6 +19,8 @@ from pathlib import Path
 
 from psycopg import pq
 
+import audit
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from harness import Cluster, Database  # noqa: E402
@@ -26,7 +28,7 @@ from profiler import shares_of, shares_table  # noqa: E402
 from report import tables, write_between, write_documents  # noqa: E402
 
 SIZES = {"ssn": 11, "t100": 100, "t1k": 1024}
-GROUPS = ("decrypt", "encrypt", "insert", "lookup", "accounts", "documents", "transparent")
+GROUPS = ("decrypt", "encrypt", "insert", "lookup", "accounts", "documents", "transparent", "audit")
 
 
 @dataclass(frozen=True)
@@ -928,6 +930,13 @@ def main():
         if "transparent" in groups:
             progress(f"transparent reads of {scale.read_rows:,} rows, and planning")
             transparent(database, results, scale)
+    if "audit" in groups:
+        progress("the audit: a scan, and look-ups of 16 clients")
+        # here the disk is waited for
+        with Cluster({**settings, "fsync": "on", "max_wal_size": "4GB"}) as cluster:
+            database = prepare(cluster)
+            backend = Backend(database)
+            audit.measure(database, backend, results, scale, Measure)
     print(tables(results))
     if not options.quick and not options.only:
         write_documents(results, ROOT / "docs")

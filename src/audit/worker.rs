@@ -82,22 +82,28 @@ fn write_until_told(ring: Ring) {
         if BackgroundWorker::sigterm_received() {
             told_to_end.get_or_insert_with(Instant::now);
         }
+        let is_overdue = told_to_end.is_some_and(|since| since.elapsed() > LAST);
         let (records, position, lost, is_urgent) = ring.next(BATCH);
         if !records.is_empty() || lost > 0 {
             seen = BackgroundWorker::transaction(|| write(&records, lost, seen).or_raise());
             ring.written(position, lost, seen);
             last_event = Instant::now();
-            if is_urgent {
+            if is_urgent && !is_overdue {
                 continue;
             }
         } else if ring.is_to_stop()
-            || told_to_end.is_some_and(|since| since.elapsed() > LAST || is_alone())
+            || (told_to_end.is_some() && is_alone())
             || (last_event.elapsed() > QUIET && ring.retire())
         {
             return;
         }
+        if is_overdue {
+            return;
+        }
         let busy = told_to_end.is_some() || !records.is_empty();
-        BackgroundWorker::wait_latch(Some(if busy { GATHERING } else { QUIET }));
+        if !BackgroundWorker::wait_latch(Some(if busy { GATHERING } else { QUIET })) {
+            told_to_end.get_or_insert_with(Instant::now);
+        }
     }
 }
 

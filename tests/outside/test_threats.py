@@ -679,6 +679,7 @@ def test_threat_c7_settings_are_the_superuser_s(filled, session):
     assert contexts == {
         "fieldcrypt.account": "user",
         "fieldcrypt.accept_envelopes": "superuser",
+        # what an application claims
         "fieldcrypt.actor_action": "user",
         "fieldcrypt.actor_address": "user",
         "fieldcrypt.actor_id": "user",
