@@ -149,6 +149,25 @@ def _targets():
         1.05,
     )
     yield Target(
+        "decrypting scan with the audit on over the same with it off",
+        ("audit scan", "scan, audit on"),
+        ("audit scan", "scan, audit off"),
+        1.1,
+    )
+    yield Target(
+        "look-ups of 16 clients with the audit on over the same with it off",
+        ("audit", "look-up, audit on"),
+        ("audit", "look-up, audit off"),
+        1.1,
+    )
+    yield Target(
+        "look-ups of 16 clients followed by INSERT and COMMIT over the same with the audit strict",
+        ("audit", "look-up, audit off, then INSERT and COMMIT"),
+        ("audit", "look-up, audit strict"),
+        0.8,
+        at_least=True,
+    )
+    yield Target(
         "scan over 10,000 accounts, warm, over one account",
         ("accounts", "many accounts, warm"),
         ("accounts", "one account"),
@@ -271,6 +290,21 @@ def _plain_table(results, title, groups, unit):
     yield ""
 
 
+def _planning_table(results):
+    keys = [key for key in results.samples if key[0] in ("planning", "parsing and planning")]
+    if not keys:
+        return
+    yield "### A query without encrypted columns"
+    yield ""
+    yield "| | µs | × without |"
+    yield "|---|---:|---:|"
+    for group, name in keys:
+        time = results.median(group, name) / 1000
+        ratio = results.ratio((group, name), (group, "without the extension"))
+        yield f"| {group} {name} | {time:.1f} | {ratio:.3f} |"
+    yield ""
+
+
 def tables(results):
     return "\n".join(_tables(results))
 
@@ -291,8 +325,10 @@ def _tables(results):
     yield from _plain_table(
         results, "Reading 500,000 rows of id and value", {"transparent": "SELECT: "}, "ns per row"
     )
-    planning = {"planning": "planning ", "parsing and planning": "parsing and planning "}
-    yield from _plain_table(results, "A query without encrypted columns", planning, "ns")
+    yield from _planning_table(results)
+    yield from _plain_table(
+        results, "The audit", {"audit scan": "CPU of the backend per row: ", "audit": ""}, "ns"
+    )
     yield from _plain_table(results, "Many accounts", {"accounts": ""}, "ns")
 
 

@@ -1,8 +1,35 @@
 -- Who may call and read what. The functions check the caller's rights themselves as well: function
 -- privileges alone drift apart where a database has several nodes.
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA fieldcrypt FROM PUBLIC;
-REVOKE ALL ON ALL TABLES IN SCHEMA fieldcrypt FROM PUBLIC;
+-- Whom the default privileges of this database or an earlier owner of the schema gave something
+-- could otherwise write grants for himself.
+DO $$
+DECLARE
+    holder text;
+BEGIN
+    FOR holder IN
+        SELECT 'PUBLIC'
+        UNION
+        SELECT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(h.grantee))
+        FROM (SELECT n.nspowner, n.nspacl FROM pg_catalog.pg_namespace AS n
+              WHERE n.oid = 'fieldcrypt'::pg_catalog.regnamespace
+              UNION ALL
+              SELECT c.relowner, c.relacl FROM pg_catalog.pg_class AS c
+              WHERE c.relnamespace = 'fieldcrypt'::pg_catalog.regnamespace
+              UNION ALL
+              SELECT p.proowner, p.proacl FROM pg_catalog.pg_proc AS p
+              WHERE p.pronamespace = 'fieldcrypt'::pg_catalog.regnamespace) AS o (owner, acl)
+            CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) AS h
+        WHERE h.grantee NOT IN (0, o.owner)
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA fieldcrypt FROM %1$s CASCADE;'
+            ' REVOKE ALL ON ALL TABLES IN SCHEMA fieldcrypt FROM %1$s CASCADE;'
+            ' REVOKE ALL ON ALL SEQUENCES IN SCHEMA fieldcrypt FROM %1$s CASCADE;'
+            ' REVOKE ALL ON ALL ROUTINES IN SCHEMA fieldcrypt FROM %1$s CASCADE', holder);
+    END LOOP;
+END
+$$;
+
 GRANT USAGE ON SCHEMA fieldcrypt TO PUBLIC;
 
 -- The types, their comparisons and what reads them, for whoever may use the table: what is granted
@@ -37,12 +64,17 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.check_definition(),
     fieldcrypt.check_columns(regclass),
     fieldcrypt.check_type(regtype),
+    fieldcrypt.check_expressions(regclass),
+    fieldcrypt.calls_decrypt(oid, oid),
     fieldcrypt.handle_of(oid, integer),
     fieldcrypt.plain_type_of(oid),
     fieldcrypt.is_literal(pg_node_tree),
+    fieldcrypt.account_text(regclass, name),
     fieldcrypt.seal_document(),
     fieldcrypt.check_document(text, jsonb, text, text, boolean),
+    fieldcrypt.state_of_document(text, jsonb, text, text, boolean),
     fieldcrypt.check_document_name(text),
+    fieldcrypt.document_constraint(text[]),
     fieldcrypt.document_gathers(text),
     fieldcrypt.trigger_arguments(bytea),
     fieldcrypt.documents_of(regclass),
@@ -110,6 +142,9 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.grant_access(text, text[], text, text),
     fieldcrypt.revoke_access(text, text[], text, text)
 TO fieldcrypt_grantor;
+
+GRANT EXECUTE ON FUNCTION fieldcrypt.doctor(integer)
+TO fieldcrypt_key_admin, fieldcrypt_admin, fieldcrypt_auditor;
 
 GRANT SELECT ON fieldcrypt.account_key, fieldcrypt.root_key TO fieldcrypt_key_admin;
 

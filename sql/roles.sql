@@ -1,3 +1,7 @@
+-- Names without a schema mean PostgreSQL's own, in the bodies of the functions below too: those that
+-- are parsed with their function see this path, not the function's.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 DO $$
 BEGIN
     IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII'::pg_catalog.name THEN
@@ -15,6 +19,14 @@ BEGIN
             WHERE n.nspname OPERATOR(pg_catalog.=) 'fieldcrypt'::pg_catalog.name) THEN
         RAISE EXCEPTION 'schema "fieldcrypt" does not belong to a superuser'
             USING ERRCODE = 'insufficient_privilege', HINT = 'Drop it first.';
+    END IF;
+    -- the extension itself depends on it by now
+    IF EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+               WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
+                   AND d.refobjid OPERATOR(pg_catalog.=) 'fieldcrypt'::pg_catalog.regnamespace
+                   AND d.classid OPERATOR(pg_catalog.<>) 'pg_catalog.pg_extension'::pg_catalog.regclass) THEN
+        RAISE EXCEPTION 'schema "fieldcrypt" is not empty'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Drop what is in it first.';
     END IF;
 END
 $$;

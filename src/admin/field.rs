@@ -5,15 +5,15 @@ use fieldcrypt_core::mask::Mask;
 use fieldcrypt_core::normalize::Normalizer;
 use fieldcrypt_core::padding::Padding;
 use fieldcrypt_core::suite::Suite;
+use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{Spi, pg_extern};
 
 use crate::access::roles::{ADMIN, require_role};
 use crate::audit::change::{self, About};
 use crate::call::{Answer, Call};
 use crate::catalog::field::{By, Field};
-use crate::catalog::write;
+use crate::catalog::{query, write};
 use crate::error::{Error, Result};
 
 type Answered = std::result::Result<Answer, ErrorReport>;
@@ -198,14 +198,9 @@ fn drop_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     require_role(ADMIN, "drop_field")?;
     let name = call.required_text(0, "the field")?;
     let field = Field::require(By::Name(&name))?;
-    let user = Spi::get_one_with_args::<String>(
-        "SELECT used_by FROM fieldcrypt.uses_of_field($1) AS used_by LIMIT 1",
-        &[field.id.handle().into()],
-    );
-    match user {
-        Ok(Some(user)) => return Err(Error::FieldInUse(field.name, user).into()),
-        Ok(None) | Err(pgrx::spi::Error::InvalidPosition) => {}
-        Err(_) => return Err(Error::Catalog("uses of a field").into()),
+    let uses = "SELECT used_by FROM fieldcrypt.uses_of_field($1) AS used_by LIMIT 1";
+    if let Some(user) = query::ask(uses, field.id.handle().into())? {
+        return Err(Error::FieldInUse(field.name, user).into());
     }
     change::begins("drop_field", About { field: Some(&name), ..About::default() })?;
     write::run(

@@ -9,7 +9,9 @@ use super::change::{self, About};
 use crate::catalog::family::Family;
 use crate::error::Result;
 
-/// What is in the names of our triggers and constraints.
+/// What is in the names of the row triggers that protect a table, and not of those of views.
+const ROW_TRIGGER: &str = "_fieldcrypt_";
+/// With what the names of our constraints and event triggers begin.
 const OURS: &str = "fieldcrypt_";
 const PROTECT: &str = "protect";
 const UNPROTECT: &str = "unprotect";
@@ -41,7 +43,7 @@ unsafe fn changes(statement: *mut Node) -> Vec<(&'static str, String)> {
                 let create = statement.cast::<pg_sys::CreateTrigStmt>();
                 let name = text((*create).trigname);
                 let detail = format!("trigger {name} of {}", relation((*create).relation));
-                if is_ours(&name) { vec![(PROTECT, detail)] } else { Vec::new() }
+                if name.contains(ROW_TRIGGER) { vec![(PROTECT, detail)] } else { Vec::new() }
             }
             NodeTag::T_DropStmt => {
                 let drop = statement.cast::<pg_sys::DropStmt>();
@@ -50,7 +52,7 @@ unsafe fn changes(statement: *mut Node) -> Vec<(&'static str, String)> {
                 }
                 items((*drop).objects)
                     .map(|object| names(object.cast()))
-                    .filter(|names| names.last().is_some_and(|name| is_ours(name)))
+                    .filter(|names| names.last().is_some_and(|name| name.contains(ROW_TRIGGER)))
                     .map(|mut names| {
                         let name = names.pop().unwrap_or_default();
                         (UNPROTECT, format!("trigger {name} of {}", names.join(".")))
@@ -69,7 +71,7 @@ unsafe fn changes(statement: *mut Node) -> Vec<(&'static str, String)> {
             NodeTag::T_AlterEventTrigStmt => {
                 let name = text((*statement.cast::<pg_sys::AlterEventTrigStmt>()).trigname);
                 let detail = format!("event trigger {name} altered");
-                if is_ours(&name) { vec![(UNPROTECT, detail)] } else { Vec::new() }
+                if name.starts_with(OURS) { vec![(UNPROTECT, detail)] } else { Vec::new() }
             }
             _ => Vec::new(),
         }
@@ -81,18 +83,18 @@ unsafe fn changes(statement: *mut Node) -> Vec<(&'static str, String)> {
 unsafe fn altered(command: *mut pg_sys::AlterTableCmd) -> Option<(&'static str, String)> {
     // SAFETY: the caller's
     let (kind, name) = unsafe { ((*command).subtype, text((*command).name)) };
-    let ours = |what: String| is_ours(&name).then_some(what);
+    let trigger = |what: String| name.contains(ROW_TRIGGER).then_some(what);
     match kind {
         AlterTableType::AT_EnableTrig
         | AlterTableType::AT_EnableAlwaysTrig
         | AlterTableType::AT_EnableReplicaTrig => {
-            ours(format!("trigger {name} enabled")).map(|what| (PROTECT, what))
+            trigger(format!("trigger {name} enabled")).map(|what| (PROTECT, what))
         }
         AlterTableType::AT_DisableTrig => {
-            ours(format!("trigger {name} disabled")).map(|what| (UNPROTECT, what))
+            trigger(format!("trigger {name} disabled")).map(|what| (UNPROTECT, what))
         }
         AlterTableType::AT_DropConstraint => {
-            ours(format!("constraint {name}")).map(|what| (UNPROTECT, what))
+            name.starts_with(OURS).then(|| (UNPROTECT, format!("constraint {name}")))
         }
         AlterTableType::AT_EnableTrigAll | AlterTableType::AT_EnableTrigUser => {
             Some((PROTECT, "all triggers enabled".to_owned()))
@@ -102,10 +104,6 @@ unsafe fn altered(command: *mut pg_sys::AlterTableCmd) -> Option<(&'static str, 
         }
         _ => None,
     }
-}
-
-fn is_ours(name: &str) -> bool {
-    name.contains(OURS)
 }
 
 /// # Safety

@@ -10,7 +10,7 @@ use std::ffi::c_void;
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Oid};
 
-use super::event::Event;
+use super::event::{Event, shortened};
 use super::{Mode, sink};
 use crate::access::Privilege;
 use crate::backend;
@@ -176,9 +176,10 @@ fn note(
         Ok(None) => {}
         Err(full) => full.iter().for_each(|event| sink::hand_over(event, false)),
     }
+    sink::prepare();
     let mut event = Event::now(action, outcome);
-    event.field = (!field.is_empty()).then(|| field.to_owned());
-    event.account = Some(account.to_owned());
+    event.field = (!field.is_empty()).then(|| shortened(field));
+    event.account = Some(shortened(account));
     let shows = [Outcome::Plain.name(), Outcome::Masked.name()].contains(&outcome);
     if guc::audit() == Mode::Strict && shows {
         sink::store(&Event { outcome: OPENED.to_owned(), ..event.clone() })?;
@@ -219,9 +220,17 @@ pub fn with_entity<T>(entity: &str, work: impl FnOnce() -> Result<T>) -> Result<
         return Err(Error::InvalidArgument { name: "entity", hint });
     }
     ENTITY.set(Some(entity.to_owned()));
-    let result = work();
-    ENTITY.set(None);
-    result
+    // also where an error is caught in a block
+    let _forget = ForgetEntity;
+    work()
+}
+
+struct ForgetEntity;
+
+impl Drop for ForgetEntity {
+    fn drop(&mut self) {
+        ENTITY.set(None);
+    }
 }
 
 /// Notes that one of PostgreSQL's functions that run a statement starts; returns what
@@ -248,6 +257,10 @@ extern "C-unwind" fn flush(is_ending: bool) {
     for event in READS.with_borrow_mut(Reads::take) {
         sink::hand_over(&event, is_ending);
     }
+    if !is_ending {
+        // what came while it waited is meant for this statement
+        pgrx::check_for_interrupts!();
+    }
 }
 
 #[pg_guard]
@@ -259,6 +272,5 @@ unsafe extern "C-unwind" fn transaction_ends(
         XACT_EVENT_PARALLEL_PRE_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE,
     };
     let may_wait = [XACT_EVENT_PRE_COMMIT, XACT_EVENT_PARALLEL_PRE_COMMIT, XACT_EVENT_PRE_PREPARE];
-    ENTITY.set(None);
     flush(!may_wait.contains(&event));
 }

@@ -9,8 +9,8 @@ use fieldcrypt_core::normalize::Normalizer;
 use fieldcrypt_core::padding::Padding;
 use fieldcrypt_core::suite::Suite;
 use fieldcrypt_core::token::{Kind, Scope};
-use pgrx::Spi;
 
+use super::query;
 use super::scan::{self, Equals, Row};
 use super::tables::{Indexed, Tables};
 use crate::error::{Error, Result};
@@ -134,11 +134,9 @@ impl Field {
 
     /// Whether a column of the field is unique.
     pub fn has_unique_column(&self) -> Result<bool> {
-        let unique = Spi::get_one_with_args::<bool>(
-            "SELECT fieldcrypt.has_unique_column($1)",
-            &[self.id.handle().into()],
-        );
-        unique.ok().flatten().ok_or(Error::Catalog("unique columns"))
+        let handle = self.id.handle().into();
+        let unique = query::ask("SELECT fieldcrypt.has_unique_column($1)", handle)?;
+        unique.ok_or(Error::Catalog("unique columns"))
     }
 
     /// The names of all fields.

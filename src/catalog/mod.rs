@@ -11,6 +11,7 @@ pub mod grant;
 pub mod invalidation;
 pub mod key;
 pub mod path;
+pub mod query;
 pub mod scan;
 pub mod tables;
 pub mod write;

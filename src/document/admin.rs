@@ -2,9 +2,9 @@
 
 use fieldcrypt_core::field::{check_account, check_field_name};
 use fieldcrypt_document::path::{Path, PathStep};
+use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{Spi, pg_extern};
 
 use crate::access::roles::{ADMIN, has_role, require_role};
 use crate::access::{Privilege, refused, rights};
@@ -13,6 +13,7 @@ use crate::backend;
 use crate::call::{Answer, Call};
 use crate::catalog::field::{By, Field};
 use crate::catalog::path::{EVERY_ACCOUNT, FlaggedPath};
+use crate::catalog::query::ask;
 use crate::catalog::{account, write};
 use crate::error::{Error, Result};
 
@@ -84,7 +85,8 @@ fn protect_path(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         let hint = "It is one of: keep, encrypt.".to_owned();
         return Err(Error::InvalidArgument { name: "nulls", hint }.into());
     }
-    let Some(gathers) = ask::<bool>("SELECT fieldcrypt.document_gathers($1)", &document)? else {
+    let Some(gathers) = ask("SELECT fieldcrypt.document_gathers($1)", document.as_str().into())?
+    else {
         return Err(Error::DocumentMissing(document).into());
     };
     for (index, path) in paths.iter().enumerate() {
@@ -143,7 +145,7 @@ fn check_path(path: &Path, gathers: bool) -> Result<()> {
         PathStep::Each => None,
     });
     if let Some(name) = last
-        && ask::<bool>("SELECT fieldcrypt.is_plain_name($1)", name)? == Some(true)
+        && ask("SELECT fieldcrypt.is_plain_name($1)", name.as_str().into())? == Some(true)
     {
         return refused(format!("\"{name}\" is a name that is never encrypted"));
     }
@@ -229,7 +231,7 @@ fn keep_plain(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     require_role(ADMIN, "keep_plain")?;
     for name in call.texts(0)?.unwrap_or_default() {
         let flagged = "SELECT fieldcrypt.path_ending_in($1)";
-        if let Some(path) = ask::<String>(flagged, &name)? {
+        if let Some(path) = ask(flagged, name.as_str().into())? {
             let reason = "it is flagged already".to_owned();
             return Err(Error::Path { path, reason }.into());
         }
@@ -249,13 +251,4 @@ fn check_document_name(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     check_field_name(&call.text(0)?).map_err(|error| Error::Name("document", error))?;
     done()
-}
-
-/// What a function of one text says.
-fn ask<T: pgrx::FromDatum + pgrx::IntoDatum>(query: &str, argument: &str) -> Result<Option<T>> {
-    match Spi::get_one_with_args::<T>(query, &[argument.into()]) {
-        Ok(answer) => Ok(answer),
-        Err(pgrx::spi::Error::InvalidPosition) => Ok(None),
-        Err(_) => Err(Error::Catalog("flagged paths")),
-    }
 }

@@ -61,6 +61,38 @@ def test_what_was_read_keeps_the_value(session):
     assert plain(session)[0] == (1, 3, 5, 7)
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ('"value of json"', '"****json"'),
+        ('"12345678"', '"****5678"'),
+        ('"1234567"', '"********"'),  # with its quotes it would be long enough
+        ('"\\"quoted\\""', '"****ted\\""'),
+        ("12345678", '"****5678"'),
+        ('{"a": "12345678"}', '"********"'),
+    ],
+)
+def test_json(session, db, value, shown):
+    """The mask of a JSON string is of its text, without quotes and escapes."""
+    db.execute("""
+        SELECT fieldcrypt.create_field('json', mask => 'last4');
+        CREATE TABLE kept (account_id text, v fieldcrypt.encrypted_jsonb('json'));
+        SELECT fieldcrypt.protect_table('kept', 'account_id');
+        GRANT ALL ON kept TO app, clerk;
+    """)
+    app, clerk = session("app"), session("clerk")
+    app.execute("INSERT INTO kept VALUES ('acme', %t)", [value])
+    read = "SELECT fieldcrypt.reveal(v)::text FROM kept"
+    assert clerk.execute(read).fetchone() == (shown,)
+    clerk.execute("UPDATE kept SET v = %t", [shown])
+    clerk.execute("UPDATE kept SET v = fieldcrypt.reveal(v)")
+    assert app.execute(read).fetchone() == (value,)
+    with refused("23514", "is a mask, or looks like one"):
+        clerk.execute("""UPDATE kept SET v = '"****0000"'""")
+    clerk.execute("""UPDATE kept SET v = '"new"'""")
+    assert app.execute(read).fetchone() == ('"new"',)
+
+
 def test_a_kept_value_stays_in_its_account(session):
     """Whoever writes the row of another account with what he read does not take the value along."""
     clerk = session("clerk", "globex")
