@@ -7,7 +7,7 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, SubTransactionId};
 
 use super::event::{Event, shortened};
-use super::statement::{DENIED, OPENED};
+use super::statement::{self, DENIED, OPENED};
 use super::{Mode, sink};
 use crate::error::Result;
 use crate::guc;
@@ -77,7 +77,7 @@ pub fn add_detail(more: &str) {
 /// Notes that the current user was refused a change.
 pub fn denied(action: &str, about: About<'_>) {
     if guc::audit() != Mode::Off {
-        sink::hand_over(&event(action, DENIED, about), false);
+        statement::add(event(action, DENIED, about));
     }
 }
 

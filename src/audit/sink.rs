@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 
+use super::Mode;
 use super::event::Event;
 use super::ring::Ring;
 use crate::backend;
 use crate::error::{Error, Result};
+use crate::guc;
 
 /// How long a statement waits for room in the ring before it counts its event as lost.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -20,9 +22,9 @@ pub fn prepare() {
     }
 }
 
-/// Hands over an event. If there is no room, it waits a moment, unless it `is_ending` a
-/// transaction, where nothing can be waited for; then the event is counted as lost. A cancelled
-/// query does not end the wait: nobody else has the event.
+/// Hands over an event. If there is no room, it waits for it, a moment or in strict mode as long as
+/// it takes, unless it `is_ending` a transaction, where nothing can be waited for; then the event is
+/// counted as lost.
 pub fn hand_over(event: &Event, is_ending: bool) {
     let Some(ring) = Ring::of_database() else {
         log(event);
@@ -38,12 +40,17 @@ pub fn hand_over(event: &Event, is_ending: bool) {
         }
         return;
     }
-    let waits = !is_ending && ring.may_get_room();
-    let wait = || ring.wait_for_room(record.len(), Some(LONGEST_WAIT));
-    let has_room = waits && backend::without_interrupts(wait);
-    if !has_room || ring.push(&record, false).is_none() {
-        ring.lose();
+    let longest = (guc::audit() != Mode::Strict).then_some(LONGEST_WAIT);
+    let wait = || ring.wait_for_room(record.len(), longest);
+    let mut waits = !is_ending && (longest.is_none() || ring.may_get_room());
+    // a moment is waited for also where the query is cancelled: nobody else has the event
+    while waits && if longest.is_some() { backend::without_interrupts(wait) } else { wait() } {
+        if ring.push(&record, false).is_some() {
+            return;
+        }
+        waits = longest.is_none();
     }
+    ring.lose();
 }
 
 /// Hands over an event, and waits until it is on disk.

@@ -87,7 +87,9 @@ fn write_until_told(ring: Ring) {
             unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
             settle_settings();
         }
-        if BackgroundWorker::sigterm_received() {
+        // not sigterm_received(), which tells it once: to wait_latch()
+        // SAFETY: a flag that the signal's handler sets
+        if unsafe { (&raw const pg_sys::ShutdownRequestPending).read_volatile() } != 0 {
             told_to_end.get_or_insert_with(Instant::now);
         }
         if ring.is_to_stop() {
