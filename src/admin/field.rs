@@ -67,6 +67,8 @@ fn check_padding(value: &str) -> Result<()> {
     one_of("padding", value, Padding::ALL.map(Padding::name))
 }
 
+type Check = fn(&str) -> Result<()>;
+
 /// `create_field(name, search, normalizer, mask, hidden, padding, suite, label, scope, store,
 /// reversible, small_domain)`
 #[pg_extern(sql = false)]
@@ -156,7 +158,7 @@ fn alter_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     require_role(ADMIN, "alter_field")?;
     let name = call.optional_text(0)?.unwrap_or_default();
     Field::require(By::Name(&name))?;
-    let checks: [(&str, fn(&str) -> Result<()>); 4] = [
+    let checks: [(&str, Check); 4] = [
         ("mask", check_mask),
         ("hidden", check_hidden),
         ("padding", check_padding),

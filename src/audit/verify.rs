@@ -75,7 +75,7 @@ pub fn verify(head: Option<(i64, Seal)>) -> Result<Vec<Finding>> {
     };
     walk.asked.extend(seen.map(|seen| (seen.seq, None)));
     walk.begin()?;
-    let end = walk.to_the_end()?;
+    let end = walk.read_on()?;
     walk.end(end)?;
     if let Some(Head { seq, seal, .. }) = seen {
         walk.compare(seq, &seal, "the server's memory");
@@ -122,7 +122,7 @@ impl Walk {
     }
 
     /// Walks to the end, and returns what is recorded of it.
-    fn to_the_end(&mut self) -> Result<Option<Mark>> {
+    fn read_on(&mut self) -> Result<Option<Mark>> {
         let mut before = None;
         loop {
             let head = chain::head()?;
@@ -207,10 +207,10 @@ impl Walk {
     /// Compares the end with what is recorded of it.
     fn end(&mut self, head: Option<Mark>) -> Result<()> {
         let last = self.seq;
-        if let Some(first) = self.first.filter(|_| self.key_id == 0) {
-            if StoredKey::newest(DATABASE_ACCOUNT, Purpose::Audit)?.is_some() {
-                self.find(first, last, "no event was sealed with a key yet");
-            }
+        if let Some(first) = self.first.filter(|_| self.key_id == 0)
+            && StoredKey::newest(DATABASE_ACCOUNT, Purpose::Audit)?.is_some()
+        {
+            self.find(first, last, "no event was sealed with a key yet");
         }
         let Some(head) = head else {
             if last > 0 {
