@@ -165,6 +165,11 @@ class Cluster:
         return lines[7].strip() if ours and len(lines) > 7 else None
 
     @property
+    def postmaster(self):
+        """The id of the server's first process."""
+        return self._server.pid
+
+    @property
     def running(self):
         return self._server is not None and self._server.poll() is None
 

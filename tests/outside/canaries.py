@@ -4,6 +4,9 @@ import base64
 import secrets
 from contextlib import suppress
 
+# No form of a value is longer, in bytes.
+_LONGEST = 100
+
 
 class Canaries:
     """Values of one family, which are told apart where they are found."""
@@ -18,6 +21,7 @@ class Canaries:
         # what follows the number is what some of its forms lack
         canary = f"{self._family}{len(self._forms):06d}-end"
         self._forms[canary] = set(forms(canary.encode()))
+        assert max(map(len, self._forms[canary])) <= _LONGEST
         return canary
 
     def found(self, data):
@@ -41,12 +45,11 @@ class Canaries:
 
     def _around(self, data):
         """The places where something of the family is, each text once."""
-        longest = max((len(form) for some in self._forms.values() for form in some), default=0)
         places = set()
         for form in self._family_forms:
             at = data.find(form)
             while at >= 0:
-                places.add(bytes(data[max(0, at - longest) : at + 2 * longest]))
+                places.add(bytes(data[max(0, at - _LONGEST) : at + 2 * _LONGEST]))
                 at = data.find(form, at + 1)
         return places
 
