@@ -140,8 +140,14 @@ fn is_alone() -> bool {
 
 /// Writes records to the table; `None` if the extension is no longer there.
 fn write(records: &[Vec<u8>], lost: u64, seen: Option<Head>) -> Result<Option<Head>> {
-    if matches!(chain::table(), Err(Error::NotInstalled)) {
-        return Ok(None);
+    let is_missing = || matches!(chain::table(), Err(Error::NotInstalled));
+    if is_missing() {
+        // who has just created it hands over his changes before he tells others to look again
+        // SAFETY: inside a transaction
+        unsafe { pg_sys::InvalidateSystemCaches() };
+        if is_missing() {
+            return Ok(None);
+        }
     }
     let mut events = Vec::with_capacity(records.len() + 1);
     for record in records {
