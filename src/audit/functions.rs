@@ -8,7 +8,7 @@ use pgrx::pg_sys::{self, Datum};
 
 use super::change::{self, About};
 use super::ring::Ring;
-use super::{Mode, chain, verify};
+use super::{Mode, chain, statement, verify};
 use crate::access::roles::{AUDITOR, KEY_ADMIN, require_role};
 use crate::call::{Answer, Call};
 use crate::catalog::write;
@@ -24,6 +24,8 @@ const HEAD: &str = "fca1:";
 #[pg_extern(sql = false)]
 fn set_actor(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
+    // for whom it acted until now
+    statement::hand_over();
     for (index, part) in Actor::ALL.into_iter().enumerate() {
         let text = call.optional_text(index)?.unwrap_or_default();
         if text.len() > LONGEST_ACTOR {

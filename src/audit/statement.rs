@@ -186,13 +186,28 @@ fn note(
     if guc::audit() == Mode::Strict && shows {
         sink::store(&Event { outcome: OPENED.to_owned(), ..event.clone() })?;
     }
-    Ok(READS.with_borrow_mut(|reads| {
+    let noted = READS.with_borrow_mut(|reads| {
         let index = reads.events.len();
         reads.events.push_back(event);
         reads.places.insert(place, index);
         reads.count(index);
         (reads.flush, index)
-    }))
+    });
+    if !is_running() {
+        hand_over();
+    }
+    Ok(noted)
+}
+
+/// Whether something of what the client has sent runs or has run. If not, it is being planned or is
+/// a call of a function that is no statement, after which nothing else may come for long.
+fn is_running() -> bool {
+    RUNNING.get().0 == backend::statement_start()
+}
+
+/// Hands over what was read so far.
+pub fn hand_over() {
+    flush(false);
 }
 
 impl Reads {

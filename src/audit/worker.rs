@@ -154,6 +154,11 @@ fn write(
     seen: Option<Head>,
     partition_ends: i64,
 ) -> Result<(Option<Head>, i64)> {
+    if matches!(chain::table(), Err(Error::NotInstalled)) {
+        // who has just created it hands over his changes before he tells others to look again
+        // SAFETY: inside a transaction
+        unsafe { pg_sys::InvalidateSystemCaches() };
+    }
     let table = match chain::table() {
         Err(Error::NotInstalled) => return Ok((None, 0)),
         table => table?,

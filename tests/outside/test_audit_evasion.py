@@ -351,6 +351,7 @@ def suspended_portal_and_disconnect(database):
 
 def bound_and_not_executed(database):
     """Planning evaluates functions for its estimates; the statement is never executed."""
+    before = last_seq(database)
     wire = Wire(database)
     wire.send(
         (b"P", "", "SELECT FROM lead WHERE id = peek()", b"\0\0"),
@@ -359,6 +360,7 @@ def bound_and_not_executed(database):
     )
     reads = number_of(b"N", wire.until(b"2"))
     assert reads > 0
+    check(plain_reads(database, before), [Reads(reads)])  # while the transaction is open
     wire.close()
     gone(database, wire.pid)
     return [Reads(reads)]
@@ -366,6 +368,7 @@ def bound_and_not_executed(database):
 
 def function_call(database):
     """A call that is no statement, in a transaction that stays open."""
+    before = last_seq(database)
     function = database.value("SELECT 'fieldcrypt.decrypt(jsonb, text)'::regprocedure::oid::int")
     document = database.value("SELECT data::text FROM customer").encode()
     arguments = b"".join(
@@ -378,6 +381,7 @@ def function_call(database):
     wire.send((b"F", head + arguments + struct.pack("!H", 0)))
     ((_, result),) = [message for message in wire.until(b"Z") if message[0] == b"V"]
     assert CANARY.encode() in result
+    check(plain_reads(database, before), [Reads(1)])  # while the transaction is open
     wire.close()
     gone(database, wire.pid)
     return [Reads(1)]
@@ -652,6 +656,25 @@ def other_session_authorization(database):
     return [Reads()]
 
 
+def other_actor_in_the_middle(database):
+    """What is read for one is not said of the other."""
+    before = last_seq(database)
+    with connect(database) as connection:
+        connection.execute(f"""
+            DO $$
+            BEGIN
+                PERFORM fieldcrypt.set_actor('ann');
+                PERFORM fieldcrypt.decrypt(ssn) FROM lead;
+                PERFORM fieldcrypt.set_actor('bob');
+                PERFORM fieldcrypt.decrypt(ssn) FROM lead LIMIT {ROWS - 1};
+            END $$
+        """)
+    flush(database)
+    query = "SELECT actor_id, count FROM fieldcrypt.audit WHERE seq > %s ORDER BY seq"
+    assert database.execute(query, [before]).fetchall() == [("ann", ROWS), ("bob", ROWS - 1)]
+    return [Reads(2 * ROWS - 1)]
+
+
 def session_reset(statement):
     def run(database):
         with connect(database) as connection:
@@ -916,6 +939,7 @@ WAYS = {
     # by whom
     "other role in the middle": other_role_in_the_middle,
     "other session authorization": other_session_authorization,
+    "other actor in the middle": other_actor_in_the_middle,
     "application name": application_name,
     "set role": sql(f"SET ROLE definer; {READ}", Reads(role="definer"), user="app_globex"),
     "security definer": sql("SELECT lent(ssn) FROM lead", Reads(role="definer")),
@@ -1011,7 +1035,7 @@ LOGGED = (
     *("select", "rollback", "error in the middle", "error later in the transaction"),
     *("disconnect in a failed transaction", "disconnect in the middle", "statement_timeout"),
     *("pg_terminate_backend", "pipeline, disconnect", "suspended portal, disconnect"),
-    *("function call", "cursor with hold", "copy out", "copy out, disconnect", "exception block"),
+    *("cursor with hold", "copy out", "copy out, disconnect", "exception block"),
     *("parallel", "reveal", "document", "security definer"),
 )
 EVENT = re.compile(r"LOG:  fieldcrypt audit: (\{.*\})")
@@ -1227,7 +1251,7 @@ class Readers:
                     self.received.add((statement, account, field))
                 self.statements[number] += 1
 
-    def wait(self, least=2):
+    def wait(self, least):
         deadline = time.monotonic() + 30
         while min(self.statements) < least:
             assert time.monotonic() < deadline, "the readers do not get on"
@@ -1240,7 +1264,7 @@ class Readers:
         return self.received
 
 
-def crash(database, kind, chance):
+def crash(database, kind, chance, least=2):
     """Kills amid readers, and waits until the server is back; returns what they had received."""
     cluster = database.cluster
     query = (
@@ -1248,7 +1272,7 @@ def crash(database, kind, chance):
         " WHERE backend_type = 'fieldcrypt audit' AND datname = current_database()"
     )
     readers = Readers(database)
-    readers.wait()
+    readers.wait(least)
     time.sleep(chance.random() * 0.15)
     if kind == "server":
         cluster.kill9()
@@ -1295,7 +1319,7 @@ def test_threat_e1_crashes_in_mode_on(own):
     """What was not on disk yet may be lost, but the audit stays whole."""
     chance = random.Random(4712)
     for kind in "backend", "worker", "server":
-        received = crash(own, kind, chance)
+        received = crash(own, kind, chance, least=50)
         lost = missing(own, received)
         print(f"kill -9 of the {kind}: {len(lost)} of {len(received)} reads lost")
         assert findings(own) == []
@@ -1355,6 +1379,28 @@ def test_threat_e7_whatever_the_application_says(own):
         entities = "string_agg(fieldcrypt.decrypt(ssn, repeat(E'\\1', 198) || id % 100), '')"
         app.execute(f"SELECT {entities} FROM wide, generate_series(1, 50) AS id")
     check(plain_reads(own, before), [Reads(50 * 30 * ROWS)])
+
+
+def test_threat_e1_the_first_changes(own):
+    """Those of the transaction that creates the extension."""
+    with restarted(own, fieldcrypt__audit="strict"):
+        fresh = Database(own.cluster)
+        for _ in range(3):
+            fresh.execute("""
+                BEGIN;
+                CREATE EXTENSION fieldcrypt;
+                SELECT fieldcrypt.create_account('acme');
+                SELECT fieldcrypt.create_field('lead.ssn');
+                SELECT fieldcrypt.grant_access('app', '{decrypt}', 'acme', 'lead.*');
+                COMMIT
+            """)
+            flush(fresh)
+            actions = "SELECT action FROM fieldcrypt.audit WHERE outcome = 'done' ORDER BY seq"
+            changes = [("create_account",), ("create_field",), ("grant_access",)]
+            assert fresh.execute(actions).fetchall() == changes
+            assert findings(fresh) == []
+            fresh.execute("DROP EXTENSION fieldcrypt")
+        fresh.drop()
 
 
 def test_threat_e3_entity_of_a_cancelled_read(own):
