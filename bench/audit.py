@@ -17,6 +17,7 @@ TABLES = """
     CREATE TABLE audited (id bigint PRIMARY KEY, v fieldcrypt.encrypted_text('ssn'));
     CREATE TABLE written (id bigint, at timestamptz DEFAULT now());
     GRANT ALL ON audited, written TO bench_app;
+    ALTER ROLE bench_app LOGIN;
 """
 LOOK_UP = r"""
 \set id random(1, :rows)
@@ -37,9 +38,7 @@ def set_mode(database, backends, mode):
 
 def flush_time(cluster):
     """How long it takes to write 8 kB and wait for the disk, in nanoseconds."""
-    with tempfile.NamedTemporaryFile(dir=cluster.data_dir) as file:
-        Path(file.name).chmod(0o666)
-        told = cluster.run("pg_test_fsync", "-s", "1", "-f", file.name).stdout
+    told = cluster.run("pg_test_fsync", "-s", "1", "-f", cluster.data_dir / "flushed").stdout
     microseconds = re.search(r"fdatasync\s.*?(\d+) usecs/op", told).group(1)
     return int(microseconds) * 1000
 

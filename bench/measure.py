@@ -3,7 +3,7 @@
 Time is CPU time of the one backend that does the work, from /proc/PID/schedstat, per row. The
 measures of a group take turns, round after round, so that what disturbs the machine disturbs all of
 them; a figure is the median of its rounds, and a ratio is the median of the ratios within each
-round.
+round. For planning a round is a session of each kind.
 """
 
 import argparse
@@ -41,13 +41,14 @@ class Scale:
     lookups: int
     accounts: int
     rounds: int
+    sessions: int  # of each kind, in which queries are planned
 
     def rows_of(self, size):
         return self.long_rows if size == "t1k" else self.rows
 
 
-FULL = Scale(200_000, 50_000, 500, 1_000_000, 500_000, 20_000, 10_000, 11)
-QUICK = Scale(20_000, 5_000, 50, 100_000, 50_000, 5_000, 1_000, 5)
+FULL = Scale(200_000, 50_000, 500, 1_000_000, 500_000, 20_000, 10_000, 11, 100)
+QUICK = Scale(20_000, 5_000, 50, 100_000, 50_000, 5_000, 1_000, 5, 20)
 
 
 @dataclass(frozen=True)
@@ -803,57 +804,64 @@ def transparent(database, results, scale):
     backend.close()
     database.execute("DROP TABLE reading")
 
-    # set up in the same way otherwise
-    settings = {
-        name: value
-        for name, value in database.cluster.settings.items()
-        if name not in ("shared_preload_libraries", "unix_socket_directories")
-        and not name.startswith("fieldcrypt.")
+    with Cluster(without_library(database.cluster.settings)) as cluster:
+        plan_unencrypted(cluster, results, scale)
+
+
+def without_library(settings):
+    """The settings of a server that loads the library only in sessions that ask for it."""
+    ours = {name: None for name in settings if name.startswith("fieldcrypt.")}
+    directory = {"unix_socket_directories"}
+    kept = {name: value for name, value in settings.items() if name not in directory}
+    return kept | ours | {"shared_preload_libraries": None}
+
+
+# Rounds of plannings in one session. What disturbs a session only adds to its time, so that the
+# least of the rounds counts.
+PLANNING_ROUNDS, PLANNINGS = 12, 20
+
+
+def plan_unencrypted(cluster, results, scale):
+    """What it costs to plan a query in which nothing is encrypted.
+
+    Memory is laid out anew in each server, which alone makes differences of some per cent: so this
+    is done in one server, whose sessions load the library or not.
+    """
+    without, installed = Database(cluster, "without"), Database(cluster, "installed")
+    installed.execute("CREATE EXTENSION fieldcrypt")
+    for database in without, installed:
+        database.execute(UNENCRYPTED)
+    load = "LOAD 'fieldcrypt'"
+    kinds = {
+        "without the extension": (without, []),
+        "with the extension": (installed, [load]),
+        "with transparent reads on": (installed, [load, "SET fieldcrypt.transparent = on"]),
     }
-    none = {"shared_preload_libraries": None, "fieldcrypt.keyring_file": None}
-    with Cluster(settings | none) as bare:
-        plan_unencrypted(Database(bare, "bench"), database, results, scale)
+    turns = random.Random(scale.sessions)
+    for _ in range(scale.sessions):
+        for name, (database, settings) in turns.sample(list(kinds.items()), len(kinds)):
+            for group, nanoseconds in planning(database, settings).items():
+                results.add(group, name, nanoseconds)
 
 
-# Sessions alike differ by a tenth in what a statement takes: each is asked in a few of them.
-SESSIONS = 11
-
-
-def plan_unencrypted(without, database, results, scale):
-    without.execute(UNENCRYPTED)
-    database.execute(UNENCRYPTED)
-    where = {
-        "without the extension": (without, "RESET work_mem"),
-        "with the extension": (database, "SET fieldcrypt.transparent = off"),
-        "with transparent reads on": (database, "SET fieldcrypt.transparent = on"),
-    }
+def planning(database, settings):
+    """The time that a new session takes to plan, and to parse and plan, in nanoseconds."""
     query, values = UNENCRYPTED_QUERY.encode(), [b"guest"]
-    count = scale.lookups // 100
-    turns = random.Random(count)
-    for number in range(SESSIONS * scale.rounds):
-        if number % scale.rounds == 0:
-            sessions = {name: planner(*place) for name, place in where.items()}
-        for group in "planning", "parsing and planning":
-            for name, connection in turns.sample(list(sessions.items()), len(sessions)):
-                if group == "planning":
-                    work = partial(connection.pgconn.exec_prepared, b"planned", values)
-                else:
-                    work = partial(connection.pgconn.exec_params, query, values)
-                nanoseconds = Clock(connection).time(lambda w=work: [w() for _ in range(count)])
-                if number % scale.rounds:
-                    results.add(group, name, nanoseconds / count)
-        if number % scale.rounds == scale.rounds - 1:
-            for connection in sessions.values():
-                connection.close()
+    with database.connect(prepare_threshold=None) as connection:
+        for statement in ("SET plan_cache_mode = force_custom_plan", *settings):
+            connection.execute(statement)
+        connection.pgconn.prepare(b"planned", query)
+        works = {
+            "planning": partial(connection.pgconn.exec_prepared, b"planned", values),
+            "parsing and planning": partial(connection.pgconn.exec_params, query, values),
+        }
+        clock = Clock(connection)
 
+        def least(work):
+            rounds = range(PLANNING_ROUNDS)
+            return min(clock.time(lambda: [work() for _ in range(PLANNINGS)]) for _ in rounds)
 
-def planner(database, setting):
-    """A session that plans a prepared statement each time."""
-    connection = database.connect(prepare_threshold=None)
-    connection.execute("SET plan_cache_mode = force_custom_plan")
-    connection.execute(setting)
-    connection.pgconn.prepare(b"planned", UNENCRYPTED_QUERY.encode())
-    return connection
+        return {group: least(work) / PLANNINGS for group, work in works.items()}
 
 
 def profile(database, scale):

@@ -7,8 +7,10 @@ COMMENT ON FUNCTION fieldcrypt.audit_time(bigint) IS 'a time that is given in mi
 
 CREATE FUNCTION fieldcrypt.audit_microseconds(at timestamptz) RETURNS bigint
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    RETURN (extract(epoch FROM at) * 1000000)::bigint;
-COMMENT ON FUNCTION fieldcrypt.audit_microseconds(timestamptz) IS 'a time in microseconds since 1970';
+    RETURN CASE WHEN at < '9999-12-31 00:00:00+00' AND at > '0001-01-01 00:00:00+00'
+        THEN (extract(epoch FROM at) * 1000000)::bigint END;
+COMMENT ON FUNCTION fieldcrypt.audit_microseconds(timestamptz) IS
+    'a time in microseconds since 1970; NULL for one that no event can have';
 
 CREATE TABLE fieldcrypt.audit_event (
     seq bigint NOT NULL,
@@ -92,7 +94,7 @@ COMMENT ON COLUMN fieldcrypt.audit_start.key_id IS 'key of the tag';
 COMMENT ON COLUMN fieldcrypt.audit_start.tag IS 'HMAC-SHA-256 over number and seal';
 
 -- The worker calls it before it writes. Attaching waits for no reader.
-CREATE FUNCTION fieldcrypt.add_audit_partition() RETURNS void
+CREATE FUNCTION fieldcrypt.add_audit_partition() RETURNS timestamptz
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     SET timezone = 'UTC'
 AS $$
@@ -102,6 +104,8 @@ DECLARE
     holder text;
 BEGIN
     IF to_regclass('fieldcrypt.' || partition_name) IS NULL THEN
+        -- for the transaction: users' event triggers must not stop the audit
+        PERFORM set_config('session_replication_role', 'replica', true);
         EXECUTE format('CREATE TABLE fieldcrypt.%I (LIKE fieldcrypt.audit_event INCLUDING ALL)', partition_name);
         -- what default privileges have given
         FOR holder IN
@@ -118,9 +122,10 @@ BEGIN
         -- dumps leave it out: what it holds is true of this server only
         EXECUTE format('ALTER EXTENSION fieldcrypt ADD TABLE fieldcrypt.%I', partition_name);
     END IF;
+    RETURN month + interval '1 month';
 END
 $$;
-COMMENT ON FUNCTION fieldcrypt.add_audit_partition() IS 'makes the partition of the present month, if it is missing';
+COMMENT ON FUNCTION fieldcrypt.add_audit_partition() IS 'makes the partition of the present month, if it is missing; returns when it ends';
 
 CREATE FUNCTION fieldcrypt.drop_audit_partitions(before timestamptz) RETURNS json
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -137,7 +142,8 @@ BEGIN
     FOR dropped IN
         SELECT i.inhrelid FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'fieldcrypt.audit_event'::regclass
-            AND to_timestamp(c.relname, '"audit_"YYYY"_"MM') + interval '1 month' <= before
+            AND to_timestamp(c.relname, '"audit_"YYYY"_"MM') + interval '1 month'
+                <= least(before, statement_timestamp())
         ORDER BY c.relname
     LOOP
         EXECUTE format('SELECT count(*) FROM %s', dropped) INTO more;

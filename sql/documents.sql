@@ -148,15 +148,24 @@ BEGIN
             UNION
             SELECT i.inhrelid FROM pg_inherits AS i JOIN child ON i.inhparent = child.oid)
         SELECT oid::regclass FROM child) AS c (child);
-    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (fieldcrypt.check_document(%L, %I, %I::text, %s, %L))'
-                   ' NOT VALID',
-        relation, 'fieldcrypt_' || left(column_name, 40), name, column_name, account_column,
-        CASE WHEN kind_column IS NULL THEN 'NULL' ELSE format('%I::text', kind_column) END,
-        blob_column IS NOT NULL);
+    EXECUTE format('ALTER TABLE %s %s', relation, fieldcrypt.document_constraint(ARRAY[name, column_name,
+        account_column, COALESCE(kind_column, ''), COALESCE(blob_column, '')]));
 END
 $$;
 COMMENT ON FUNCTION fieldcrypt.protect_jsonb(regclass, name, text, name, name, name) IS
     'names a JSONB column as a document, of which paths can be flagged; for the table''s owner';
+
+CREATE FUNCTION fieldcrypt.document_constraint(arguments text[]) RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT pg_catalog.format(
+        'ADD CONSTRAINT %I CHECK (fieldcrypt.check_document(%L, %I, %I::text, %s, %L)) NOT VALID',
+        pg_catalog.concat('fieldcrypt_', pg_catalog.left(arguments[2], 40)), arguments[1], arguments[2], arguments[3],
+        CASE arguments[4] WHEN '' THEN 'NULL' ELSE pg_catalog.format('%I::text', arguments[4]) END,
+        arguments[5] <> '');
+END;
+COMMENT ON FUNCTION fieldcrypt.document_constraint(text[]) IS
+    'what ALTER TABLE adds as the CHECK of a protected document, from the arguments of its trigger';
 
 CREATE FUNCTION fieldcrypt.add_document_trigger(relation regclass, arguments text[]) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

@@ -85,6 +85,18 @@ CREATE FUNCTION fieldcrypt.hold_account() RETURNS trigger
 COMMENT ON FUNCTION fieldcrypt.hold_account() IS
     'row trigger of protect_table(): each value''s account is the row''s';
 
+CREATE FUNCTION fieldcrypt.account_text(relation regclass, account_column name) RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    -- a cast of a user's type would be the user's code
+    SELECT pg_catalog.format(CASE WHEN t.oid < 16384 OR t.typtype = 'd' AND t.typbasetype < 16384
+                             THEN '%I::text' ELSE 'pg_catalog.concat(%I)' END, account_column)
+    FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+    WHERE a.attrelid = relation AND a.attname = account_column;
+END;
+COMMENT ON FUNCTION fieldcrypt.account_text(regclass, name) IS
+    'an expression over a row: its account as a text';
+
 CREATE FUNCTION fieldcrypt.protect_table(relation regclass, account_column name,
         on_mismatch text DEFAULT 'refuse') RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -120,12 +132,7 @@ BEGIN
                 HINT = 'Encrypted values inside arrays and rows are not checked. Use a table of their own.';
     END IF;
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
-    -- a cast of a user's type would be the user's code
-    SELECT format(CASE WHEN t.oid < 16384 OR t.typtype = 'd' AND t.typbasetype < 16384
-                  THEN '%I::text' ELSE 'pg_catalog.concat(%I)' END, account_column)
-    INTO account_text
-    FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-    WHERE a.attrelid = relation AND a.attname = account_column;
+    account_text := fieldcrypt.account_text(relation, account_column);
     EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %s)', relation,
         (SELECT string_agg(format('(%1$I IS NOT NULL AND fieldcrypt.account_of(%1$I)'
                                   ' IS DISTINCT FROM %2$s)', c, account_text), ' OR ')
@@ -158,6 +165,35 @@ END
 $$;
 COMMENT ON FUNCTION fieldcrypt.unprotect_table(regclass) IS
     'takes back protect_table()';
+
+CREATE FUNCTION fieldcrypt.calls_decrypt(class oid, object oid) RETURNS boolean
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH RECURSIVE used (class, object) AS (
+        SELECT class, object
+        UNION
+        SELECT n.class, n.object
+        FROM used CROSS JOIN LATERAL (
+            SELECT d.refclassid, d.refobjid FROM pg_catalog.pg_depend AS d
+                LEFT JOIN pg_catalog.pg_class AS c ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = d.refobjid
+            WHERE d.classid = used.class AND d.objid = used.object
+                AND (c.relkind = 'v' OR d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
+                                                         'pg_catalog.pg_operator'::pg_catalog.regclass))
+            UNION ALL
+            -- the query of a view
+            SELECT 'pg_catalog.pg_rewrite'::pg_catalog.regclass, r.oid FROM pg_catalog.pg_rewrite AS r
+            WHERE used.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND r.ev_class = used.object
+        ) AS n (class, object)
+    )
+    SELECT EXISTS (
+        SELECT FROM used JOIN pg_catalog.pg_proc AS p ON p.oid = used.object
+        WHERE used.class = 'pg_catalog.pg_proc'::pg_catalog.regclass
+            AND (p.pronamespace = 'fieldcrypt'::pg_catalog.regnamespace AND p.proname IN ('decrypt', 'reveal')
+                -- of a body that is a text, no dependencies are recorded
+                OR p.prosrc ~ '\mfieldcrypt"?\s*\.\s*"?(decrypt|reveal)\M'));
+END;
+COMMENT ON FUNCTION fieldcrypt.calls_decrypt(oid, oid) IS
+    'whether an object''s expressions call decrypt() or reveal(), themselves or in functions and views that they use';
 
 CREATE FUNCTION fieldcrypt.check_columns(relation regclass) RETURNS void
     LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -265,6 +301,37 @@ $$;
 COMMENT ON FUNCTION fieldcrypt.check_columns(regclass) IS
     'fails if a relation has a column of an encrypted type that could not work';
 
+CREATE FUNCTION fieldcrypt.check_expressions(relation regclass) RETURNS void
+    LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    problem text;
+BEGIN
+    SELECT format(e.kind, e.name) INTO problem
+    FROM (
+        SELECT 'index "%s"', c.relname, 'pg_class'::regclass, c.oid
+        FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+        WHERE i.indrelid = relation AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+        UNION ALL
+        SELECT 'statistics object "%s"', stxname, 'pg_statistic_ext'::regclass, oid
+        FROM pg_statistic_ext WHERE stxrelid = relation AND stxexprs IS NOT NULL
+        UNION ALL
+        SELECT 'generated column "%s"', a.attname, 'pg_attrdef'::regclass, d.oid
+        FROM pg_attribute AS a JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = relation AND a.attgenerated <> '' AND NOT a.attisdropped
+    ) AS e (kind, name, class, object)
+    WHERE fieldcrypt.calls_decrypt(e.class, e.object)
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION '% would store plain values', problem
+            USING ERRCODE = 'feature_not_supported',
+                HINT = 'Its expression decrypts. Encrypted values are found by their tokens: index the column, or fieldcrypt.tokens(...).';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.check_expressions(regclass) IS
+    'fails if an index, a statistics object or a generated column of a relation would store plain values';
+
 CREATE FUNCTION fieldcrypt.check_type(type regtype) RETURNS void
     LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -299,7 +366,7 @@ DECLARE
     command record;
     relation regclass;
 BEGIN
-    FOR command IN SELECT classid, objid FROM pg_event_trigger_ddl_commands() LOOP
+    FOR command IN SELECT classid, objid, command_tag FROM pg_event_trigger_ddl_commands() LOOP
         IF command.classid = 'pg_type'::regclass THEN
             PERFORM fieldcrypt.check_type(command.objid);
         END IF;
@@ -311,7 +378,9 @@ BEGIN
             CASE WHEN command.classid = 'pg_class'::regclass
                 THEN (SELECT indrelid FROM pg_index WHERE indexrelid = command.objid) END,
             CASE WHEN command.classid = 'pg_constraint'::regclass
-                THEN (SELECT conrelid FROM pg_constraint WHERE oid = command.objid) END)
+                THEN (SELECT conrelid FROM pg_constraint WHERE oid = command.objid) END,
+            CASE WHEN command.classid = 'pg_statistic_ext'::regclass
+                THEN (SELECT stxrelid FROM pg_statistic_ext WHERE oid = command.objid) END)
         LIMIT 1;
         -- types below 16384 are PostgreSQL's own
         IF FOUND AND EXISTS (SELECT FROM pg_attribute
@@ -321,18 +390,23 @@ BEGIN
             PERFORM fieldcrypt.check_columns(relation);
         END IF;
         IF relation IS NOT NULL THEN
+            PERFORM fieldcrypt.check_expressions(relation);
             PERFORM fieldcrypt.inherit_documents(relation);
+        END IF;
+        IF command.command_tag = 'CREATE MATERIALIZED VIEW' AND fieldcrypt.calls_decrypt(command.classid, command.objid) THEN
+            RAISE WARNING 'materialized view "%" stores plain values', relation
+                USING HINT = 'Its query decrypts. A view of fieldcrypt.create_view(...) decrypts when it is read.';
         END IF;
     END LOOP;
 END
 $$;
 COMMENT ON FUNCTION fieldcrypt.check_definition() IS
-    'event trigger: refuses columns, domains, defaults, checks and keys of encrypted types that could not work';
+    'event trigger: refuses columns, domains, defaults, checks and keys of encrypted types that could not work, and what would store plain values';
 
 CREATE EVENT TRIGGER fieldcrypt_check_definition ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE DOMAIN',
                  'ALTER DOMAIN', 'CREATE TYPE', 'ALTER TYPE', 'CREATE FOREIGN TABLE',
-                 'ALTER FOREIGN TABLE', 'CREATE MATERIALIZED VIEW', 'CREATE INDEX', 'CREATE SCHEMA')
+                 'ALTER FOREIGN TABLE', 'CREATE MATERIALIZED VIEW', 'CREATE INDEX', 'CREATE STATISTICS', 'CREATE SCHEMA')
     EXECUTE FUNCTION fieldcrypt.check_definition();
 COMMENT ON EVENT TRIGGER fieldcrypt_check_definition IS
-    'refuses columns, domains, defaults, checks and keys of encrypted types that could not work';
+    'refuses columns, domains, defaults, checks and keys of encrypted types that could not work, and what would store plain values';

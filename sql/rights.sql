@@ -64,12 +64,17 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.check_definition(),
     fieldcrypt.check_columns(regclass),
     fieldcrypt.check_type(regtype),
+    fieldcrypt.check_expressions(regclass),
+    fieldcrypt.calls_decrypt(oid, oid),
     fieldcrypt.handle_of(oid, integer),
     fieldcrypt.plain_type_of(oid),
     fieldcrypt.is_literal(pg_node_tree),
+    fieldcrypt.account_text(regclass, name),
     fieldcrypt.seal_document(),
     fieldcrypt.check_document(text, jsonb, text, text, boolean),
+    fieldcrypt.state_of_document(text, jsonb, text, text, boolean),
     fieldcrypt.check_document_name(text),
+    fieldcrypt.document_constraint(text[]),
     fieldcrypt.document_gathers(text),
     fieldcrypt.trigger_arguments(bytea),
     fieldcrypt.documents_of(regclass),
@@ -137,6 +142,9 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.grant_access(text, text[], text, text),
     fieldcrypt.revoke_access(text, text[], text, text)
 TO fieldcrypt_grantor;
+
+GRANT EXECUTE ON FUNCTION fieldcrypt.doctor(integer)
+TO fieldcrypt_key_admin, fieldcrypt_admin, fieldcrypt_auditor;
 
 GRANT SELECT ON fieldcrypt.account_key, fieldcrypt.root_key TO fieldcrypt_key_admin;
 

@@ -23,10 +23,28 @@ pub fn user() -> pg_sys::Oid {
     unsafe { GetUserId() }
 }
 
-/// The current user, the one that SET ROLE left, and the one who logged in.
-pub fn users() -> [pg_sys::Oid; 3] {
+/// The current user, the one that SET ROLE has left, the one that SET SESSION AUTHORIZATION has
+/// left, and the one who logged in.
+pub fn users() -> [pg_sys::Oid; 4] {
     // SAFETY: they return variables
-    unsafe { [GetUserId(), pg_sys::GetOuterUserId(), pg_sys::GetSessionUserId()] }
+    unsafe {
+        [
+            GetUserId(),
+            pg_sys::GetOuterUserId(),
+            pg_sys::GetSessionUserId(),
+            pg_sys::GetAuthenticatedUserId(),
+        ]
+    }
+}
+
+/// Does what raises no error, and holds back interrupts, such as a cancelled query, until it is done.
+pub fn without_interrupts<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: a variable of the only thread, as in PostgreSQL's macro HOLD_INTERRUPTS
+    unsafe { pg_sys::InterruptHoldoffCount += 1 };
+    let result = work();
+    // SAFETY: as above
+    unsafe { pg_sys::InterruptHoldoffCount -= 1 };
+    result
 }
 
 /// When the client's current statement began, in microseconds.

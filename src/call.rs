@@ -319,6 +319,52 @@ impl NewVarlena {
     }
 }
 
+/// The rows of a function that returns a set.
+pub struct Rows(*mut pg_sys::ReturnSetInfo);
+
+impl Rows {
+    /// No rows yet. Raises an error where the call takes no set.
+    pub fn of(fcinfo: pg_sys::FunctionCallInfo) -> Self {
+        // SAFETY: PostgreSQL's function checks the call, and makes the store and its descriptor,
+        // which live until the statement ends
+        unsafe {
+            pg_sys::InitMaterializedSRF(fcinfo, 0);
+            Self((*fcinfo).resultinfo.cast())
+        }
+    }
+
+    /// Adds a row, with a value for each column that is declared.
+    pub fn push<const N: usize>(&self, columns: [Answer; N]) {
+        let mut nulls = [false; N];
+        let mut values = [Datum::null(); N];
+        for (i, column) in columns.into_iter().enumerate() {
+            nulls[i] = column.0.is_none();
+            values[i] = column.0.unwrap_or(Datum::null());
+        }
+        // SAFETY: both lists have as many elements as the function is declared with
+        unsafe {
+            let (store, descriptor) = ((*self.0).setResult, (*self.0).setDesc);
+            pg_sys::tuplestore_putvalues(
+                store,
+                descriptor,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+        }
+    }
+
+    /// Adds the rows of the query that was run last by SPI, whose columns are those declared.
+    pub fn push_queried(&self) {
+        // SAFETY: null, or what SPI keeps until it is left; the store copies the rows
+        unsafe {
+            let Some(table) = pg_sys::SPI_tuptable.as_ref() else { return };
+            for i in 0..usize::try_from(table.numvals).unwrap_or(0) {
+                pg_sys::tuplestore_puttuple((*self.0).setResult, *table.vals.add(i));
+            }
+        }
+    }
+}
+
 /// What a function returns: a datum of the declared type, or NULL.
 pub struct Answer(Option<Datum>);
 
@@ -339,6 +385,11 @@ impl Answer {
     /// A text, given in UTF-8.
     pub fn text(text: &str) -> Self {
         Self(Some(encoding::from_utf8(text)))
+    }
+
+    /// A text that may be NULL.
+    pub fn optional_text(text: Option<&str>) -> Self {
+        text.map_or(Self::NULL, Self::text)
     }
 
     /// A cstring of ASCII.

@@ -62,6 +62,21 @@ pub mod membership {
     }
 }
 
+/// The session whose query this parallel worker runs, as the server's statistics know it; null if it
+/// is not there.
+pub fn parallel_leader() -> *const pgrx::pg_sys::PgBackendStatus {
+    use pgrx::pg_sys;
+    // SAFETY: what is copied lives until the transaction ends
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pg_sys::pgstat_fetch_stat_beentry(pg_sys::ParallelLeaderBackendId);
+        #[cfg(feature = "pg16")]
+        return pg_sys::pgstat_get_beentry_by_backend_id(pg_sys::ParallelLeaderBackendId);
+        #[cfg(feature = "pg18")]
+        return pg_sys::pgstat_get_beentry_by_proc_number(pg_sys::ParallelLeaderProcNumber);
+    }
+}
+
 /// What PostgreSQL calls for each node of a tree that it copies.
 pub type Mutator = unsafe extern "C-unwind" fn(
     *mut pgrx::pg_sys::Node,

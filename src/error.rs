@@ -4,8 +4,11 @@
 //! roles, files and key ids are no secrets.
 
 use fieldcrypt_core::envelope::PlaintextType;
-use fieldcrypt_core::error::{FormatError, NameError, OpenError, SealError, UnwrapError};
+use fieldcrypt_core::error::{
+    FormatError, MaskError, NameError, OpenError, SealError, UnwrapError,
+};
 use fieldcrypt_core::key::KeyId;
+use fieldcrypt_core::mask::Mask;
 use fieldcrypt_document::jsonb::Malformed;
 use pgrx::PgSqlErrorCode as Code;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -32,6 +35,8 @@ pub enum Error {
     AccountUnset,
     #[error("the audit cannot be written here, or its key cannot be had")]
     AuditUnavailable,
+    #[error("no process is free to write the audit")]
+    AuditWorker,
     #[error("the audit cannot be verified in this transaction")]
     AuditSnapshot,
     #[error("column \"{0}\" does not exist")]
@@ -86,6 +91,8 @@ pub enum Error {
     KeyState(KeyId, &'static str),
     #[error("{0}")]
     Keyring(String, &'static str),
+    #[error("invalid value for \"mask\": {0}")]
+    Mask(#[from] MaskError),
     #[error("value of field \"{0}\" is a mask, or looks like one")]
     Masked(String),
     #[error("document holds several values of field \"{0}\"")]
@@ -108,6 +115,8 @@ pub enum Error {
     GrantToSelf,
     #[error("permission denied: membership in role \"{0}\" is required")]
     Role(&'static str),
+    #[error("permission denied: only a superuser may call this")]
+    Superuser,
     #[error("{0}")]
     Seal(#[from] SealError),
     #[error("value is of type encrypted_{}, not of type encrypted_{}", .0.name(), .1.name())]
@@ -142,6 +151,15 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The error without the places that say where it happened.
+    #[must_use]
+    pub fn innermost(self) -> Self {
+        match self {
+            Self::At { error, .. } => error.innermost(),
+            error => error,
+        }
+    }
+
     /// The SQLSTATE.
     pub fn code(&self) -> Code {
         match self {
@@ -156,6 +174,7 @@ impl Error {
                 Code::ERRCODE_DUPLICATE_OBJECT
             }
             Self::At { error, .. } => error.code(),
+            Self::AuditWorker => Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Self::AuditSnapshot => Code::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Document(Malformed::TooDeep) => Code::ERRCODE_STATEMENT_TOO_COMPLEX,
             Self::Document(Malformed::TooLong) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -181,7 +200,7 @@ impl Error {
             Self::InvalidInput(_, code) => *code,
             Self::TypeMismatch(..) => Code::ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText => Code::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
-            Self::InvalidArgument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::InvalidArgument { .. } | Self::Mask(_) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::Name(..) => Code::ERRCODE_INVALID_NAME,
             Self::CannotSearch { .. }
             | Self::FieldUnset
@@ -191,9 +210,11 @@ impl Error {
             | Self::OrderBy
             | Self::TransparentIntoTable
             | Self::Encoding => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-            Self::EnvelopeRefused | Self::GrantToSelf | Self::Privilege(..) | Self::Role(_) => {
-                Code::ERRCODE_INSUFFICIENT_PRIVILEGE
-            }
+            Self::EnvelopeRefused
+            | Self::GrantToSelf
+            | Self::Privilege(..)
+            | Self::Role(_)
+            | Self::Superuser => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::Format(_) => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
             Self::Keyring(..) | Self::WrongRoot(_) => Code::ERRCODE_CONFIG_FILE_ERROR,
             Self::Open(_) | Self::Unwrap(..) => Code::ERRCODE_DATA_CORRUPTED,
@@ -215,6 +236,9 @@ impl Error {
             Self::AuditUnavailable => {
                 "With fieldcrypt.audit = strict nothing is read unless it can be recorded: not on a \
                  standby, nor without shared_preload_libraries."
+            }
+            Self::AuditWorker => {
+                "The query's own parallel workers take all there are: raise max_worker_processes."
             }
             Self::AuditSnapshot => "Use READ COMMITTED, in which newer events are seen.",
             Self::DocumentMissing(_) => "SELECT fieldcrypt.protect_jsonb(...) names a document.",
@@ -247,6 +271,9 @@ impl Error {
             Self::AccountUnset => "SET fieldcrypt.account = '...', or SET LOCAL behind a pooler.",
             Self::CannotSearch { reason, .. } => reason,
             Self::InvalidArgument { hint, .. } => return Some(hint.clone()),
+            Self::Mask(_) => {
+                return Some(format!("It is one of: none, {}.", Mask::FORMS.join(", ")));
+            }
             Self::Encoding => "Use a database with encoding UTF8.",
             Self::EnvelopeRefused => {
                 "Write the plain value. Restores and replication run as a \

@@ -54,6 +54,9 @@ impl Actor {
     }
 }
 
+/// Longest part of an actor, in bytes.
+pub const LONGEST_ACTOR: usize = 200;
+
 /// The account value that leaves the account to the row's trigger.
 pub const ACCOUNT_OF_ROW: &str = "*row*";
 
@@ -224,12 +227,14 @@ pub fn audit_databases() -> usize {
     usize::try_from(AUDIT_DATABASES.get()).unwrap_or(1)
 }
 
-/// What the application has said of that part; `None` if nothing.
+/// What the application has said of that part, as much as there may be: with SET it could say
+/// more. `None` if nothing.
 pub fn actor(part: Actor) -> Option<String> {
     // SAFETY: the text is copied before anything is assigned
     let text = unsafe { borrowed(&ACTOR[part as usize]) }?;
     let text = encoding::to_utf8(text.to_bytes()).ok()?;
-    (!text.is_empty()).then(|| text.into_owned())
+    let text = &text[..text.floor_char_boundary(LONGEST_ACTOR)];
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// Sets a part until the transaction ends.

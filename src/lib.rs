@@ -15,6 +15,7 @@
 //! - [`trigger`]: the row triggers: values belong to their row's account, documents are sealed
 //! - [`transparent`]: encrypted columns in results, shown as their plain values
 //! - [`hooks`]: where PostgreSQL calls us while it analyses, plans and runs statements
+//! - [`walker`]: a look through a query
 
 mod access;
 mod admin;
@@ -33,6 +34,7 @@ mod keyring;
 mod transparent;
 mod trigger;
 mod value;
+mod walker;
 
 #[cfg(any(test, feature = "pg_test"))]
 #[path = "../pgrx-tests/mod.rs"]
@@ -53,7 +55,8 @@ pgrx::extension_sql_file!("../sql/documents.sql", name = "documents", requires =
 pgrx::extension_sql_file!("../sql/table_view.sql", name = "table_view", requires = ["documents"]);
 pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["table_view"]);
 pgrx::extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["views"]);
-pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["audit"], finalize);
+pgrx::extension_sql_file!("../sql/doctor.sql", name = "doctor", requires = ["audit"]);
+pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["doctor"], finalize);
 
 /// Called by PostgreSQL when it loads the library: in the postmaster with
 /// `shared_preload_libraries`, otherwise in the session that first needs it.

@@ -27,7 +27,7 @@ use crate::catalog::field::{By, Field, Hidden, describe, describe_handle};
 use crate::catalog::fields;
 use crate::datatype::input::accepts_envelopes;
 use crate::datatype::native;
-use crate::document::{json, made};
+use crate::document::made;
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -299,14 +299,9 @@ fn key_to_show(envelope: &Envelope<'_>, reader: Reader) -> Result<KeyToShow> {
 /// What a user without the right to the plain value may see.
 fn show_in_part(key: &OpenKey, outcome: Outcome, envelope: &Envelope<'_>) -> Result<Shown> {
     let field = key.field.as_deref();
-    match field.and_then(|field| field.mask) {
+    match field.and_then(|field| field.mask.as_ref()) {
         Some(mask) if outcome == Outcome::Masked => {
-            let opened = open(key, envelope)?;
-            let plaintext = opened.plaintext()?;
-            // of a JSON string not the quotes, as in a document
-            let string = json::string(plaintext)?;
-            let text = string.as_deref().map(|text| Plaintext::text(text));
-            let masked = text.unwrap_or(plaintext).masked(mask);
+            let masked = open(key, envelope)?.plaintext()?.masked(mask);
             Ok(masked.map_or(Shown::Null, Shown::Masked))
         }
         _ => Ok(hidden(field)),

@@ -89,3 +89,21 @@ pub enum NameError {
     #[error("invalid account id")]
     Account,
 }
+
+/// A mask that is written wrongly.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MaskError {
+    /// There is no mask of that name.
+    #[error("there is no such mask")]
+    Name,
+    /// The mask takes other parameters, or what follows its name is no list of them.
+    #[error("it takes other parameters")]
+    Parameters,
+    /// A mask shows 1 to 64 characters; at one end of `partial` also none.
+    #[error("it shows 1 to 64 characters")]
+    Number,
+    /// The text of `partial` has at most 32 characters, all of which can be seen, and holds `***`.
+    #[error("its text has 3 to 32 characters, among them ***")]
+    Text,
+}

@@ -100,35 +100,45 @@ impl<'a> Plaintext<'a> {
         }
     }
 
+    /// The text of a JSON string, wiped when dropped; `None` of every other value.
+    pub fn json_string(&self) -> Option<Zeroizing<String>> {
+        let text = self.as_text();
+        (self.plaintext_type == PlaintextType::Json).then(|| unescaped(&text)).flatten()
+    }
+
     /// What a role sees that has the right to that mask. `None` is SQL NULL. Of a text or JSON it is
     /// a text, of another type a value of that type.
-    pub fn masked(&self, mask: Mask) -> Option<Vec<u8>> {
+    pub fn masked(&self, mask: &Mask) -> Option<Vec<u8>> {
         match (self.plaintext_type, mask) {
             (PlaintextType::Text, mask) => mask.apply(&self.as_text()).map(String::into_bytes),
             (PlaintextType::Json, Mask::Null) => None,
             (PlaintextType::Json, mask) => {
                 let text = self.as_text();
-                // a mask of JSON text would show parts of what is inside
-                let whole = text.starts_with(['{', '[']);
-                let shown = if whole { Some(HIDDEN.to_owned()) } else { mask.apply(&text) };
+                let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+                let shown = match self.json_string() {
+                    Some(string) => mask.apply(&string),
+                    None if is_number => mask.apply(&text),
+                    // a part of an object can be a whole value, and a part of `true` tells all of it
+                    None => Some(HIDDEN.to_owned()),
+                };
                 shown.map(String::into_bytes)
             }
             (PlaintextType::Bigint, Mask::Zero) => Some(vec![0; 8]),
             (PlaintextType::Numeric, Mask::Zero) => Some(b"0".to_vec()),
-            (PlaintextType::Date, Mask::Year) => {
+            (PlaintextType::Date, mask) => {
                 let days = number(self.bytes) as i32;
                 if DATE_INFINITY.contains(&days) {
                     return None;
                 }
-                let first = i32::try_from(first_of_year(i64::from(days))?).ok()?;
+                let first = i32::try_from(first_day(i64::from(days), mask)?).ok()?;
                 Some(first.to_be_bytes().to_vec())
             }
-            (PlaintextType::Timestamptz, Mask::Year) => {
+            (PlaintextType::Timestamptz, mask) => {
                 let microseconds = number(self.bytes);
                 if TIMESTAMP_INFINITY.contains(&microseconds) {
                     return None;
                 }
-                let first = first_of_year(microseconds.div_euclid(MICROSECONDS_PER_DAY))?;
+                let first = first_day(microseconds.div_euclid(MICROSECONDS_PER_DAY), mask)?;
                 let first = first.checked_mul(MICROSECONDS_PER_DAY)?;
                 Some(first.to_be_bytes().to_vec())
             }
@@ -150,6 +160,32 @@ fn is_numeric(bytes: &[u8]) -> bool {
         None => (unsigned, None),
     };
     digits(whole) && (whole == b"0" || whole[0] != b'0') && fraction.is_none_or(digits)
+}
+
+/// The text of a JSON string as PostgreSQL prints it: without escaped surrogates.
+fn unescaped(json: &str) -> Option<Zeroizing<String>> {
+    let mut rest = json.strip_prefix('"')?.strip_suffix('"')?.chars();
+    // it gets no longer, so that nothing is left behind in memory that was too small
+    let mut text = Zeroizing::new(String::with_capacity(json.len()));
+    while let Some(character) = rest.next() {
+        text.push(match character {
+            '\\' => match rest.next()? {
+                'b' => '\u{8}',
+                'f' => '\u{C}',
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                'u' => {
+                    let (code, behind) = rest.as_str().split_at_checked(4)?;
+                    rest = behind.chars();
+                    char::from_u32(u32::from_str_radix(code, 16).ok()?)?
+                }
+                escaped => escaped,
+            },
+            character => character,
+        });
+    }
+    Some(text)
 }
 
 /// A signed integer of as many bytes as there are, at most 8; big-endian.
@@ -186,15 +222,26 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
-/// The first of January of the year of a day, both in days since 2000-01-01; `None` before the first
-/// day that PostgreSQL knows.
-fn first_of_year(days: i64) -> Option<i64> {
-    let year = civil(days).0;
-    // the days of all years before it
-    let before = year - 1;
-    let leap_days = before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400);
-    let first = before * 365 + leap_days - 730_119;
+/// What a mask shows of a day: the first of its year or month. Both are days since 2000-01-01;
+/// `None` before the first day that PostgreSQL knows, and of other masks.
+fn first_day(days: i64, mask: &Mask) -> Option<i64> {
+    let first = match mask {
+        Mask::Year => first_of_year(days),
+        Mask::Month => first_of_month(days),
+        _ => return None,
+    };
     (first >= FIRST_DAY).then_some(first)
+}
+
+fn first_of_year(days: i64) -> i64 {
+    // the days of all years before it
+    let before = civil(days).0 - 1;
+    let leap_days = before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400);
+    before * 365 + leap_days - 730_119
+}
+
+fn first_of_month(days: i64) -> i64 {
+    days - civil(days).2 + 1
 }
 
 /// ISO 8601, with ` BC` behind as PostgreSQL has it.
@@ -298,9 +345,12 @@ mod tests {
             };
             assert_eq!((year, month, day), next);
             assert!((1..=31).contains(&day));
-            let first = first_of_year(days).unwrap();
+            let first = first_of_year(days);
             assert_eq!(civil(first), (year, 1, 1), "{days}");
             assert!(first <= days && days < first + 366);
+            let first = first_of_month(days);
+            assert_eq!(civil(first), (year, month, 1), "{days}");
+            assert!(first <= days && days < first + 31);
             last = (year, month, day);
         }
     }
@@ -329,28 +379,70 @@ mod tests {
 
     #[test]
     fn masks_of_other_types_are_values_of_these_types() {
-        let masked = |plaintext_type, bytes: &[u8], mask| {
-            let masked = Plaintext::new(plaintext_type, bytes).unwrap().masked(mask)?;
+        let masked = |plaintext_type, bytes: &[u8], mask: &str| {
+            let mask = Mask::parse(mask).unwrap();
+            let masked = Plaintext::new(plaintext_type, bytes).unwrap().masked(&mask)?;
             Some(text(plaintext_type, &masked))
         };
-        let day = 9_000_i32.to_be_bytes();
-        assert_eq!(text(PlaintextType::Date, &day), "2024-08-22");
-        assert_eq!(masked(PlaintextType::Date, &day, Mask::Year).unwrap(), "2024-01-01");
-        assert_eq!(masked(PlaintextType::Date, &i32::MAX.to_be_bytes(), Mask::Year), None);
-        assert_eq!(masked(PlaintextType::Date, &day, Mask::Last4), None);
-        assert_eq!(masked(PlaintextType::Date, &(-2_451_520_i32).to_be_bytes(), Mask::Year), None);
-        let time = 777_777_777_777_777_i64.to_be_bytes();
-        assert_eq!(
-            masked(PlaintextType::Timestamptz, &time, Mask::Year).unwrap(),
-            "2024-01-01 00:00:00.000000+00"
-        );
-        assert_eq!(masked(PlaintextType::Timestamptz, &i64::MIN.to_be_bytes(), Mask::Year), None);
-        assert_eq!(masked(PlaintextType::Bigint, &42_i64.to_be_bytes(), Mask::Zero).unwrap(), "0");
-        assert_eq!(masked(PlaintextType::Numeric, b"42.5", Mask::Zero).unwrap(), "0");
-        assert_eq!(masked(PlaintextType::Uuid, &[7; 16], Mask::FirstLast), None);
-        assert_eq!(masked(PlaintextType::Boolean, &[1], Mask::Zero), None);
-        let json = Plaintext::json(r#"["123-45-6789"]"#);
-        assert_eq!(json.masked(Mask::Last4).unwrap(), b"********");
-        assert_eq!(Plaintext::json("12345678").masked(Mask::Last4).unwrap(), b"****5678");
+        let date = |days: i32, mask| masked(PlaintextType::Date, &days.to_be_bytes(), mask);
+        assert_eq!(text(PlaintextType::Date, &9_000_i32.to_be_bytes()), "2024-08-22");
+        assert_eq!(date(9_000, "year").unwrap(), "2024-01-01");
+        assert_eq!(date(9_000, "month").unwrap(), "2024-08-01");
+        assert_eq!(date(9_000, "last4"), None);
+        for mask in ["year", "month"] {
+            assert_eq!(date(i32::MAX, mask), None);
+            assert_eq!(date(i32::MIN, mask), None);
+        }
+        // the first month that PostgreSQL knows whole is 4714-12 BC
+        assert_eq!(date(-2_451_520, "year"), None);
+        assert_eq!(date(-2_451_520, "month").unwrap(), "4714-12-01 BC");
+        assert_eq!(date(-2_451_545, "month"), None);
+        let time = |microseconds: i64, mask| {
+            masked(PlaintextType::Timestamptz, &microseconds.to_be_bytes(), mask)
+        };
+        let moment = 777_777_777_777_777;
+        assert_eq!(time(moment, "year").unwrap(), "2024-01-01 00:00:00.000000+00");
+        assert_eq!(time(moment, "month").unwrap(), "2024-08-01 00:00:00.000000+00");
+        assert_eq!(time(-1, "month").unwrap(), "1999-12-01 00:00:00.000000+00");
+        assert_eq!(time(moment, "zero"), None);
+        assert_eq!(time(i64::MIN, "year"), None);
+        assert_eq!(time(i64::MAX, "month"), None);
+        assert_eq!(masked(PlaintextType::Bigint, &42_i64.to_be_bytes(), "zero").unwrap(), "0");
+        assert_eq!(masked(PlaintextType::Bigint, &42_i64.to_be_bytes(), "last(1)"), None);
+        assert_eq!(masked(PlaintextType::Numeric, b"42.5", "zero").unwrap(), "0");
+        assert_eq!(masked(PlaintextType::Numeric, b"42.5", "digits(1)"), None);
+        assert_eq!(masked(PlaintextType::Uuid, &[7; 16], "first_last"), None);
+        assert_eq!(masked(PlaintextType::Boolean, &[1], "zero"), None);
+        assert_eq!(masked(PlaintextType::Bytea, b"12345678", "last4"), None);
+    }
+
+    #[test]
+    fn masks_of_json_show_parts_of_strings_and_numbers_only() {
+        for (json, mask, expected) in [
+            (r#"["123-45-6789"]"#, "last4", HIDDEN),
+            (r#"{"a": 12345678}"#, "digits(4)", HIDDEN),
+            ("{}", "zero", HIDDEN),
+            ("true", "first(1)", HIDDEN),
+            ("false", "last(1)", HIDDEN),
+            ("null", "first_last", HIDDEN),
+            ("\"", "first(1)", HIDDEN),
+            (r#""\u00""#, "first(1)", HIDDEN),
+            (r#""123-45-6789""#, "last4", "****6789"),
+            (
+                r#""\"\\/\b\f\n\r\t\u0001é, and the rest""#,
+                "first(10)",
+                "\"\\/\u{8}\u{C}\n\r\t\u{1}é****",
+            ),
+            (r#""""#, "last4", HIDDEN),
+            ("12345678", "last4", "****5678"),
+            ("-12345678", "first(2)", "-1****"),
+            ("42", "zero", "0"),
+        ] {
+            let mask = Mask::parse(mask).unwrap();
+            let shown = Plaintext::json(json).masked(&mask).unwrap();
+            assert_eq!(shown, expected.as_bytes(), "{json}");
+        }
+        assert_eq!(Plaintext::json("42").masked(&Mask::Null), None);
+        assert_eq!(Plaintext::json("[]").masked(&Mask::Null), None);
     }
 }

@@ -25,7 +25,7 @@ use fieldcrypt_core::error::{FormatError, OpenError, SealError, UnwrapError};
 use fieldcrypt_core::field::{FieldId, account_tag};
 use fieldcrypt_core::framing::{self, HmacSha256, Label, frame};
 use fieldcrypt_core::key::{KeyId, Purpose, SecretKey};
-use fieldcrypt_core::mask::{HIDDEN, Mask};
+use fieldcrypt_core::mask::{HIDDEN, LONGEST_TEXT, MOST_SHOWN, Mask, looks_masked};
 use fieldcrypt_core::normalize::Normalizer;
 use fieldcrypt_core::padding::{Padding, pad, unpadded_length};
 use fieldcrypt_core::plaintext::Plaintext;
@@ -38,12 +38,15 @@ use fieldcrypt_core::token::{
 };
 use fieldcrypt_core::wrap::{KeyName, check_value, root_check_value, unwrap, verify, wrap};
 use hmac::{Hmac, Mac};
+use icu_properties::CodePointSetData;
+use icu_properties::props::DefaultIgnorableCodePoint;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any};
 use proptest::prop_oneof;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestRunner};
 use sha2::{Digest, Sha256};
+use unicode_segmentation::UnicodeSegmentation;
 
 /// Runs `test` on that many random values.
 fn for_all<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value))
@@ -443,7 +446,7 @@ fn masks_of_a_type_are_values_of_it() {
     for plaintext_type in PLAINTEXT_TYPES {
         for_all(5_000, canonical(plaintext_type), |bytes| {
             let value = Plaintext::new(plaintext_type, &bytes).unwrap();
-            for mask in Mask::ALL {
+            for mask in &each_mask() {
                 let Some(masked) = value.masked(mask) else {
                     continue;
                 };
@@ -453,28 +456,54 @@ fn masks_of_a_type_are_values_of_it() {
                         assert_eq!(Some(text), mask.apply(&value.as_text()));
                     }
                     (PlaintextType::Json, _) => {
-                        let shown = mask.apply(&value.as_text());
-                        assert!(text == HIDDEN || Some(text) == shown);
+                        let json = value.as_text();
+                        let is_number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+                        let text_of_string = value.json_string();
+                        let shown = match &text_of_string {
+                            Some(string) => mask.apply(string),
+                            None => mask.apply(&json).filter(|_| is_number),
+                        };
+                        assert_eq!(text, shown.as_deref().unwrap_or(HIDDEN));
                     }
                     (PlaintextType::Bigint | PlaintextType::Numeric, Mask::Zero) => {
                         assert_eq!(text, "0");
                     }
-                    (PlaintextType::Date | PlaintextType::Timestamptz, Mask::Year) => {
+                    (
+                        PlaintextType::Date | PlaintextType::Timestamptz,
+                        Mask::Year | Mask::Month,
+                    ) => {
                         let whole = value.as_text();
-                        let year = whole.split('-').next().unwrap();
+                        let mut parts = whole.split('-');
+                        let year = parts.next().unwrap();
+                        let month = parts.next().filter(|_| *mask == Mask::Month).unwrap_or("01");
                         let clock = if plaintext_type == PlaintextType::Date {
                             ""
                         } else {
                             " 00:00:00.000000+00"
                         };
                         let era = if whole.ends_with(" BC") { " BC" } else { "" };
-                        assert_eq!(text, format!("{year}-01-01{clock}{era}"));
+                        assert_eq!(text, format!("{year}-{month}-01{clock}{era}"));
                     }
                     other => panic!("{other:?} shows something"),
                 }
             }
         });
     }
+}
+
+#[test]
+fn json_strings_are_masked_as_their_texts() {
+    for_all(100_000, (any_text(), mask_form()), |(text, form)| {
+        let json = serde_json::to_string(&text).unwrap();
+        let value = Plaintext::json(&json);
+        assert_eq!(value.json_string().as_deref(), Some(&text), "{json}");
+        let mask = Mask::parse(&form).unwrap();
+        assert_eq!(value.masked(&mask), Plaintext::text(&text).masked(&mask), "{form} {json}");
+        assert_eq!(Plaintext::text(&json).json_string(), None);
+        // what is no string of PostgreSQL's
+        let _ = Plaintext::json(&text).json_string();
+        let _ = Plaintext::json(&format!("\"{text}\"")).json_string();
+    });
 }
 
 // only tokens are kept
@@ -2262,81 +2291,236 @@ fn normalised_forms_have_their_alphabet() {
 
 /// Any text, with line ends and all.
 fn any_text() -> impl Strategy<Value = String> {
-    prop_oneof!["(?s).{0,24}", tricky_text(), "[0-9 -]{0,24}", "[a-z.]{0,5}@?[a-z.]{0,9}"]
+    prop_oneof![
+        "(?s).{0,24}",
+        tricky_text(),
+        "[0-9 -]{0,24}",
+        "[a-z.]{0,5}@?[a-z.]{0,9}",
+        "[0-9]{4}-[0-1][0-9]-[0-3][0-9][ T0-9:]{0,6}",
+        vec(character(), 0..24).prop_map(|characters| characters.concat()),
+        vec(
+            select(vec!["\r", "\n", "🇩", "🇪", "क", "त", "\u{94D}", "\u{200D}", "👩", "\u{600}"]),
+            0..12
+        )
+        .prop_map(|parts| parts.concat()),
+        // longer than what is looked at as a whole
+        vec(character(), 60..90).prop_map(|characters| characters.concat()),
+    ]
+}
+
+/// What a reader takes for one character, and what stays one beside any other.
+fn character() -> impl Strategy<Value = String> {
+    let several = [
+        "e\u{301}",
+        "🇩🇪",
+        "👩\u{200D}👩\u{200D}👧",
+        "👋🏽",
+        "한",
+        "स्ते",
+        "\r\n",
+        "\u{1112}\u{1161}\u{11AB}",
+    ];
+    prop_oneof![
+        "[ -~]",
+        "[ -~]",
+        "[äßЖ日\u{A0}\u{200B}]",
+        select(several.map(str::to_owned).to_vec())
+    ]
+}
+
+/// Masks of every kind as they are written.
+fn mask_form() -> impl Strategy<Value = String> {
+    let names: Vec<_> = Mask::FORMS.iter().filter(|form| !form.contains('(')).collect();
+    let shown = || 1..=MOST_SHOWN;
+    let text = "[ !#-~ä·]{0,10}[*]{3}[ !#-~ä·]{0,10}";
+    prop_oneof![
+        select(names).prop_map(|name| (*name).to_owned()),
+        (select(vec!["first", "last", "digits"]), prop_oneof![1..=5_u8, shown()])
+            .prop_map(|(name, n)| format!("{name}({n})")),
+        (shown(), shown()).prop_map(|(n, m)| format!("first_last({n}, {m})")),
+        (0..=3_u8, text, 0..=3_u8)
+            .prop_map(|(n, text, m)| format!("partial({n},\"{text}\" , {m})")),
+    ]
+}
+
+/// A mask of every form.
+fn each_mask() -> Vec<Mask> {
+    let forms = Mask::FORMS.map(|form| form.replace("(n", "(2").replace(", m", ", 1"));
+    forms.iter().map(|form| Mask::parse(form).unwrap()).collect()
+}
+
+/// Whether a character would be seen.
+fn is_visible(character: &str) -> bool {
+    let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+    character.chars().any(|c| !c.is_whitespace() && !c.is_control() && !ignorable.contains(c))
+}
+
+/// What a mask shows of the first and last characters, by all of the text.
+fn partial(text: &str, first: u8, hidden: &str, last: u8) -> String {
+    let (first, last) = (usize::from(first), usize::from(last));
+    let characters: Vec<&str> = text.graphemes(true).collect();
+    let Some(end) = characters.len().checked_sub(last).filter(|end| first <= *end) else {
+        return HIDDEN.to_owned();
+    };
+    if characters[first..end].iter().filter(|hidden| is_visible(hidden)).count() < first + last {
+        return HIDDEN.to_owned();
+    }
+    format!("{}{hidden}{}", characters[..first].concat(), characters[end..].concat())
 }
 
 #[test]
 fn masks_show_no_more_than_they_say() {
-    for_all(200_000, any_text(), |text| {
-        let characters: Vec<char> = text.chars().collect();
-        let count = characters.len();
-        let shown = |mask: Mask| mask.apply(&text).unwrap();
-
-        let last4 = shown(Mask::Last4);
-        if count < 8 {
-            assert_eq!(last4, HIDDEN);
-        } else {
-            let last: String = characters[count - 4..].iter().collect();
-            assert_eq!(last4, format!("****{last}"));
+    let shown_in_part = RefCell::new(HashSet::new());
+    for_all(200_000, (mask_form(), any_text()), |(form, text)| {
+        let mask = Mask::parse(&form).unwrap();
+        let shown = mask.apply(&text);
+        let digits: Vec<char> = text.chars().filter(char::is_ascii_digit).collect();
+        let digits = |range: std::ops::Range<usize>| String::from_iter(&digits[range]);
+        let count = digits(0..text.chars().filter(char::is_ascii_digit).count()).len();
+        let expected = match &mask {
+            Mask::Partial { first, hidden, last } => partial(&text, *first, hidden, *last),
+            Mask::Digits(last) => match count.checked_sub(usize::from(*last)) {
+                Some(hidden) if hidden >= usize::from(*last) => {
+                    format!("****{}", digits(hidden..count))
+                }
+                _ => HIDDEN.to_owned(),
+            },
+            Mask::Email | Mask::EmailDomain => {
+                let first = u8::from(mask == Mask::Email);
+                let (name, domain) = text.trim().rsplit_once('@').unwrap_or_default();
+                let name = partial(name, first, "****", 0);
+                let no_domain = |c: char| {
+                    let is_punctuation = c.is_ascii_punctuation() && c != '-' && c != '.';
+                    c.is_whitespace() || c.is_control() || is_punctuation
+                };
+                if name == HIDDEN || domain.is_empty() || domain.contains(no_domain) {
+                    HIDDEN.to_owned()
+                } else {
+                    format!("{name}@{domain}")
+                }
+            }
+            Mask::Pan => {
+                let is_number = text.chars().all(|c| c == ' ' || c == '-' || c.is_ascii_digit());
+                if is_number && (13..=19).contains(&count) {
+                    let hidden = "*".repeat(count - 10);
+                    format!("{}{hidden}{}", digits(0..6), digits(count - 4..count))
+                } else {
+                    HIDDEN.to_owned()
+                }
+            }
+            Mask::Year | Mask::Month => {
+                let date = text.split([' ', 'T']).next().unwrap();
+                let parts: Vec<&str> = date.split('-').collect();
+                let in_range = |part: &str, range: std::ops::RangeInclusive<u8>| {
+                    part.len() == 2
+                        && !part.starts_with('+')
+                        && part.parse().is_ok_and(|n| range.contains(&n))
+                };
+                match parts.as_slice() {
+                    [year, month, day]
+                        if year.len() == 4
+                            && year.bytes().all(|b| b.is_ascii_digit())
+                            && in_range(month, 1..=12)
+                            && in_range(day, 1..=31) =>
+                    {
+                        let month = if mask == Mask::Month { month } else { "**" };
+                        format!("{year}-{month}-**")
+                    }
+                    _ => HIDDEN.to_owned(),
+                }
+            }
+            Mask::Zero => "0".to_owned(),
+            _ => {
+                assert_eq!(shown, None);
+                return;
+            }
+        };
+        assert_eq!(shown.as_ref(), Some(&expected), "{form} {text:?}");
+        if expected != HIDDEN {
+            shown_in_part.borrow_mut().insert(form.split('(').next().unwrap().to_owned());
         }
-        let first_last = shown(Mask::FirstLast);
-        if count < 4 {
-            assert_eq!(first_last, HIDDEN);
-        } else {
-            assert_eq!(first_last, format!("{}****{}", characters[0], characters[count - 1]));
-        }
-        let email = shown(Mask::Email);
-        if let Some((name, domain)) = email.split_once("****@") {
-            assert_eq!(name.chars().count(), 1);
-            let text = text.trim();
-            assert!(text.starts_with(name) && text.ends_with(&format!("@{domain}")));
-            assert!(text.chars().count() >= 3 + domain.chars().count());
-            assert!(!domain.contains('@'));
-        } else {
-            assert_eq!(email, HIDDEN);
-        }
-        let pan = shown(Mask::Pan);
-        if pan != HIDDEN {
-            let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-            assert!((13..=19).contains(&digits.len()) && pan.len() == digits.len());
-            assert_eq!(pan[..6], digits[..6]);
-            assert_eq!(pan[pan.len() - 4..], digits[digits.len() - 4..]);
-            assert!(pan[6..pan.len() - 4].bytes().all(|b| b == b'*'));
-        }
-        let year = shown(Mask::Year);
-        if year != HIDDEN {
-            assert_eq!(year, format!("{}-**-**", &text[..4]));
-            assert!(text[..4].bytes().all(|b| b.is_ascii_digit()));
-        }
-        assert_eq!(shown(Mask::Zero), "0");
-        assert_eq!(Mask::Null.apply(&text), None);
+        // what is written back is recognised
+        assert!(mask == Mask::Zero || looks_masked(&expected), "{form} {text:?}");
     });
+    // each was tried on values that it shows a part of
+    let names: HashSet<_> =
+        Mask::FORMS.iter().map(|form| form.split('(').next().unwrap().to_owned()).collect();
+    assert_eq!(shown_in_part.into_inner(), &names - &HashSet::from(["null".to_owned()]));
 }
 
 /// Two values that differ only in what is hidden look the same, whatever their lengths are.
 #[test]
 fn masks_do_not_depend_on_what_they_hide() {
-    let same = |mask: Mask, a: String, b: String| {
-        assert_eq!(mask.apply(&a), mask.apply(&b), "{mask:?} {a:?} {b:?}");
-        assert_ne!(mask.apply(&a).as_deref(), Some(HIDDEN), "{mask:?} {a:?}");
+    let same = |form: &str, a: String, b: String| {
+        let mask = Mask::parse(form).unwrap();
+        assert_eq!(mask.apply(&a), mask.apply(&b), "{form} {a:?} {b:?}");
+        assert_ne!(mask.apply(&a).as_deref(), Some(HIDDEN), "{form} {a:?}");
     };
-    let hidden = || "(?s).{4,24}";
-    for_all(50_000, (hidden(), hidden(), "(?s).{4}", "(?s)."), |(a, b, end, first)| {
-        same(Mask::Last4, format!("{a}{end}"), format!("{b}{end}"));
-        same(Mask::FirstLast, format!("{first}{a}{first}"), format!("{first}{b}{first}"));
+    let characters = |count| vec(character(), count).prop_map(|characters| characters.concat());
+    // of which eight at least are seen
+    let hidden =
+        || (characters(0..40), "[!-~]{8}", characters(0..40)).prop_map(|(a, b, c)| a + &b + &c);
+    for_all(20_000, (hidden(), hidden(), characters(4..5)), |(a, b, shown)| {
+        same("last(4)", format!("{a}{shown}"), format!("{b}{shown}"));
+        same("first(4)", format!("{shown}{a}"), format!("{shown}{b}"));
+        let both = |hidden| format!("{shown}{hidden}{shown}");
+        same("first_last(4, 4)", both(&a), both(&b));
+        same("partial(4, \"-***-\", 4)", both(&a), both(&b));
+        same("partial(0, \"gone ***\", 0)", a.clone(), b.clone());
     });
-    let names = || "[^@\\s]{1,20}";
-    for_all(50_000, (names(), names(), "[^@\\s]", names()), |(a, b, first, domain)| {
-        same(Mask::Email, format!("{first}{a}@{domain}"), format!("{first}{b}@{domain}"));
+    let digits = || "([^0-9]{0,3}[0-9]){4,20}[^0-9]{0,3}";
+    let shown = "[0-9]([ ().-]{0,2}[0-9]){3}";
+    for_all(50_000, (digits(), digits(), shown), |(a, b, shown)| {
+        same("digits(4)", format!("{a}{shown}"), format!("{b}{shown}"));
+    });
+    let names = || "[!-?A-~]{1,20}";
+    for_all(50_000, (names(), names(), "[!-?A-~]", "[a-z.-]{1,20}"), |(a, b, first, domain)| {
+        same("email", format!("{first}{a}@{domain}"), format!("{first}{b}@{domain}"));
+        same("email_domain", format!("{a}@{domain}"), format!("{b}@{domain}"));
     });
     let digits = (3..=9_usize, "[0-9]{9}", "[0-9]{9}", "[0-9]{6}", "[0-9]{4}");
     for_all(50_000, digits, |(hidden, a, b, start, end)| {
         let (a, b) = (&a[..hidden], &b[..hidden]);
-        same(Mask::Pan, format!("{start}{a}{end}"), format!("{start} {b}-{end}"));
+        same("pan", format!("{start}{a}{end}"), format!("{start} {b}-{end}"));
     });
-    let dates = ("[0-9]{4}", "[0-9]{2}-[0-9]{2}", "[0-9]{2}-[0-9]{2} \\PC{0,20}");
-    for_all(50_000, dates, |(year, a, b)| {
-        same(Mask::Year, format!("{year}-{a}"), format!("{year}-{b}"));
+    let days = || "(0[1-9]|[12][0-9]|3[01])";
+    let months = || "(0[1-9]|1[0-2])";
+    let dates = ("[0-9]{4}", months(), months(), days(), days(), "([ T]\\PC{0,20})?");
+    for_all(50_000, dates, |(year, month, other, a, b, time)| {
+        same("year", format!("{year}-{month}-{a}"), format!("{year}-{other}-{b}{time}"));
+        same("month", format!("{year}-{month}-{a}{time}"), format!("{year}-{month}-{b}"));
+    });
+}
+
+#[test]
+fn masks_are_parsed_strictly() {
+    let number = |n: &u8| (1..=MOST_SHOWN).contains(n);
+    for_all(20_000, (any::<u8>(), any::<u8>(), "[ *-]{0,40}"), |(n, m, text)| {
+        for name in ["first", "last", "digits"] {
+            assert_eq!(Mask::parse(&format!("{name}({n})")).is_ok(), number(&n));
+        }
+        let both = number(&n) && number(&m);
+        assert_eq!(Mask::parse(&format!("first_last({n},{m})")).is_ok(), both);
+        let fits = n <= MOST_SHOWN
+            && m <= MOST_SHOWN
+            && text.len() <= LONGEST_TEXT
+            && text.contains("***");
+        assert_eq!(Mask::parse(&format!("partial({n}, \"{text}\", {m})")).is_ok(), fits);
+    });
+    // what is written otherwise is none, and does no harm
+    for_all(200_000, (mask_form(), any::<Index>(), "\\PC?"), |(form, at, other)| {
+        let at = at.index(form.chars().count() + 1);
+        let mut changed: Vec<String> = form.chars().map(String::from).collect();
+        changed.insert(at, other);
+        if let Ok(mask) = Mask::parse(&changed.concat()) {
+            let is_kept = mask != Mask::parse(&form).unwrap();
+            let in_parameters = form.find('(').is_some_and(|open| at > open);
+            assert!(in_parameters || !is_kept, "{form} {changed:?}");
+        }
+    });
+    for_all(100_000, any_text(), |text| {
+        let _ = Mask::parse(&text);
+        let _ = Mask::parse(&format!("partial({text})"));
     });
 }
 

@@ -13,7 +13,7 @@ use crate::call::{Answer, Call};
 use crate::catalog::account::{self, AccountState};
 use crate::catalog::{key, write};
 use crate::error::{Error, Result};
-use crate::keyring::{current_root, require_roots, with_root};
+use crate::keyring::{current_root, require_roots, with_root, without_traces};
 
 type Answered = std::result::Result<Answer, ErrorReport>;
 
@@ -62,14 +62,16 @@ fn make(account: &str, root: &str, purposes: &[Purpose]) -> Result<bool> {
     if inserted == 0 {
         return Ok(false);
     }
-    let wrapping_key = SecretKey::generate()?;
-    with_root(root, |root_key| {
-        store(account, Purpose::Wrapping, 1, &wrapping_key, root_key, Some(root))
-    })?;
-    for &purpose in purposes {
-        store(account, purpose, 1, &SecretKey::generate()?, &wrapping_key, None)?;
-    }
-    Ok(true)
+    without_traces(|| {
+        let wrapping_key = SecretKey::generate()?;
+        with_root(root, |root_key| {
+            store(account, Purpose::Wrapping, 1, &wrapping_key, root_key, Some(root))
+        })?;
+        for &purpose in purposes {
+            store(account, purpose, 1, &SecretKey::generate()?, &wrapping_key, None)?;
+        }
+        Ok(true)
+    })
 }
 
 /// Stores a key, wrapped.

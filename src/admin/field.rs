@@ -44,7 +44,11 @@ fn check_normalizer(value: &str) -> Result<()> {
 }
 
 fn check_mask(value: &str) -> Result<()> {
-    one_of("mask", value, Mask::ALL.map(Mask::name).into_iter().chain(["none"]))
+    if value == "none" {
+        return Ok(());
+    }
+    Mask::parse(value)?;
+    Ok(())
 }
 
 fn check_hidden(value: &str) -> Result<()> {

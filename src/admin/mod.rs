@@ -1,6 +1,7 @@
-//! What administrators call: accounts, fields, grants. Each function checks the caller's role
-//! first and then writes as the owner of the extension's tables.
+//! What administrators call: accounts, fields, grants, and what is wrong. Each function checks the
+//! caller's role first and then reads or writes as the owner of the extension's tables.
 
 pub mod account;
+mod doctor;
 mod field;
 pub mod grant;

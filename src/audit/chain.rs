@@ -1,19 +1,25 @@
 //! The table of events, as the worker writes it: numbered without gaps, each event sealed together
 //! with the one before it.
 
-use fieldcrypt_core::audit::{FIRST, SEAL_LENGTH, Seal, Sealer};
+use std::cell::RefCell;
+
+use fieldcrypt_core::audit::{FIRST, Item, SEAL_LENGTH, Seal, Sealer};
 use fieldcrypt_core::field::DATABASE_ACCOUNT;
 use fieldcrypt_core::key::{KeyId, Purpose};
-use pgrx::pg_sys::Oid;
+use pgrx::PgOid;
+use pgrx::pg_sys::{self, Oid};
+use pgrx::spi::{self, OwnedPreparedStatement, Spi};
 use serde::{Deserialize, Serialize};
 
-use super::event::Event;
+use super::event::{Event, ITEMS, KEY_ID, TIMES};
 use super::ring::Head;
+use super::table::Rows;
+use crate::catalog::invalidation;
 use crate::catalog::key::StoredKey;
 use crate::catalog::tables::Tables;
 use crate::catalog::write;
-use crate::encoding;
 use crate::error::{Error, Result};
+use crate::keyring::locked::Locked;
 use crate::keyring::unwrap_account_key;
 
 /// Bytes as JSON holds them: in hexadecimal.
@@ -39,10 +45,9 @@ impl From<Hex> for String {
     }
 }
 
-/// A row of the table.
-#[derive(Serialize, Deserialize)]
+/// A row of the table, as it is read.
+#[derive(Deserialize)]
 pub struct Row {
-    pub seq: i64,
     /// In microseconds since 1970.
     pub sealed_at: i64,
     /// 0 where there was no key.
@@ -61,12 +66,9 @@ pub struct Mark {
     pub tag: Hex,
 }
 
-/// The columns of [`Row`], as `json_to_recordset` is to read them.
-const COLUMNS: &str = "seq bigint, sealed_at bigint, key_id bigint, seal text, at bigint, \
-    action text, outcome text, field text, account text, count bigint, detail text, \
-    session_role text, set_role text, acting_role text, client_address text, \
-    application_name text, actor_id text, actor_name text, actor_address text, \
-    actor_action text, entities text[], pid bigint, statement_at bigint, id bigint";
+impl Mark {
+    const NONE: Self = Self { seq: 0, seal: Hex(FIRST), key_id: 0, tag: Hex(FIRST) };
+}
 
 /// The table of this database; an error if the extension is not there.
 pub fn table() -> Result<Oid> {
@@ -75,25 +77,29 @@ pub fn table() -> Result<Oid> {
 
 /// What seals events now, and the id of its key; without a key, or while its root is not here,
 /// what makes seals without one.
-pub fn sealer() -> Result<(i64, Sealer)> {
-    let Some(stored) = StoredKey::newest(DATABASE_ACCOUNT, Purpose::Audit)? else {
-        return Ok((0, Sealer::new(None)));
-    };
-    Ok(match unwrap_account_key(&stored) {
-        Ok(key) => (stored.id.number().cast_signed(), Sealer::new(Some(&key))),
-        Err(_) => (0, Sealer::new(None)),
-    })
+pub fn sealer() -> Result<(i64, Locked<Sealer>)> {
+    let generation = invalidation::generation();
+    let known = SEALER.with_borrow(|known| known.clone());
+    if let Some((_, key_id, sealer)) = known.filter(|(of, ..)| *of == generation) {
+        return Ok((key_id, sealer));
+    }
+    let stored = StoredKey::newest(DATABASE_ACCOUNT, Purpose::Audit)?;
+    let key = stored.and_then(|stored| Some((stored.id, unwrap_account_key(&stored).ok()?)));
+    let Some((id, key)) = key else { return Ok((0, Locked::new(Sealer::new(None)))) };
+    let (key_id, sealer) = (id.number().cast_signed(), Locked::new(Sealer::new(Some(&key))));
+    SEALER.set(Some((generation, key_id, sealer.clone())));
+    Ok((key_id, sealer))
 }
 
 /// What has made the seals of that key; an error if the key cannot be had.
-pub fn sealer_of(key_id: i64) -> Result<Sealer> {
+pub fn sealer_of(key_id: i64) -> Result<Locked<Sealer>> {
     if key_id == 0 {
-        return Ok(Sealer::new(None));
+        return Ok(Locked::new(Sealer::new(None)));
     }
     let id = KeyId::new(key_id.cast_unsigned()).ok_or(Error::Catalog("key id"))?;
     let stored = StoredKey::find(id)?.filter(|stored| stored.purpose == Purpose::Audit);
     let key = unwrap_account_key(&stored.ok_or(Error::KeyMissing(id))?)?;
-    Ok(Sealer::new(Some(&key)))
+    Ok(Locked::new(Sealer::new(Some(&key))))
 }
 
 /// How far the chain has come, as its table says.
@@ -112,7 +118,8 @@ fn mark(table: &str) -> Result<Option<Mark>> {
          'key_id', m.key_id, 'tag', pg_catalog.encode(m.tag, 'hex'))::text FROM fieldcrypt.{table} AS m"
     );
     let rows = write::texts(&statement, &[])?;
-    rows.first().map(|row| parse(row)).transpose()
+    // one that cannot be read says nothing, and its tag is wrong
+    Ok(rows.first().map(|row| parse(row).unwrap_or(Mark::NONE)))
 }
 
 /// What a query has returned as JSON.
@@ -122,7 +129,7 @@ pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
 
 /// Appends events to the chain, in the current transaction. `seen` is what the worker knows it to
 /// have come to, which counts more than what its table says.
-pub fn append(events: Vec<Event>, seen: Option<Head>) -> Result<Head> {
+pub fn append(events: &[Event], seen: Option<Head>) -> Result<Head> {
     let table = table()?;
     let mut head = match seen {
         Some(seen) if seen.table == table => seen,
@@ -133,46 +140,62 @@ pub fn append(events: Vec<Event>, seen: Option<Head>) -> Result<Head> {
     };
     let (key_id, sealer) = sealer()?;
     let sealed_at = Event::of_the_system("", "").at;
-    let rows: Vec<Row> = events
-        .into_iter()
-        .map(|event| {
-            head.seq += 1;
-            head.seal = sealer.event(&head.seal, head.seq, &event.items(sealed_at, key_id));
-            Row { seq: head.seq, sealed_at, key_id, seal: Hex(head.seal), event }
-        })
-        .collect();
-    insert(&rows)?;
-    write::run(
-        "INSERT INTO fieldcrypt.audit_head (seq, seal, key_id, tag) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (one_row) DO UPDATE SET seq = EXCLUDED.seq, seal = EXCLUDED.seal, \
-         key_id = EXCLUDED.key_id, tag = EXCLUDED.tag",
-        &[
-            head.seq.into(),
-            head.seal.as_slice().into(),
-            key_id.into(),
-            sealer.head(head.seq, &head.seal).as_slice().into(),
-        ],
-    )?;
+    let mut rows = Rows::with_capacity(events.len());
+    for event in events {
+        let items = event.items(sealed_at, key_id);
+        head.seq += 1;
+        head.seal = sealer.event(&head.seal, head.seq, &items);
+        row(&mut rows, &head, &items);
+    }
+    rows.write(table);
+    mark_head(&head, key_id, &sealer.head(head.seq, &head.seal))?;
     Ok(head)
 }
 
-fn insert(rows: &[Row]) -> Result<()> {
-    let json = serde_json::to_string(rows).map_err(|_| Error::Catalog("row of the audit"))?;
-    let statement = format!(
-        "INSERT INTO fieldcrypt.audit_event (seq, sealed_at, key_id, seal, at, action, outcome, \
-         field, account, count, detail, session_role, set_role, acting_role, client_address, \
-         application_name, actor_id, actor_name, actor_address, actor_action, entities, pid, \
-         statement_at, id) \
-         SELECT e.seq, fieldcrypt.audit_time(e.sealed_at), e.key_id, pg_catalog.decode(e.seal, 'hex'), \
-         fieldcrypt.audit_time(e.at), e.action, e.outcome, e.field, e.account, e.count, e.detail, \
-         e.session_role, e.set_role, e.acting_role, e.client_address, e.application_name, \
-         e.actor_id, e.actor_name, e.actor_address, e.actor_action, e.entities, e.pid, \
-         fieldcrypt.audit_time(e.statement_at), e.id \
-         FROM pg_catalog.json_to_recordset($1::json) AS e ({COLUMNS})"
-    );
-    // SAFETY: a text datum, which lives as long as the transaction
-    let json = unsafe {
-        pgrx::datum::DatumWithOid::new(encoding::from_utf8(&json), pgrx::pg_sys::TEXTOID)
-    };
-    write::run(&statement, &[json]).map(|_| ())
+/// Records how far the chain has come. The statement is planned once.
+fn mark_head(head: &Head, key_id: i64, tag: &Seal) -> Result<()> {
+    let parameters =
+        [head.seq.into(), head.seal.as_slice().into(), key_id.into(), tag.as_slice().into()];
+    let mark = Spi::connect_mut(|client| {
+        MARK_HEAD.with_borrow_mut(|known| {
+            let statement = match known.take() {
+                Some(statement) => statement,
+                None => {
+                    let types =
+                        [pg_sys::INT8OID, pg_sys::BYTEAOID, pg_sys::INT8OID, pg_sys::BYTEAOID];
+                    client.prepare_mut(INSERT_HEAD, &types.map(PgOid::from))?.keep()
+                }
+            };
+            client.update(&statement, None, &parameters)?;
+            *known = Some(statement);
+            Ok::<_, spi::Error>(())
+        })
+    });
+    mark.map_err(|_| Error::Catalog("head of the audit"))
+}
+
+const INSERT_HEAD: &str = "INSERT INTO fieldcrypt.audit_head (seq, seal, key_id, tag) \
+    VALUES ($1, $2, $3, $4) ON CONFLICT (one_row) DO UPDATE SET seq = EXCLUDED.seq, \
+    seal = EXCLUDED.seal, key_id = EXCLUDED.key_id, tag = EXCLUDED.tag";
+
+thread_local! {
+    /// What seals events, in a generation of the catalog, with the id of its key.
+    static SEALER: RefCell<Option<(u64, i64, Locked<Sealer>)>> = const { RefCell::new(None) };
+    static MARK_HEAD: RefCell<Option<OwnedPreparedStatement>> = const { RefCell::new(None) };
+}
+
+/// Adds a row with its columns in the order of the table.
+fn row(rows: &mut Rows, head: &Head, items: &[Item<'_>; ITEMS]) {
+    rows.begin(ITEMS + 2);
+    rows.item(&Item::Number(head.seq));
+    for (index, item) in items.iter().enumerate() {
+        match *item {
+            Item::Number(time) if TIMES.contains(&index) => rows.time(time),
+            _ => rows.item(item),
+        }
+        // the seal stands behind what says by which key it was made
+        if index == KEY_ID {
+            rows.bytes(&head.seal);
+        }
+    }
 }

@@ -6,8 +6,8 @@ use std::ffi::c_void;
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, SubTransactionId};
 
-use super::event::Event;
-use super::statement::{DENIED, OPENED};
+use super::event::{Event, shortened};
+use super::statement::{self, DENIED, OPENED};
 use super::{Mode, sink};
 use crate::error::Result;
 use crate::guc;
@@ -40,9 +40,9 @@ pub fn init() {
 
 fn event(action: &str, outcome: &str, about: About<'_>) -> Event {
     Event {
-        field: about.field.map(str::to_owned),
-        account: about.account.map(str::to_owned),
-        detail: about.detail,
+        field: about.field.map(shortened),
+        account: about.account.map(shortened),
+        detail: about.detail.as_deref().map(shortened),
         ..Event::now(action, outcome)
     }
 }
@@ -53,6 +53,7 @@ pub fn begins(action: &str, about: About<'_>) -> Result<()> {
     if mode == Mode::Off {
         return Ok(());
     }
+    sink::prepare();
     let event = event(action, DONE, about);
     if mode == Mode::Strict {
         sink::store(&Event { outcome: OPENED.to_owned(), ..event.clone() })?;
@@ -63,10 +64,20 @@ pub fn begins(action: &str, about: About<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Adds to the detail of the last change what is known of it by now.
+pub fn add_detail(more: &str) {
+    CHANGES.with_borrow_mut(|changes| {
+        if let Some(detail) = changes.last_mut().and_then(|(event, _)| event.detail.as_mut()) {
+            detail.push_str(", ");
+            detail.push_str(more);
+        }
+    });
+}
+
 /// Notes that the current user was refused a change.
 pub fn denied(action: &str, about: About<'_>) {
     if guc::audit() != Mode::Off {
-        sink::hand_over(&event(action, DENIED, about), false);
+        statement::add(event(action, DENIED, about));
     }
 }
 

@@ -2,17 +2,33 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fieldcrypt_core::audit::Item;
 use pgrx::pg_sys::{self, Oid};
 use serde::{Deserialize, Serialize};
 
+use super::table::EPOCH;
 use crate::backend;
+use crate::catalog::invalidation;
+use crate::compat;
 use crate::encoding;
 use crate::guc::{self, Actor};
 
-/// From 1970 to 2000, where PostgreSQL's timestamps begin, in microseconds.
-const EPOCH: i64 = 946_684_800_000_000;
+/// How many items an event has.
+pub const ITEMS: usize = 22;
+/// Which of them are times, and which names the key.
+pub const TIMES: [usize; 3] = [0, 2, 20];
+pub const KEY_ID: usize = 1;
+
+/// Longest text of which no other limit is known, in bytes: with it every event fits into the smallest
+/// ring.
+const LONGEST_TEXT: usize = 500;
+
+/// As much of a text as an event holds.
+pub fn shortened(text: &str) -> String {
+    text[..text.floor_char_boundary(LONGEST_TEXT)].to_owned()
+}
 
 /// An event, as it is in the ring, in the log (as JSON), and in `fieldcrypt.audit_event`. Times are
 /// in microseconds since 1970.
@@ -44,7 +60,7 @@ pub struct Event {
 impl Event {
     /// An event that happens now, by the current user.
     pub fn now(action: &str, outcome: &str) -> Self {
-        let [acting, set, session] = backend::users().map(role_name);
+        let [acting, set, _, session] = role_names();
         Self {
             session_role: session,
             set_role: set,
@@ -90,7 +106,7 @@ impl Event {
     }
 
     /// What is sealed, in the order of `docs/audit.md`. `key_id` is 0 where there is no key.
-    pub fn items(&self, sealed_at: i64, key_id: i64) -> [Item<'_>; 22] {
+    pub fn items(&self, sealed_at: i64, key_id: i64) -> [Item<'_>; ITEMS] {
         [
             Item::Number(sealed_at),
             Item::Number(key_id),
@@ -132,6 +148,10 @@ fn client_address() -> Option<String> {
     CLIENT_ADDRESS.with_borrow_mut(|known| {
         known
             .get_or_insert_with(|| {
+                // SAFETY: a variable of the only thread
+                if unsafe { pg_sys::ParallelWorkerNumber } >= 0 {
+                    return address_of_the_leader();
+                }
                 // SAFETY: PostgreSQL's function without arguments, which may return NULL
                 let address: Option<pgrx::Inet> =
                     unsafe { pgrx::direct_function_call(pg_sys::inet_client_addr, &[]) };
@@ -141,6 +161,29 @@ fn client_address() -> Option<String> {
     })
 }
 
+/// The address of the client whose query this parallel worker runs: the worker has no client.
+fn address_of_the_leader() -> Option<String> {
+    let leader = compat::parallel_leader();
+    if leader.is_null() {
+        return None;
+    }
+    // SAFETY: the family says which address it is
+    unsafe {
+        let address = &raw const (*leader).st_clientaddr.addr;
+        match i32::from((*address).ss_family) {
+            libc::AF_INET => {
+                let address = address.cast::<libc::sockaddr_in>().read_unaligned();
+                Some(Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr)).to_string())
+            }
+            libc::AF_INET6 => {
+                let address = address.cast::<libc::sockaddr_in6>().read_unaligned();
+                Some(Ipv6Addr::from(address.sin6_addr.s6_addr).to_string())
+            }
+            _ => None,
+        }
+    }
+}
+
 /// # Safety
 /// `text` is null or NUL-terminated, in the database's encoding.
 unsafe fn text_of(text: *const c_char) -> Option<String> {
@@ -148,6 +191,24 @@ unsafe fn text_of(text: *const c_char) -> Option<String> {
     let text = (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })?;
     let text = encoding::to_utf8(text.to_bytes()).ok()?;
     (!text.is_empty()).then(|| text.into_owned())
+}
+
+/// The roles of a session and their names, valid in one generation of the catalog.
+type Roles = (u64, [Oid; 4], [Option<String>; 4]);
+
+thread_local! {
+    static ROLES: RefCell<Option<Roles>> = const { RefCell::new(None) };
+}
+
+/// The names of [`backend::users`].
+fn role_names() -> [Option<String>; 4] {
+    let (generation, users) = (invalidation::generation(), backend::users());
+    ROLES.with_borrow_mut(|known| {
+        if known.as_ref().is_none_or(|(of, are, _)| (*of, *are) != (generation, users)) {
+            *known = Some((generation, users, users.map(role_name)));
+        }
+        known.as_ref().map(|(_, _, names)| names.clone()).unwrap_or_default()
+    })
 }
 
 /// The name of a role; `None` if it was dropped.

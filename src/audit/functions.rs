@@ -1,6 +1,7 @@
 //! The functions of the audit that are called in SQL.
 
 use fieldcrypt_core::audit::{SEAL_LENGTH, Seal};
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum};
@@ -12,12 +13,10 @@ use crate::access::roles::{AUDITOR, KEY_ADMIN, require_role};
 use crate::call::{Answer, Call};
 use crate::catalog::write;
 use crate::error::{Error, Result};
-use crate::guc::{self, Actor};
+use crate::guc::{self, Actor, LONGEST_ACTOR};
 
 type Answered = std::result::Result<Answer, ErrorReport>;
 
-/// Longest part of an actor, in bytes.
-const LONGEST: usize = 200;
 /// What an exported head begins with.
 const HEAD: &str = "fca1:";
 
@@ -27,8 +26,8 @@ fn set_actor(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     for (index, part) in Actor::ALL.into_iter().enumerate() {
         let text = call.optional_text(index)?.unwrap_or_default();
-        if text.len() > LONGEST {
-            let hint = format!("It has at most {LONGEST} bytes.");
+        if text.len() > LONGEST_ACTOR {
+            let hint = format!("It has at most {LONGEST_ACTOR} bytes.");
             return Err(Error::InvalidArgument { name: part.name(), hint }.into());
         }
         guc::set_actor(part, &text)?;
@@ -108,12 +107,17 @@ fn drop_audit(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     require_role(KEY_ADMIN, "drop_audit")?;
     // SAFETY: the declaration says timestamptz, and STRICT
-    let before = unsafe { pgrx::datum::DatumWithOid::new(call.datum(0), pg_sys::TIMESTAMPTZOID) };
+    let before = || unsafe { DatumWithOid::new(call.datum(0), pg_sys::TIMESTAMPTZOID) };
     let (key_id, sealer) = chain::sealer()?;
     if key_id == 0 {
         return Err(Error::AuditUnavailable.into());
     }
-    let dropped = write::texts("SELECT fieldcrypt.drop_audit_partitions($1)::text", &[before])?;
+    // before anything is locked: in strict mode it waits for the worker, which writes to the table
+    let time =
+        write::texts("SELECT pg_catalog.to_json($1) OPERATOR(pg_catalog.#>>) '{}'", &[before()])?;
+    let detail = Some(format!("before {}", time.concat()));
+    change::begins("drop_audit", About { detail, ..About::default() })?;
+    let dropped = write::texts("SELECT fieldcrypt.drop_audit_partitions($1)::text", &[before()])?;
     let Some(dropped) = dropped.first() else { return Ok(0_i64.into()) };
     let dropped: Dropped = chain::parse(dropped)?;
     write::run(
@@ -127,8 +131,7 @@ fn drop_audit(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
             sealer.start(dropped.seq, &dropped.seal.0).as_slice().into(),
         ],
     )?;
-    let detail = Some(format!("{} events, up to number {}", dropped.events, dropped.seq));
-    change::begins("drop_audit", About { detail, ..About::default() })?;
+    change::add_detail(&format!("{} events, up to number {}", dropped.events, dropped.seq));
     Ok(dropped.events.into())
 }
 

@@ -18,6 +18,7 @@ pub mod protection;
 mod ring;
 mod sink;
 pub mod statement;
+mod table;
 mod verify;
 mod worker;
 

@@ -8,7 +8,7 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fieldcrypt_core::audit::Seal;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -23,6 +23,8 @@ const START_TIME: i64 = 3_000_000;
 /// How long there is no worker after one was stopped, in microseconds: PostgreSQL waits at most 5 s
 /// for a database to have no connections.
 const STOP_TIME: i64 = 10_000_000;
+/// How long a statement waits for a worker that it has stopped.
+const STOP_WAIT: Duration = Duration::from_secs(5);
 /// How often to look whether a worker has ended.
 const POLL: Duration = Duration::from_millis(10);
 /// What stands before a record in a ring: its length.
@@ -47,8 +49,8 @@ struct State {
     asked: i64,
     /// The worker has nothing to do and waits for its latch.
     idle: bool,
-    /// Somebody waits: the worker is not to wait for more events.
-    urgent: bool,
+    /// How many wait: the worker is not to wait for more events.
+    urgent: u32,
     /// Until then there is to be no worker: its database is about to be dropped, renamed or copied.
     none_until: i64,
     /// Somebody has waited for room in vain; nobody does again before something is taken out.
@@ -224,10 +226,13 @@ impl Ring {
     }
 
     /// The ring of the database to which this process is connected; `None` without shared memory,
-    /// on a standby, and where all rings belong to other databases.
+    /// on a standby, in single-user mode, and where all rings belong to other databases.
     pub fn of_database() -> Option<Self> {
-        // SAFETY: a variable that is set before the process starts; the state of the server
-        if unsafe { RINGS.is_null() || pg_sys::RecoveryInProgress() } {
+        // SAFETY: variables that are set before the process starts; the state of the server
+        let has_worker = unsafe {
+            !RINGS.is_null() && pg_sys::IsUnderPostmaster && !pg_sys::RecoveryInProgress()
+        };
+        if !has_worker {
             return None;
         }
         if let Some(ring) = OF_DATABASE.get() {
@@ -252,7 +257,8 @@ impl Ring {
         let mut held = Held::new(claims);
         let mut ring = find(&|state| state.database == database)
             .or_else(|| find(&|state| state.database == Oid::INVALID));
-        if ring.is_none() {
+        // SAFETY: reads the transaction's state: in one that ends no catalog is read
+        if ring.is_none() && unsafe { pg_sys::IsTransactionState() } {
             drop(held);
             let owners = Self::all().map(|ring| ring.with(|state| state.database));
             let gone: Vec<Oid> = owners.filter(|&owner| !exists(owner)).collect();
@@ -295,20 +301,22 @@ impl Ring {
     /// `is_urgent` if somebody will wait for it.
     pub fn push(&self, record: &[u8], is_urgent: bool) -> Option<u64> {
         let length = record.len() + RECORD_HEADER;
-        let (position, wakes) = self.with(|state| {
+        let (position, wakes, has_worker) = self.with(|state| {
             let waiting = state.waiting() as usize + length;
-            state.urgent |= is_urgent || waiting > self.capacity / 2;
-            let wakes = (state.idle || state.urgent).then_some(state.latch);
+            state.urgent += u32::from(is_urgent || waiting > self.capacity / 2);
+            let wakes = (state.idle || state.urgent > 0).then_some(state.latch);
             if waiting > self.capacity {
-                return (None, wakes);
+                return (None, wakes, state.worker != 0);
             }
             self.write(state.head, &(record.len() as u32).to_be_bytes());
             self.write(state.head + RECORD_HEADER as u64, record);
             state.head += length as u64;
-            (Some(state.head), wakes)
+            (Some(state.head), wakes, state.worker != 0)
         });
         wakes.unwrap_or_default().set();
-        self.require_worker();
+        if !has_worker {
+            self.require_worker();
+        }
         position
     }
 
@@ -328,7 +336,7 @@ impl Ring {
     /// The position after what has been pushed so far; the worker is told that somebody waits.
     pub fn head(&self) -> u64 {
         let (head, latch) = self.with(|state| {
-            state.urgent = true;
+            state.urgent += 1;
             (state.head, state.latch)
         });
         latch.set();
@@ -336,10 +344,11 @@ impl Ring {
         head
     }
 
-    /// Waits until `is_enough` of the position up to which everything is on disk, or for `longest`.
-    /// Interrupts, such as a cancelled query, raise their error.
+    /// Waits until `is_enough` of the position up to which everything is on disk, or for `longest`;
+    /// false if it was in vain, as where the parallel workers of this query leave no process to the
+    /// audit's. Interrupts, such as a cancelled query, raise their error.
     pub fn wait(&self, longest: Option<Duration>, is_enough: impl Fn(u64) -> bool) -> bool {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         // SAFETY: the condition variable is in shared memory; what an error leaves, abort cancels
         unsafe {
             let written = &raw mut (*self.slot).written;
@@ -358,7 +367,10 @@ impl Ring {
                     milliseconds,
                     pg_sys::PG_WAIT_EXTENSION,
                 ) {
-                    self.require_worker();
+                    let is_free = self.require_worker();
+                    if !is_free && pg_sys::IsInParallelMode() {
+                        break false;
+                    }
                 }
             };
             pg_sys::ConditionVariableCancelSleep();
@@ -366,9 +378,9 @@ impl Ring {
         }
     }
 
-    /// Waits until everything up to a position is on disk.
-    pub fn wait_for(&self, position: u64) {
-        self.wait(None, |tail| tail >= position);
+    /// Waits until everything up to a position is on disk; false if it was in vain.
+    pub fn wait_for(&self, position: u64) -> bool {
+        self.wait(None, |tail| tail >= position)
     }
 
     /// Waits until a record of that length fits.
@@ -378,8 +390,9 @@ impl Ring {
         self.wait(longest, |tail| head + needed <= tail + self.capacity as u64)
     }
 
-    /// Asks for a worker, if there is none and none was asked for just now.
-    fn require_worker(&self) {
+    /// Asks for a worker, if there is none and none was asked for just now; false if no process is
+    /// free for it.
+    pub fn require_worker(&self) -> bool {
         let now = now();
         let database = self.with(|state| {
             let asks =
@@ -389,18 +402,21 @@ impl Ring {
             }
             asks.then_some(state.database)
         });
-        if let Some(database) = database {
-            // none may be free just now: the next event asks again
-            let _ = BackgroundWorkerBuilder::new("fieldcrypt audit")
-                .set_type("fieldcrypt audit")
-                .set_library("fieldcrypt")
-                .set_function("fieldcrypt_audit_worker")
-                .set_argument(Some(Datum::from(database)))
-                .set_start_time(BgWorkerStartTime::RecoveryFinished)
-                .enable_spi_access()
-                .set_restart_time(None)
-                .load_dynamic();
+        let Some(database) = database else { return true };
+        let started = BackgroundWorkerBuilder::new("fieldcrypt audit")
+            .set_type("fieldcrypt audit")
+            .set_library("fieldcrypt")
+            .set_function("fieldcrypt_audit_worker")
+            .set_argument(Some(Datum::from(database)))
+            .set_start_time(BgWorkerStartTime::RecoveryFinished)
+            .enable_spi_access()
+            .set_restart_time(None)
+            .load_dynamic();
+        if started.is_err() {
+            // whoever comes next asks again
+            self.with(|state| state.asked = 0);
         }
+        started.is_ok()
     }
 
     // What the worker does.
@@ -442,8 +458,8 @@ impl Ring {
     }
 
     /// What is to be written next, at most `most` bytes, with the position after it; how many
-    /// events were lost; and whether somebody waits.
-    pub fn next(&self, most: usize) -> (Vec<Vec<u8>>, u64, u64, bool) {
+    /// events were lost; and how many wait.
+    pub fn next(&self, most: usize) -> (Vec<Vec<u8>>, u64, u64, u32) {
         let (tail, head, lost, urgent) = self.with(|state| {
             state.idle = state.waiting() == 0 && state.lost == 0;
             (state.tail, state.head, state.lost, std::mem::take(&mut state.urgent))
@@ -457,6 +473,11 @@ impl Ring {
             position += u64::from(length) + RECORD_HEADER as u64;
         }
         (records, position, lost, urgent)
+    }
+
+    /// How many wait now.
+    pub fn urgent(&self) -> u32 {
+        self.with(|state| state.urgent)
     }
 
     /// Notes what is on disk now, and wakes who waits for it.
@@ -513,8 +534,9 @@ pub fn stop_worker(database: Oid) {
                 state.latch
             });
             latch.set();
+            let start = Instant::now();
             let is_ended = || ring.with(|state| state.worker == 0);
-            while !is_ended() && !ring.wait(Some(POLL), |_| is_ended()) {}
+            while start.elapsed() < STOP_WAIT && !ring.wait(Some(POLL), |_| is_ended()) {}
         }
     }
 }

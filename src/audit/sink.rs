@@ -4,15 +4,27 @@ use std::time::Duration;
 
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 
+use super::Mode;
 use super::event::Event;
 use super::ring::Ring;
+use crate::backend;
 use crate::error::{Error, Result};
+use crate::guc;
 
 /// How long a statement waits for room in the ring before it counts its event as lost.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Hands over an event. If there is no room, it waits a moment, unless it `is_ending` a
-/// transaction, where nothing can be waited for; then the event is counted as lost.
+/// Prepares for an event that will be handed over later, when nothing can be looked up any more: its
+/// ring is found, and the worker is there when the server stops.
+pub fn prepare() {
+    if let Some(ring) = Ring::of_database() {
+        ring.require_worker();
+    }
+}
+
+/// Hands over an event. If there is no room, it waits for it, a moment or in strict mode as long as
+/// it takes, unless it `is_ending` a transaction, where nothing can be waited for; then the event is
+/// counted as lost.
 pub fn hand_over(event: &Event, is_ending: bool) {
     let Some(ring) = Ring::of_database() else {
         log(event);
@@ -20,13 +32,25 @@ pub fn hand_over(event: &Event, is_ending: bool) {
     };
     let record = record(event);
     if ring.push(&record, false).is_some() {
+        // SAFETY: a variable of the only thread
+        let session_ends = is_ending && unsafe { pg_sys::proc_exit_inprogress };
+        if session_ends && ring.status().worker == 0 {
+            // perhaps the server stops: then no worker comes any more
+            log(event);
+        }
         return;
     }
-    let waits = !is_ending && ring.may_get_room();
-    let has_room = waits && ring.wait_for_room(record.len(), Some(LONGEST_WAIT));
-    if !has_room || ring.push(&record, false).is_none() {
-        ring.lose();
+    let longest = (guc::audit() != Mode::Strict).then_some(LONGEST_WAIT);
+    let wait = || ring.wait_for_room(record.len(), longest);
+    let mut waits = !is_ending && (longest.is_none() || ring.may_get_room());
+    // a moment is waited for also where the query is cancelled: nobody else has the event
+    while waits && if longest.is_some() { backend::without_interrupts(wait) } else { wait() } {
+        if ring.push(&record, false).is_some() {
+            return;
+        }
+        waits = longest.is_none();
     }
+    ring.lose();
 }
 
 /// Hands over an event, and waits until it is on disk.
@@ -34,21 +58,27 @@ pub fn store(event: &Event) -> Result<()> {
     let ring = Ring::of_database().ok_or(Error::AuditUnavailable)?;
     let record = record(event);
     loop {
-        if let Some(position) = ring.push(&record, true) {
-            ring.wait_for(position);
+        let position = ring.push(&record, true);
+        let is_done = match position {
+            Some(position) => ring.wait_for(position),
+            None => ring.wait_for_room(record.len(), None),
+        };
+        if !is_done {
+            return Err(Error::AuditWorker);
+        }
+        if position.is_some() {
             return Ok(());
         }
-        ring.wait_for_room(record.len(), None);
     }
 }
 
 fn record(event: &Event) -> Vec<u8> {
     // text and numbers only: it cannot fail
-    serde_json::to_vec(event).unwrap_or_default()
+    postcard::to_allocvec(event).unwrap_or_default()
 }
 
 fn log(event: &Event) {
-    let json = String::from_utf8(record(event)).unwrap_or_default();
+    let json = serde_json::to_string(event).unwrap_or_default();
     let message = format!("fieldcrypt audit: {json}");
     let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
     pg_sys::panic::ErrorReport::new(code, message, "fieldcrypt")

@@ -4,13 +4,13 @@
 //! succeeds, fails or is rolled back.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::c_void;
 
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Oid};
 
-use super::event::Event;
+use super::event::{Event, shortened};
 use super::{Mode, sink};
 use crate::access::Privilege;
 use crate::backend;
@@ -87,14 +87,14 @@ type Place = (&'static str, &'static str, Oid, String, String);
 struct Reads {
     /// Counts the flushes.
     flush: u64,
-    events: Vec<Event>,
+    events: VecDeque<Event>,
     places: HashMap<Place, usize>,
 }
 
 thread_local! {
     static READS: RefCell<Reads> = RefCell::new(Reads {
         flush: 1,
-        events: Vec::new(),
+        events: VecDeque::new(),
         places: HashMap::new(),
     });
     static ENTITY: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -149,6 +149,11 @@ pub fn denied(privilege: Privilege, field: &str, account: &str) {
     }
 }
 
+/// Adds an event that is not counted up.
+pub fn add(event: Event) {
+    READS.with_borrow_mut(|reads| reads.events.push_back(event));
+}
+
 /// The outcome of what was refused.
 pub const DENIED: &str = "denied";
 /// The outcome of an event that says what is about to happen.
@@ -163,29 +168,27 @@ fn note(
 ) -> Result<(u64, usize)> {
     let place = (action, outcome, backend::user(), field.to_owned(), account.to_owned());
     let known = READS.with_borrow_mut(|reads| {
-        if reads.events.len() >= MOST_EVENTS {
-            return Err(reads.take());
-        }
-        Ok(reads.places.get(&place).copied().map(|index| {
-            reads.count(index);
-            (reads.flush, index)
-        }))
+        let index = reads.places.get(&place).copied()?;
+        reads.count(index);
+        Some((reads.flush, index))
     });
-    match known {
-        Ok(Some(known)) => return Ok(known),
-        Ok(None) => {}
-        Err(full) => full.iter().for_each(|event| sink::hand_over(event, false)),
+    if let Some(known) = known {
+        return Ok(known);
     }
+    if READS.with_borrow(|reads| reads.events.len() >= MOST_EVENTS) {
+        hand_over(false);
+    }
+    sink::prepare();
     let mut event = Event::now(action, outcome);
-    event.field = (!field.is_empty()).then(|| field.to_owned());
-    event.account = Some(account.to_owned());
+    event.field = (!field.is_empty()).then(|| shortened(field));
+    event.account = Some(shortened(account));
     let shows = [Outcome::Plain.name(), Outcome::Masked.name()].contains(&outcome);
     if guc::audit() == Mode::Strict && shows {
         sink::store(&Event { outcome: OPENED.to_owned(), ..event.clone() })?;
     }
     Ok(READS.with_borrow_mut(|reads| {
         let index = reads.events.len();
-        reads.events.push(event);
+        reads.events.push_back(event);
         reads.places.insert(place, index);
         reads.count(index);
         (reads.flush, index)
@@ -205,10 +208,10 @@ impl Reads {
         });
     }
 
-    fn take(&mut self) -> Vec<Event> {
+    /// From now on nothing more is counted into the events that there are.
+    fn close(&mut self) {
         self.flush += 1;
         self.places.clear();
-        std::mem::take(&mut self.events)
     }
 }
 
@@ -219,9 +222,17 @@ pub fn with_entity<T>(entity: &str, work: impl FnOnce() -> Result<T>) -> Result<
         return Err(Error::InvalidArgument { name: "entity", hint });
     }
     ENTITY.set(Some(entity.to_owned()));
-    let result = work();
-    ENTITY.set(None);
-    result
+    // also where an error is caught in a block
+    let _forget = ForgetEntity;
+    work()
+}
+
+struct ForgetEntity;
+
+impl Drop for ForgetEntity {
+    fn drop(&mut self) {
+        ENTITY.set(None);
+    }
 }
 
 /// Notes that one of PostgreSQL's functions that run a statement starts; returns what
@@ -239,14 +250,27 @@ pub fn enter() -> u32 {
 pub fn leave(depth: u32) {
     RUNNING.set((RUNNING.get().0, depth));
     if depth == 0 && READS.with_borrow(|reads| !reads.events.is_empty()) {
-        flush(false);
+        flush();
     }
 }
 
+/// For a hook, which is not guarded itself.
 #[pg_guard]
-extern "C-unwind" fn flush(is_ending: bool) {
-    for event in READS.with_borrow_mut(Reads::take) {
+extern "C-unwind" fn flush() {
+    hand_over(false);
+}
+
+/// Hands over what was read. Where an error ends the waiting for room, what is left is handed over
+/// when the transaction ends.
+fn hand_over(is_ending: bool) {
+    READS.with_borrow_mut(Reads::close);
+    while let Some(event) = READS.with_borrow(|reads| reads.events.front().cloned()) {
         sink::hand_over(&event, is_ending);
+        READS.with_borrow_mut(|reads| reads.events.pop_front());
+    }
+    if !is_ending {
+        // what came while it waited is meant for this statement
+        pgrx::check_for_interrupts!();
     }
 }
 
@@ -259,6 +283,5 @@ unsafe extern "C-unwind" fn transaction_ends(
         XACT_EVENT_PARALLEL_PRE_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE,
     };
     let may_wait = [XACT_EVENT_PRE_COMMIT, XACT_EVENT_PARALLEL_PRE_COMMIT, XACT_EVENT_PRE_PREPARE];
-    ENTITY.set(None);
-    flush(!may_wait.contains(&event));
+    hand_over(!may_wait.contains(&event));
 }

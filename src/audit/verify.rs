@@ -3,12 +3,17 @@
 use std::collections::HashMap;
 
 use fieldcrypt_core::audit::{FIRST, Seal, Sealer};
-use serde::Serialize;
+use fieldcrypt_core::field::DATABASE_ACCOUNT;
+use fieldcrypt_core::key::Purpose;
+use pgrx::pg_sys;
+use serde::{Deserialize, Serialize};
 
-use super::chain::{self, Row};
+use super::chain::{self, Mark, Row};
 use super::ring::{Head, Ring};
+use crate::catalog::key::StoredKey;
 use crate::catalog::write;
 use crate::error::{Error, Result};
+use crate::keyring::locked::Locked;
 
 /// Rows that are read at once.
 const CHUNK: i64 = 5_000;
@@ -22,10 +27,18 @@ pub struct Finding {
     finding: String,
 }
 
+/// What every row has, whatever was done to it.
+#[derive(Deserialize)]
+struct Numbered {
+    seq: i64,
+}
+
 /// The walk along the chain.
 struct Walk {
-    sealers: HashMap<i64, Option<Sealer>>,
+    sealers: HashMap<i64, Option<Locked<Sealer>>>,
     findings: Vec<Finding>,
+    /// The number of the row that was read last.
+    read_to: Option<i64>,
     /// The first event there is.
     first: Option<i64>,
     /// The event before, and its seal unless that is not known.
@@ -39,7 +52,7 @@ struct Walk {
 /// Walks along the whole chain. `head` is one that was exported.
 pub fn verify(head: Option<(i64, Seal)>) -> Result<Vec<Finding>> {
     // SAFETY: a variable of the only thread
-    if unsafe { pgrx::pg_sys::XactIsoLevel } > pgrx::pg_sys::XACT_READ_COMMITTED as i32 {
+    if unsafe { pg_sys::XactIsoLevel } > pg_sys::XACT_READ_COMMITTED as i32 {
         return Err(Error::AuditSnapshot);
     }
     let table = chain::table()?;
@@ -48,9 +61,12 @@ pub fn verify(head: Option<(i64, Seal)>) -> Result<Vec<Finding>> {
         ring.wait_for(ring.head());
     }
     let seen = ring.and_then(|ring| ring.status().seen).filter(|seen| seen.table == table);
+    // SAFETY: the table exists; nothing is dropped from it until the transaction ends
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock as i32) };
     let mut walk = Walk {
         sealers: HashMap::new(),
         findings: Vec::new(),
+        read_to: None,
         first: None,
         seq: 0,
         seal: Some(FIRST),
@@ -59,18 +75,8 @@ pub fn verify(head: Option<(i64, Seal)>) -> Result<Vec<Finding>> {
     };
     walk.asked.extend(seen.map(|seen| (seen.seq, None)));
     walk.begin()?;
-    loop {
-        if walk.read()? > 0 {
-            continue;
-        }
-        // what was written meanwhile
-        let head = chain::head()?;
-        if head.is_some_and(|head| head.seq > walk.seq) && walk.read()? > 0 {
-            continue;
-        }
-        break;
-    }
-    walk.end()?;
+    let end = walk.to_the_end()?;
+    walk.end(end)?;
     if let Some(Head { seq, seal, .. }) = seen {
         walk.compare(seq, &seal, "the server's memory");
     }
@@ -99,7 +105,7 @@ impl Walk {
     }
 
     /// What makes the seals of a key; `None` if the key cannot be had.
-    fn sealer(&mut self, key_id: i64) -> Option<&Sealer> {
+    fn sealer(&mut self, key_id: i64) -> Option<&Locked<Sealer>> {
         self.sealers.entry(key_id).or_insert_with(|| chain::sealer_of(key_id).ok()).as_ref()
     }
 
@@ -111,45 +117,64 @@ impl Walk {
             self.find(1, start.seq, "what says that these events were dropped is forged");
         }
         (self.seq, self.seal) = (start.seq, Some(start.seal.0));
+        self.note_asked();
         Ok(())
     }
 
-    /// Reads on; returns how many events there were.
-    fn read(&mut self) -> Result<usize> {
+    /// Walks to the end, and returns what is recorded of it.
+    fn to_the_end(&mut self) -> Result<Option<Mark>> {
+        let mut before = None;
+        loop {
+            let head = chain::head()?;
+            while self.read()? {}
+            let seq = head.as_ref().map_or(0, |head| head.seq);
+            // what is written meanwhile comes with a head of its own
+            if seq >= self.seq || before.replace(seq) == Some(seq) {
+                return Ok(head);
+            }
+        }
+    }
+
+    /// Reads on; false if there is nothing more.
+    fn read(&mut self) -> Result<bool> {
         let rows = write::texts(
             "SELECT pg_catalog.row_to_json(e)::text FROM (SELECT seq, \
              fieldcrypt.audit_microseconds(sealed_at) AS sealed_at, key_id, \
              pg_catalog.encode(seal, 'hex') AS seal, fieldcrypt.audit_microseconds(at) AS at, \
              action, outcome, field, account, count, detail, session_role, set_role, acting_role, \
              client_address, application_name, actor_id, actor_name, actor_address, actor_action, \
-             entities, pid, fieldcrypt.audit_microseconds(statement_at) AS statement_at, id \
-             FROM fieldcrypt.audit_event WHERE seq OPERATOR(pg_catalog.>) $1 \
-             ORDER BY seq LIMIT $2) AS e",
-            &[self.seq.into(), CHUNK.into()],
+             CASE WHEN pg_catalog.array_lower(entities, 1) OPERATOR(pg_catalog.<>) 1 THEN '{}' \
+             ELSE entities END AS entities, pid, \
+             fieldcrypt.audit_microseconds(statement_at) AS statement_at, id \
+             FROM fieldcrypt.audit_event WHERE $1 IS NULL OR seq OPERATOR(pg_catalog.>) $1 \
+             ORDER BY seq FETCH FIRST $2 ROWS WITH TIES) AS e",
+            &[self.read_to.into(), CHUNK.into()],
         )?;
         for row in &rows {
-            match chain::parse::<Row>(row) {
-                Ok(row) => self.step(&row),
-                Err(_) => {
-                    let seq = self.seq + 1;
-                    self.find(seq, seq, "event was changed");
-                    (self.seq, self.seal) = (seq, None);
-                }
-            }
+            let Numbered { seq } = chain::parse(row)?;
+            self.read_to = Some(seq);
+            self.step(seq, chain::parse(row).ok().as_ref());
         }
-        Ok(rows.len())
+        Ok(!rows.is_empty())
     }
 
-    fn step(&mut self, row: &Row) {
-        let seq = row.seq;
+    /// Goes on to a row; `None` if no event can be in it.
+    fn step(&mut self, seq: i64, row: Option<&Row>) {
         if seq <= self.seq {
-            self.find(seq, seq, "event is there more than once");
+            self.find(seq, seq, "event was added");
             return;
         }
-        if seq > self.seq + 1 {
+        if seq > self.seq.saturating_add(1) {
             self.find(self.seq + 1, seq - 1, "events are missing");
             self.seal = None;
         }
+        self.first.get_or_insert(seq);
+        self.seq = seq;
+        let Some(row) = row else {
+            self.find(seq, seq, "event was changed");
+            self.seal = None;
+            return;
+        };
         // what is before the first event that is left can be known only from where it was dropped
         let expected = self.seal.map(|previous| {
             let items = row.event.items(row.sealed_at, row.key_id);
@@ -160,25 +185,34 @@ impl Walk {
             Some(Some(expected)) if expected != row.seal.0 => {
                 self.find(seq, seq, "event was changed");
             }
-            _ if row.key_id == 0 && self.key_id != 0 => {
+            // only before the first account there is no key, and nothing to read either
+            _ if row.key_id == 0 && (self.key_id != 0 || row.event.count.is_some()) => {
                 self.find(seq, seq, "event was sealed without a key");
             }
             _ => {}
         }
-        self.first.get_or_insert(seq);
-        (self.seq, self.seal) = (seq, Some(row.seal.0));
+        self.seal = Some(row.seal.0);
         if row.key_id != 0 {
             self.key_id = row.key_id;
         }
-        if let Some(asked) = self.asked.get_mut(&seq) {
+        self.note_asked();
+    }
+
+    fn note_asked(&mut self) {
+        if let Some(asked) = self.asked.get_mut(&self.seq) {
             *asked = self.seal;
         }
     }
 
     /// Compares the end with what is recorded of it.
-    fn end(&mut self) -> Result<()> {
+    fn end(&mut self, head: Option<Mark>) -> Result<()> {
         let last = self.seq;
-        let Some(head) = chain::head()? else {
+        if let Some(first) = self.first.filter(|_| self.key_id == 0) {
+            if StoredKey::newest(DATABASE_ACCOUNT, Purpose::Audit)?.is_some() {
+                self.find(first, last, "no event was sealed with a key yet");
+            }
+        }
+        let Some(head) = head else {
             if last > 0 {
                 self.find(last, last, "what says how far the audit has come is missing");
             }
@@ -199,13 +233,14 @@ impl Walk {
 
     /// Compares an event with what is known of it from elsewhere.
     fn compare(&mut self, seq: i64, seal: &Seal, source: &str) {
-        let found = self.asked.get(&seq).copied().flatten();
-        if seq > self.seq {
-            let finding = format!("events are missing that {source} knows");
-            self.find(self.seq + 1, seq, &finding);
-        } else if found.is_some_and(|found| found != *seal) {
-            let finding = format!("event differs from what {source} knows");
-            self.find(seq, seq, &finding);
+        match self.asked.get(&seq).copied().flatten() {
+            Some(found) if found == *seal => {}
+            Some(_) => self.find(seq, seq, &format!("event differs from what {source} knows")),
+            None if seq > self.seq => {
+                self.find(self.seq + 1, seq, &format!("events are missing that {source} knows"));
+            }
+            // dropped, or never there
+            None => self.find(seq, seq, &format!("there is no event to compare with {source}")),
         }
     }
 }

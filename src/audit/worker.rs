@@ -20,6 +20,8 @@ use crate::error::{Error, OrRaise, Result};
 const BATCH: usize = 1 << 18;
 /// How long to gather events for which nobody waits.
 const GATHERING: Duration = Duration::from_millis(100);
+/// The shortest time that a latch can be waited for.
+const LEAST: Duration = Duration::from_millis(1);
 /// After how long without an event to end.
 const QUIET: Duration = Duration::from_secs(60);
 /// How long to go on for sessions that are about to end, when the server stops.
@@ -63,6 +65,11 @@ fn settle_settings() {
     };
     set(c"default_transaction_read_only", c"off");
     set(c"statement_timeout", c"0");
+    set(c"lock_timeout", c"0");
+    #[cfg(feature = "pg18")]
+    set(c"transaction_timeout", c"0");
+    // SAFETY: the name of the server's encoding, which lives for ever
+    set(c"client_encoding", unsafe { std::ffi::CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) });
     // SAFETY: a setting of PostgreSQL
     if unsafe { pg_sys::synchronous_commit } == 0 {
         set(c"synchronous_commit", c"local");
@@ -70,7 +77,8 @@ fn settle_settings() {
 }
 
 fn write_until_told(ring: Ring) {
-    let mut seen = None;
+    // what the worker before has written counts more than what is in the table by now
+    let (mut seen, mut partition_ends) = (ring.status().seen, 0);
     let mut last_event = Instant::now();
     let mut told_to_end = None;
     loop {
@@ -79,22 +87,33 @@ fn write_until_told(ring: Ring) {
             unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
             settle_settings();
         }
-        if BackgroundWorker::sigterm_received() {
+        // not sigterm_received(), which tells it once: to wait_latch()
+        // SAFETY: a flag that the signal's handler sets
+        if unsafe { (&raw const pg_sys::ShutdownRequestPending).read_volatile() } != 0 {
             told_to_end.get_or_insert_with(Instant::now);
         }
+        if ring.is_to_stop() {
+            // what is left waits for the next worker
+            return;
+        }
+        // before it looks for events: who is gone by then has left all of his
+        let is_last = told_to_end.is_some() && is_alone();
         let is_overdue = told_to_end.is_some_and(|since| since.elapsed() > LAST);
-        let (records, position, lost, is_urgent) = ring.next(BATCH);
+        let (records, position, lost, urgent) = ring.next(BATCH);
         if !records.is_empty() || lost > 0 {
-            seen = BackgroundWorker::transaction(|| write(&records, lost, seen).or_raise());
+            let begin = Instant::now();
+            (seen, partition_ends) = BackgroundWorker::transaction(|| {
+                write(&records, lost, seen, partition_ends).or_raise()
+            });
             ring.written(position, lost, seen);
             last_event = Instant::now();
-            if is_urgent && !is_overdue {
+            if urgent > 0 && !is_overdue {
+                if !gather(ring, urgent, begin.elapsed()) {
+                    told_to_end.get_or_insert_with(Instant::now);
+                }
                 continue;
             }
-        } else if ring.is_to_stop()
-            || (told_to_end.is_some() && is_alone())
-            || (last_event.elapsed() > QUIET && ring.retire())
-        {
+        } else if is_last || (last_event.elapsed() > QUIET && ring.retire()) {
             return;
         }
         if is_overdue {
@@ -107,25 +126,56 @@ fn write_until_told(ring: Ring) {
     }
 }
 
+/// Waits until as many wait again as have just been served, or for a part of the time that it took
+/// to serve them: else the first of them would be served alone, and the others wait twice. False if
+/// the worker is told to end.
+fn gather(ring: Ring, served: u32, took: Duration) -> bool {
+    let begin = Instant::now();
+    let longest = took / 4;
+    while longest > LEAST && ring.urgent() < served && begin.elapsed() < longest {
+        if !BackgroundWorker::wait_latch(Some(LEAST)) {
+            return false;
+        }
+    }
+    true
+}
+
 /// Whether no session of the database is left.
 fn is_alone() -> bool {
     // SAFETY: counts under PostgreSQL's own lock; this process is one
     unsafe { pg_sys::CountDBBackends(pg_sys::MyDatabaseId) <= 1 }
 }
 
-/// Writes records to the table; `None` if the extension is no longer there.
-fn write(records: &[Vec<u8>], lost: u64, seen: Option<Head>) -> Result<Option<Head>> {
-    if matches!(chain::table(), Err(Error::NotInstalled)) {
-        return Ok(None);
-    }
+/// Writes records to the table; returns how far it has come, which is nowhere if the extension is no
+/// longer there, and when the partition ends, in microseconds since 1970.
+fn write(
+    records: &[Vec<u8>],
+    lost: u64,
+    seen: Option<Head>,
+    partition_ends: i64,
+) -> Result<(Option<Head>, i64)> {
+    let table = match chain::table() {
+        Err(Error::NotInstalled) => return Ok((None, 0)),
+        table => table?,
+    };
     let mut events = Vec::with_capacity(records.len() + 1);
     for record in records {
-        events.push(serde_json::from_slice::<Event>(record).map_err(|_| Error::Catalog("event"))?);
+        events.push(postcard::from_bytes::<Event>(record).map_err(|_| Error::Catalog("event"))?);
     }
+    let now = Event::of_the_system("lost", "done");
+    let has_partition = now.at < partition_ends && seen.is_some_and(|seen| seen.table == table);
+    let partition_ends = if has_partition { partition_ends } else { add_partition()? };
     if lost > 0 {
-        let count = Some(lost.cast_signed());
-        events.push(Event { count, ..Event::of_the_system("lost", "done") });
+        events.push(Event { count: Some(lost.cast_signed()), ..now });
     }
-    write::run("SELECT fieldcrypt.add_audit_partition()", &[])?;
-    chain::append(events, seen).map(Some)
+    Ok((Some(chain::append(&events, seen)?), partition_ends))
+}
+
+fn add_partition() -> Result<i64> {
+    let ends = write::texts(
+        "SELECT fieldcrypt.audit_microseconds(fieldcrypt.add_audit_partition())::text",
+        &[],
+    )?;
+    let ends = ends.first().and_then(|ends| ends.parse().ok());
+    ends.ok_or(Error::Catalog("partition of the audit"))
 }

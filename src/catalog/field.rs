@@ -163,7 +163,9 @@ impl Field {
             },
             normalizer: Normalizer::from_name(&row.required_text(7)?)
                 .ok_or(Error::Catalog("normalizer"))?,
-            mask: mask.as_deref().map(mask_of).transpose()?,
+            mask: mask
+                .map(|mask| Mask::parse(&mask).map_err(|_| Error::Catalog("mask")))
+                .transpose()?,
             hidden: match row.required_text(9)?.as_str() {
                 "mask" => Hidden::Mask,
                 "ciphertext" => Hidden::Ciphertext,
@@ -181,10 +183,6 @@ impl Field {
             small_domain: row.boolean(14),
         })
     }
-}
-
-fn mask_of(name: &str) -> Result<Mask> {
-    Mask::from_name(name).ok_or(Error::Catalog("mask"))
 }
 
 /// What to call a field in a message: its name, or its id if the catalog does not know it.

@@ -1,14 +1,15 @@
-//! Changes of the extension's tables: SQL run as the extension's owner.
+//! SQL run as the owner of a table: changes of the extension's tables, and what only their owner
+//! or that of a user's table may see.
 //!
-//! Invariant: the statements are constants with parameters, name every object with its schema,
-//! and run only after the caller's rights were checked.
+//! Invariant: what is run as the extension's owner are constants with parameters, which name every
+//! object with its schema, and run only after the caller's rights were checked.
 
 use std::borrow::Cow;
 use std::cell::Cell;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, Oid};
-use pgrx::spi::{self, Spi};
+use pgrx::spi::{self, Spi, SpiTupleTable};
 
 use super::tables::Tables;
 use crate::call::varlena_bytes;
@@ -33,35 +34,51 @@ pub fn run(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
         pg_sys::PreventCommandDuringRecovery(c"a change of fieldcrypt's catalog".as_ptr());
         pg_sys::PreventCommandIfReadOnly(c"a change of fieldcrypt's catalog".as_ptr());
     }
-    let changed = as_owner_of(table, || {
+    let changed = as_owner_of(table, Restriction::None, || {
         Spi::connect_mut(|client| client.update(statement, None, arguments).map(|rows| rows.len()))
     })?;
     changed.map_err(|_| Error::Catalog("statement failed"))
 }
 
-/// Runs a query as the owner of the extension's tables; returns the texts in its first column,
-/// without NULLs.
+/// Runs a statement as the owner of the extension's tables; returns the texts in its first column,
+/// without NULLs. It sees what was committed until now; on a standby, as of the client's statement.
 pub fn texts(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<Vec<String>> {
     let table = Tables::get()?.account.table;
-    let read = as_owner_of(table, || {
-        // without a transaction id, so that standbys can ask too
-        Spi::connect(|client| {
-            let mut rows = client.select(statement, None, arguments)?;
-            let mut texts = Vec::with_capacity(rows.len());
-            while rows.next().is_some() {
-                // SAFETY: the query returns texts, which live as long as its rows
-                let text = rows.get_datum_by_ordinal(1)?.map(|text| unsafe { varlena_bytes(text) });
-                texts.extend(text.map(|text| encoding::to_utf8(text).map(Cow::into_owned)));
-            }
-            Ok::<_, spi::Error>(texts)
-        })
+    let read = as_owner_of(table, Restriction::None, || {
+        // SAFETY: asks the state of the server
+        if unsafe { pg_sys::RecoveryInProgress() } {
+            // without a transaction id, which a standby cannot give
+            Spi::connect(|client| first_column(client.select(statement, None, arguments)?))
+        } else {
+            Spi::connect_mut(|client| first_column(client.update(statement, None, arguments)?))
+        }
     })?;
     read.map_err(|_| Error::Catalog("query failed"))?.into_iter().collect()
 }
 
+fn first_column(mut rows: SpiTupleTable<'_>) -> spi::Result<Vec<Result<String>>> {
+    let mut texts = Vec::with_capacity(rows.len());
+    while rows.next().is_some() {
+        // SAFETY: the caller's query returns texts, which live as long as its rows
+        let text = rows.get_datum_by_ordinal(1)?.map(|text| unsafe { varlena_bytes(text) });
+        texts.extend(text.map(|text| encoding::to_utf8(text).map(Cow::into_owned)));
+    }
+    Ok(texts)
+}
+
+/// What code of the owner may do that runs on the way.
+#[derive(Clone, Copy)]
+pub enum Restriction {
+    /// The extension's own: there is none of anybody else.
+    None,
+    /// Nothing that outlives the statement, as in VACUUM and ANALYZE: functions in the indexes of a
+    /// user's table are run by the planner already.
+    Operation,
+}
+
 /// Runs `work` as the owner of `table`, with a search path that only superusers can write to:
 /// constructs such as NULLIF look for their operator there.
-fn as_owner_of<T>(table: Oid, work: impl FnOnce() -> T) -> Result<T> {
+pub fn as_owner_of<T>(table: Oid, restriction: Restriction, work: impl FnOnce() -> T) -> Result<T> {
     let mut user = Oid::INVALID;
     let mut context = 0;
     // SAFETY: both out-parameters are valid
@@ -82,8 +99,12 @@ fn as_owner_of<T>(table: Oid, work: impl FnOnce() -> T) -> Result<T> {
             0,
             false,
         );
-        let local = pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
-        pg_sys::SetUserIdAndSecContext(owner, context | local);
+        let restricted = match restriction {
+            Restriction::None => 0,
+            Restriction::Operation => pg_sys::SECURITY_RESTRICTED_OPERATION,
+        };
+        let change = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | restricted) as i32;
+        pg_sys::SetUserIdAndSecContext(owner, context | change);
         restore
     };
     let result = work();

@@ -99,7 +99,7 @@ fn given(bytes: &[u8], plaintext_type: PlaintextType) -> Result<Datum> {
 
 fn read(bytes: &[u8], plaintext_type: PlaintextType, reading: Reading) -> Result<Option<Datum>> {
     match (plaintext_type, reading) {
-        (PlaintextType::Json, reading) => open::value(bytes, reading).map(Some),
+        (PlaintextType::Json, reading) => open::value(bytes, reading),
         (_, Reading::Decrypt) => value::decrypt(bytes, plaintext_type).map(Some),
         (_, Reading::Reveal) => value::reveal(bytes, plaintext_type),
     }

@@ -25,17 +25,35 @@ use crate::value;
 /// or an error that shows nothing of the row.
 #[pg_extern(sql = false)]
 fn check_document(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer, ErrorReport> {
-    let call = Call::new(fcinfo);
+    check_arguments(&Call::new(fcinfo))?;
+    Ok(true.into())
+}
+
+fn check_arguments(call: &Call) -> Result<()> {
     if call.is_null(1) {
-        return Ok(true.into());
+        return Ok(());
     }
     let document = call.required_text(0, "the document")?;
-    let container = Container::new(call.bytes(1)).map_err(Error::from)?;
+    let container = Container::new(call.bytes(1))?;
     let account = call.optional_text(2)?;
     let kind = call.optional_text(3)?;
     let gathered = !call.is_null(4) && call.boolean(4);
-    check(&document, container, account.as_deref(), kind.as_deref(), gathered)?;
-    Ok(true.into())
+    check(&document, container, account.as_deref(), kind.as_deref(), gathered)
+}
+
+/// `state_of_document(document text, value jsonb, account text, kind text, gathered boolean)`: what
+/// the CHECK would say of it, for `doctor()`: `sealed`, `plain` if a flagged value is not, `foreign`
+/// if one is of another account, otherwise `damaged`.
+#[pg_extern(sql = false)]
+fn state_of_document(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
+    let call = Call::new(fcinfo);
+    let error = check_arguments(&call).err().map(Error::innermost);
+    Answer::text(match error {
+        None => "sealed",
+        Some(Error::NotSealed) => "plain",
+        Some(Error::AccountMismatch) => "foreign",
+        Some(_) => "damaged",
+    })
 }
 
 fn check(

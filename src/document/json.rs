@@ -9,7 +9,7 @@ use fieldcrypt_core::plaintext::Plaintext;
 use fieldcrypt_document::jsonb::{Container, Kind, Value};
 use fieldcrypt_document::rewrite::{Node, document_of};
 use pgrx::pg_sys::{self, Datum, Oid};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::call::{NewVarlena, varlena_bytes};
 use crate::datatype::native;
@@ -103,19 +103,6 @@ pub fn node(plaintext: Plaintext<'_>) -> Result<Node> {
 pub fn parse(text: &str) -> Result<Datum> {
     let text = CString::new(encoding::convert_to_server(text)).map_err(|_| Error::InvalidText)?;
     native::input(PlaintextType::Json, &text)
-}
-
-/// The text of a JSON string, wiped when dropped; `None` of any other value.
-pub fn string(plaintext: Plaintext<'_>) -> Result<Option<Zeroizing<String>>> {
-    if plaintext.plaintext_type() != PlaintextType::Json || !plaintext.bytes().starts_with(b"\"") {
-        return Ok(None);
-    }
-    let document = parse(&plaintext.as_text())?;
-    // SAFETY: a jsonb that was just made
-    match Container::new(unsafe { varlena_bytes(document) })?.root()? {
-        Value::String(text) => Ok(Some(Zeroizing::new(encoding::to_utf8(text)?.into_owned()))),
-        _ => Ok(None),
-    }
 }
 
 /// JSON text as it is sealed: the way in which PostgreSQL prints jsonb.

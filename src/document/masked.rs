@@ -8,7 +8,6 @@ use fieldcrypt_core::envelope::{self, Envelope, PlaintextType};
 use fieldcrypt_core::mask::{self, HIDDEN};
 use fieldcrypt_core::plaintext::Plaintext;
 
-use super::json;
 use crate::access::{Privilege, rights};
 use crate::backend;
 use crate::catalog::field::Field;
@@ -57,16 +56,17 @@ pub fn is_of_old(
     // a value of another field says nothing about this one
     let old =
         old.filter(|old| Envelope::parse(old).is_ok_and(|old| old.header().field_id == field.id));
-    let string = json::string(new)?;
-    let new = string.as_deref().map_or(new, |text| Plaintext::text(text));
+    // of JSON a mask makes a string
+    let string = new.json_string();
     if let Some(Seen::Value(seen)) = old.and_then(seen)
-        && seen == new.bytes()
+        && seen == string.as_ref().map_or(new.bytes(), |string| string.as_bytes())
     {
         return Ok(true);
     }
     let is_text = matches!(new.plaintext_type(), PlaintextType::Text | PlaintextType::Json);
-    if is_text && mask::looks_masked(&new.as_text()) {
-        return Err(Error::Masked(field.name.clone()));
-    }
-    Ok(false)
+    let looks_masked = match string {
+        Some(string) => mask::looks_masked(&string),
+        None => is_text && mask::looks_masked(&new.as_text()),
+    };
+    if looks_masked { Err(Error::Masked(field.name.clone())) } else { Ok(false) }
 }

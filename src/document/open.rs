@@ -12,7 +12,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum};
 
 use super::at::Located;
-use super::json;
+use super::{json, masked};
 use crate::access::Privilege;
 use crate::audit::statement::{self, Action, Outcome, with_entity};
 use crate::call::{Answer, Call, NewVarlena};
@@ -59,16 +59,18 @@ fn read_whole(call: &Call, reading: Reading) -> Result<Answer> {
     Ok(Answer::datum(document(container, reading)?.unwrap_or_else(|| call.datum(0))))
 }
 
-/// A value of type `encrypted_jsonb` as it is read, with the values inside it.
-pub fn value(bytes: &[u8], reading: Reading) -> Result<Datum> {
+/// A value of type `encrypted_jsonb` as it is read, with the values inside it; `None` is SQL NULL.
+pub fn value(bytes: &[u8], reading: Reading) -> Result<Option<Datum>> {
     let text = envelope::to_text(bytes);
     let node = open(text.as_bytes(), reading)?.unwrap_or(Node::String(text.into_bytes()));
     match &node {
         Node::Container(bytes) => {
             let read = document(Container::new(bytes)?, reading)?;
-            Ok(read.unwrap_or_else(|| NewVarlena::of(bytes)))
+            Ok(Some(read.unwrap_or_else(|| NewVarlena::of(bytes))))
         }
-        node => Ok(json::datum(node)),
+        // written back, JSON null would be a value
+        Node::Null if reading == Reading::Reveal && masked::is_shown_as_null(bytes) => Ok(None),
+        node => Ok(Some(json::datum(node))),
     }
 }
 

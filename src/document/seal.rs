@@ -222,7 +222,8 @@ impl<'a, 'g> Seal<'a, 'g> {
         Ok(rewritten)
     }
 
-    /// Whether an old envelope holds a value. What cannot be opened is sealed anew.
+    /// Whether an old envelope holds a value, and may. What cannot be opened is sealed anew, and so is
+    /// what is of another account than its row, however that came about.
     fn is_unchanged(&self, old: &[u8], flag: &Flag, plain: &Plain<'_>) -> bool {
         let is_unchanged = || {
             let bytes = envelope::from_text(old)?;
@@ -231,6 +232,7 @@ impl<'a, 'g> Seal<'a, 'g> {
             if header.field_id != flag.field.id || header.plaintext_type != plain.plaintext_type {
                 return Ok(false);
             }
+            value::require_account(header.key_id, self.context.account)?;
             if old.is_token_only() {
                 let sections =
                     value::sections(&*flag.sealer(self.context.account)?, plain.plaintext())?;

@@ -8,7 +8,6 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, CmdType, JumbleState, NodeTag, ParseState, Query};
 
 use super::utility::{self, InProgress};
-use crate::catalog::family::Family;
 use crate::error::OrRaise;
 use crate::guc;
 use crate::transparent;
@@ -46,10 +45,8 @@ unsafe extern "C-unwind" fn analyzed(
 unsafe extern "C-unwind" fn show(state: *mut ParseState, query: *mut Query) {
     // SAFETY: the caller's
     unsafe {
-        let Some(query) = read_by_client(state, query) else { return };
-        // not installed in this database: nothing is encrypted
-        if let Ok(family) = Family::get() {
-            transparent::rewrite(&family, query).or_raise();
+        if let Some(query) = read_by_client(state, query) {
+            transparent::rewrite(query).or_raise();
         }
     }
 }

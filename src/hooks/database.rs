@@ -1,9 +1,9 @@
 //! Statements that need a database without connections: the worker that writes its audit ends first,
 //! and is started again by the next event.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 
-use pgrx::pg_sys::{self, Node, NodeTag};
+use pgrx::pg_sys::{self, DefElem, List, Node, NodeTag};
 
 use crate::{audit, backend, compat};
 
@@ -30,7 +30,11 @@ unsafe fn database_of(statement: *mut Node) -> Option<*const c_char> {
     let name: *const c_char = unsafe {
         match (*statement).type_ {
             NodeTag::T_DropdbStmt => (*statement.cast::<pg_sys::DropdbStmt>()).dbname,
-            NodeTag::T_AlterDatabaseStmt => (*statement.cast::<pg_sys::AlterDatabaseStmt>()).dbname,
+            NodeTag::T_AlterDatabaseStmt => {
+                let alter = statement.cast::<pg_sys::AlterDatabaseStmt>();
+                option((*alter).options, c"tablespace")?;
+                (*alter).dbname
+            }
             NodeTag::T_RenameStmt => {
                 let rename = statement.cast::<pg_sys::RenameStmt>();
                 let is_database = (*rename).renameType == pg_sys::ObjectType::OBJECT_DATABASE;
@@ -38,17 +42,27 @@ unsafe fn database_of(statement: *mut Node) -> Option<*const c_char> {
             }
             NodeTag::T_CreatedbStmt => {
                 let options = (*statement.cast::<pg_sys::CreatedbStmt>()).options;
-                let count = if options.is_null() { 0 } else { (*options).length };
-                let template = (0..count)
-                    .map(|i| pg_sys::list_nth(options, i).cast::<pg_sys::DefElem>())
-                    .find(|&option| {
-                        std::ffi::CStr::from_ptr((*option).defname) == c"template"
-                            && !(*option).arg.is_null()
-                    })?;
-                pg_sys::defGetString(template)
+                match option(options, c"template") {
+                    Some(template) => pg_sys::defGetString(template),
+                    None => c"template1".as_ptr(),
+                }
             }
             _ => return None,
         }
     };
     (!name.is_null()).then_some(name)
+}
+
+/// The option of that name, if it has a value.
+///
+/// # Safety
+/// `options` is null or a valid list of options.
+unsafe fn option(options: *mut List, name: &CStr) -> Option<*mut DefElem> {
+    // SAFETY: the caller's; names are NUL-terminated
+    unsafe {
+        let count = if options.is_null() { 0 } else { (*options).length };
+        (0..count)
+            .map(|i| pg_sys::list_nth(options, i).cast::<DefElem>())
+            .find(|&option| CStr::from_ptr((*option).defname) == name && !(*option).arg.is_null())
+    }
 }

@@ -1,12 +1,14 @@
 //! What goes to the server's log: statements without their values (`fieldcrypt.redact_log`).
 //!
 //! Literals are hidden in the text of every statement, since it is logged before anybody knows what
-//! it is about; parameters are no part of it. What the client sees of an error stays as it is.
+//! it is about; parameters are no part of it. Neither is what a message quotes because it was wrong.
+//! What the client sees of an error stays as it is.
 //!
 //! Invariant: this runs inside error reporting: it reads no catalog, raises no error and does not
 //! panic. What cannot be rewritten is left out.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::ffi::{CStr, c_char};
 
 use fieldcrypt_core::redact::redact;
@@ -19,12 +21,19 @@ use crate::guc;
 
 static mut PREVIOUS: pg_sys::emit_log_hook_type = None;
 
+thread_local! {
+    /// Whether what is emitted is a report that has no values any more.
+    static IS_REDACTED: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Where the plan begins in what `auto_explain` logs.
 const PLAN: &[u8] = b"plan:\n";
 /// How it begins in the format text.
 const QUERY_TEXT: &[u8] = b"Query Text: ";
 /// What stands in place of what cannot be taken apart.
 const NOT_SHOWN: &[u8] = b"(not shown: fieldcrypt.redact_log)";
+/// What stands in place of a value.
+const VALUE: &[u8] = b"?";
 /// The messages of `debug_print_parse` and its kin, whose trees hold constants in many forms.
 const TREES: [&[u8]; 4] = [b"raw parse tree:", b"parse tree:", b"rewritten parse tree:", b"plan:"];
 /// What is said of a statement in the detail of an error.
@@ -42,7 +51,9 @@ unsafe extern "C-unwind" fn emit(report: *mut pg_sys::ErrorData) {
     // SAFETY: PostgreSQL passes the report that it is about to write, to be changed
     unsafe {
         redacted(report);
-        if let Some(previous) = PREVIOUS {
+        if (*report).output_to_server
+            && let Some(previous) = PREVIOUS
+        {
             previous(report);
         }
     }
@@ -52,7 +63,11 @@ unsafe extern "C-unwind" fn emit(report: *mut pg_sys::ErrorData) {
 unsafe extern "C-unwind" fn redacted(report: *mut pg_sys::ErrorData) {
     // SAFETY: as above
     unsafe {
-        if (*report).output_to_server && guc::redact_log() && !family::is_known_to_be_absent() {
+        if (*report).output_to_server
+            && !IS_REDACTED.get()
+            && guc::redact_log()
+            && !family::is_known_to_be_absent()
+        {
             hide_values(&mut *report);
         }
     }
@@ -91,14 +106,14 @@ unsafe fn hide_values(report: &mut pg_sys::ErrorData) {
                 let with = detail.map_or(line.clone(), |detail| [detail, b"\n", &line].concat());
                 report.detail_log = copy(context, &with);
             }
-            if report.sqlerrcode == PgSqlErrorCode::ERRCODE_SYNTAX_ERROR as i32 {
-                replace(&mut report.message, context, quoted_redacted);
-            }
         }
         // the STATEMENT line: what is in it is said above, or is known from the message
         report.hide_stmt |= statement != redacted.as_deref();
         report.hide_ctx |= bytes(report.context).is_some_and(shows_values);
         replace(&mut report.internalquery, context, |query| Some(redact(query).into_owned()));
+        if let Some(message) = bytes(report.message).and_then(|message| shown(message, report)) {
+            log_with(report, &message);
+        }
     }
 }
 
@@ -117,16 +132,59 @@ fn without(message: &[u8], statement: Option<(&[u8], &[u8])>) -> Option<Vec<u8>>
     Some([&message[..at], redacted, &message[at + statement.len()..]].concat())
 }
 
-/// `syntax error at or near "'…'"` without what is quoted, if that is a value.
-fn quoted_redacted(message: &[u8]) -> Option<Vec<u8>> {
-    let start = memchr::memchr(b'"', message)? + 1;
-    let end = memchr::memrchr(b'"', message).filter(|&end| end >= start).unwrap_or(message.len());
-    Some([&message[..start], &redact(&message[start..end]), &message[end..]].concat())
+/// The message of an error that quotes what was wrong, such as `syntax error at or near "'…'"`,
+/// without values; `None` if it has none.
+///
+/// # Safety
+/// The texts of the report are null or NUL-terminated.
+unsafe fn shown(message: &[u8], report: &pg_sys::ErrorData) -> Option<Vec<u8>> {
+    let is_syntax = report.sqlerrcode == PgSqlErrorCode::ERRCODE_SYNTAX_ERROR as i32;
+    if report.elevel == pg_sys::LOG as i32 || !is_syntax && !is_data_exception(report.sqlerrcode) {
+        return None;
+    }
+    let mark = message.iter().position(|&byte| byte == b'"' || !byte.is_ascii())?;
+    if message[mark] != b'"' {
+        // translated, with the quotation marks of the language
+        // SAFETY: the caller's
+        return Some(unsafe { bytes(report.message_id) }.unwrap_or(NOT_SHOWN).to_vec());
+    }
+    let (head, rest) = message.split_at(mark + 1);
+    let (quoted, tail) = rest.split_at(memchr::memrchr(b'"', rest).unwrap_or(rest.len()));
+    let quoted = if is_syntax { redact(quoted) } else { Cow::Borrowed(VALUE) };
+    Some([head, &quoted, tail].concat())
 }
 
-/// Whether a context quotes anything: a statement, its parameters, a line of COPY, a document.
+/// Writes the report to the log with another message than the client gets: in PostgreSQL, it is one
+/// report that goes to both.
+///
+/// # Safety
+/// `report` is the one that is being emitted.
+unsafe fn log_with(report: &mut pg_sys::ErrorData, message: &[u8]) {
+    struct Redacted;
+    impl Drop for Redacted {
+        fn drop(&mut self) {
+            IS_REDACTED.set(false);
+        }
+    }
+
+    let for_client = (report.message, report.output_to_client);
+    // SAFETY: the context is the report's; what is emitted is the report on top of the stack, the
+    // caller's, and the hook takes it as it is
+    unsafe {
+        report.message = copy(report.assoc_context, message);
+        report.output_to_client = false;
+        IS_REDACTED.set(true);
+        let _redacted = Redacted;
+        pg_sys::EmitErrorReport();
+    }
+    (report.message, report.output_to_client) = for_client;
+    report.output_to_server = false;
+}
+
+/// Whether a context quotes anything: a statement, its parameters, a line of COPY, a document. The
+/// quotation marks of other languages are not ASCII.
 fn shows_values(context: &[u8]) -> bool {
-    context.iter().any(|byte| matches!(byte, b'"' | b'\'' | b'$' | b'{' | b'['))
+    context.iter().any(|byte| !byte.is_ascii() || matches!(byte, b'"' | b'\'' | b'$' | b'{' | b'['))
 }
 
 /// # Safety

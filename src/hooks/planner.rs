@@ -3,7 +3,7 @@
 
 use fieldcrypt_core::envelope::PlaintextType;
 use pgrx::pg_guard;
-use pgrx::pg_sys::{self, Datum, List, Node, NodeTag, Query};
+use pgrx::pg_sys::{self, Datum, List, Node, NodeTag, Query, SortGroupClause};
 
 use crate::call::array_elements;
 use crate::catalog::family::{Family, Operator, is_of_users};
@@ -13,6 +13,7 @@ use crate::compat;
 use crate::datatype::support;
 use crate::error::{Error, OrRaise, Result};
 use crate::transparent::node::elements;
+use crate::walker::any_node;
 
 static mut PREVIOUS: pg_sys::planner_hook_type = None;
 
@@ -35,10 +36,11 @@ unsafe extern "C-unwind" fn plan(
     options: i32,
     parameters: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
-    // SAFETY: the planner owns the query and may change it; the previous hook or the standard
-    // planner gets what it would have got
+    // SAFETY: the planner, in C, owns the query and may change it; nothing here is to be dropped,
+    // and the test only reads the node; the previous hook or the standard planner gets what it would
+    // have got
     unsafe {
-        let query = prepared(query);
+        let query = if any_node(query, |node| may_concern(node)) { prepared(query) } else { query };
         match PREVIOUS {
             Some(previous) => previous(query, text, options, parameters),
             None => standard_planner(query, text, options, parameters),
@@ -54,6 +56,27 @@ unsafe extern "C-unwind" {
         options: i32,
         parameters: pg_sys::ParamListInfo,
     ) -> *mut pg_sys::PlannedStmt;
+}
+
+/// Whether a node may be one that is rewritten or refused here: it compares by an operator that
+/// users have made, as those of the encrypted types are.
+///
+/// # Safety
+/// `node` is a valid node.
+unsafe fn may_concern(node: *mut Node) -> bool {
+    // SAFETY: the caller's; the tag says which struct it is
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_SortGroupClause => is_of_users((*node.cast::<SortGroupClause>()).eqop),
+            NodeTag::T_SetOperationStmt => {
+                let operation = node.cast::<pg_sys::SetOperationStmt>();
+                elements::<SortGroupClause>((*operation).groupClauses)
+                    .any(|clause| is_of_users((*clause).eqop))
+            }
+            NodeTag::T_MinMaxExpr => is_of_users((*node.cast::<pg_sys::MinMaxExpr>()).minmaxtype),
+            _ => comparison_parts(node).is_some_and(|(operator, _)| is_of_users(operator)),
+        }
+    }
 }
 
 /// The query as it is to be planned.
@@ -369,8 +392,8 @@ unsafe fn check_order(
 ) -> Result<()> {
     // SAFETY: the caller's
     unsafe {
-        for clause in elements::<pg_sys::SortGroupClause>(clauses) {
-            let excepted = elements::<pg_sys::SortGroupClause>(except)
+        for clause in elements::<SortGroupClause>(clauses) {
+            let excepted = elements::<SortGroupClause>(except)
                 .any(|group| (*group).tleSortGroupRef == (*clause).tleSortGroupRef);
             if !excepted && encrypted_target(family, clause, targets).is_some() {
                 return Err(Error::OrderBy);
@@ -385,7 +408,7 @@ unsafe fn check_order(
 unsafe fn check_groups(family: &Family, clauses: *mut List, targets: *mut List) -> Result<()> {
     // SAFETY: the caller's
     unsafe {
-        for clause in elements::<pg_sys::SortGroupClause>(clauses) {
+        for clause in elements::<SortGroupClause>(clauses) {
             let Some((node, plaintext_type)) = encrypted_target(family, clause, targets) else {
                 continue;
             };
@@ -406,7 +429,7 @@ unsafe fn check_groups(family: &Family, clauses: *mut List, targets: *mut List) 
 /// As for `check_order`.
 unsafe fn encrypted_target(
     family: &Family,
-    clause: *mut pg_sys::SortGroupClause,
+    clause: *mut SortGroupClause,
     targets: *mut List,
 ) -> Option<(*mut Node, PlaintextType)> {
     // SAFETY: the caller's

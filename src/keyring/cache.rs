@@ -16,7 +16,7 @@ use fieldcrypt_core::token::TokenKey;
 use lru::LruCache;
 use pgrx::pg_sys::Oid;
 
-use super::locked::Locked;
+use super::locked::{Locked, without_traces};
 use super::unwrap::unwrap_account_key;
 use super::usage;
 use crate::access::{Privilege, Privileges, refused, rights};
@@ -256,22 +256,24 @@ fn open_key(id: KeyId, field_id: FieldId, suite: Suite, role: Oid) -> Result<Loc
         return Err(Error::KeyState(id, stored.state.name()));
     }
     let field = if transit { None } else { Some(fields::require(By::Id(field_id))?) };
-    let secret = unwrap_account_key(&stored)?;
+    let exhausted = suite == Suite::Aes256Gcm && usage::is_exhausted(id, field_id)?;
     let account = match role {
         Oid::INVALID => stored.account.clone(),
         role => format!("*row*/{}", role.to_u32()),
     };
-    let key = FieldKey::derive(&secret, id, stored.purpose, &account, suite, field_id);
-    let key = Locked::new(OpenKey {
-        loaded: backend::statement_start(),
-        privileges: Cell::new((Oid::INVALID, Privileges::default())),
-        counted: Cell::default(),
-        exhausted: suite == Suite::Aes256Gcm && usage::is_exhausted(id, field_id)?,
-        role,
-        key,
-        account: stored.account.into(),
-        field,
-    });
+    let key = without_traces(|| -> Result<_> {
+        let secret = unwrap_account_key(&stored)?;
+        Ok(Locked::new(OpenKey {
+            loaded: backend::statement_start(),
+            privileges: Cell::new((Oid::INVALID, Privileges::default())),
+            counted: Cell::default(),
+            exhausted,
+            role,
+            key: FieldKey::derive(&secret, id, stored.purpose, &account, suite, field_id),
+            account: stored.account.as_str().into(),
+            field,
+        }))
+    })?;
     keep(generation, |cache| cache.put(place, Entry::Field(key.clone())));
     Ok(key)
 }
@@ -292,11 +294,13 @@ pub fn to_tokenize(account: &str, field: &Field) -> Result<Locked<TokenHandle>> 
         return Ok(key);
     }
     let stored = StoredKey::find(id)?.ok_or(Error::KeyMissing(id))?;
-    let secret = unwrap_account_key(&stored)?;
-    let key = Locked::new(TokenHandle {
-        key: TokenKey::derive(&secret, id, field.id, account),
-        loaded: backend::statement_start(),
-    });
+    let key = without_traces(|| -> Result<_> {
+        let secret = unwrap_account_key(&stored)?;
+        Ok(Locked::new(TokenHandle {
+            key: TokenKey::derive(&secret, id, field.id, account),
+            loaded: backend::statement_start(),
+        }))
+    })?;
     keep(generation, |cache| cache.put(place, Entry::Token(key.clone())));
     Ok(key)
 }

@@ -1,4 +1,5 @@
-//! Memory for key material: locked, so that it is not swapped out, and left out of core dumps.
+//! Memory for key material: locked, so that it is not swapped out, and left out of core dumps; and
+//! stack and registers wiped of what passed through them on the way there.
 //!
 //! Invariant: a value is dropped, which wipes it, before its place is used again. Locking is best
 //! effort: where the limit (`ulimit -l`) is reached, the rest stays unlocked.
@@ -9,6 +10,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap_anonymous};
+use rustix::process::{Resource, getrlimit};
 
 use crate::backend;
 
@@ -128,6 +130,12 @@ impl<T> Locked<T> {
         }
     }
 
+    /// How many values the system's limit on locked memory leaves room for; `None`: there is none.
+    pub fn limit() -> Option<u64> {
+        let size = size_of::<Shared<T>>().next_multiple_of(64) as u64;
+        getrlimit(Resource::Memlock).current.map(|bytes| bytes / size)
+    }
+
     fn shared(&self) -> &Shared<T> {
         // SAFETY: `new` wrote it, and it stays while it has an owner
         unsafe { self.0.as_ref() }
@@ -165,5 +173,67 @@ impl<T> Drop for Locked<T> {
 impl<T> fmt::Debug for Locked<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Locked")
+    }
+}
+
+/// How much of the stack is wiped, in bytes: more than setting up a key takes.
+const STACK: usize = 1 << 15;
+
+/// Runs `work`, which sets up keys, and wipes stack and registers behind it, also if it fails: a
+/// value that is moved, into locked memory too, leaves copies on the way. What it returns must not
+/// hold key bytes itself.
+pub fn without_traces<T>(work: impl FnOnce() -> T) -> T {
+    struct Wipe;
+    impl Drop for Wipe {
+        fn drop(&mut self) {
+            wipe_stack();
+            wipe_registers();
+        }
+    }
+
+    let _wipe = Wipe;
+    apart(work)
+}
+
+/// In a frame of its own below the caller's.
+#[inline(never)]
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
+#[inline(never)]
+fn wipe_stack() {
+    std::hint::black_box(&mut [0_u8; STACK]);
+}
+
+/// Clears the vector registers, which copies go through: at the next signal the kernel would store
+/// them on the stack. On other processors than x86-64 it does nothing.
+#[inline(never)]
+fn wipe_registers() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: only registers are changed that a call of a function may change anyway, by
+    // instructions that the processor has: every x86-64 has SSE2
+    unsafe {
+        use std::arch::asm;
+        if is_x86_feature_detected!("avx512f") {
+            asm!(
+                ".irp i, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+                "vpxord zmm\\i, zmm\\i, zmm\\i",
+                ".endr",
+                clobber_abi("C"),
+                options(nomem, nostack, preserves_flags)
+            );
+        }
+        if is_x86_feature_detected!("avx") {
+            asm!("vzeroall", clobber_abi("C"), options(nomem, nostack, preserves_flags));
+        } else {
+            asm!(
+                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+                "pxor xmm\\i, xmm\\i",
+                ".endr",
+                clobber_abi("C"),
+                options(nomem, nostack, preserves_flags)
+            );
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! for this database stops before anything is written.
 
 pub mod cache;
+mod examine;
 pub mod file;
 pub mod locked;
 pub mod provider;
@@ -13,6 +14,7 @@ mod unwrap;
 pub mod usage;
 
 pub use cache::OpenKey;
+pub use locked::without_traces;
 #[cfg(any(test, feature = "pg_test"))]
 pub use unwrap::wrapping_key;
 pub use unwrap::{current_root, load_in_postmaster, require_roots, unwrap_account_key, with_root};

@@ -29,7 +29,8 @@ impl Provider {
         match self {
             Self::File(path) => {
                 check_file(path, &format!("file of root key \"{root}\""), 0o077)?;
-                let mut text = Zeroizing::new(String::new());
+                // with room for all of it: one that grows leaves copies behind
+                let mut text = Zeroizing::new(String::with_capacity(2 * LONGEST_FILE as usize));
                 let read = fs::File::open(path)
                     .and_then(|file| file.take(LONGEST_FILE).read_to_string(&mut text));
                 read.map_err(|_| {

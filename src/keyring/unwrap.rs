@@ -9,7 +9,7 @@ use fieldcrypt_core::wrap;
 use pgrx::pg_sys;
 
 use super::file::KeyringFile;
-use super::locked::{Locked, lock_after_fork};
+use super::locked::{Locked, lock_after_fork, without_traces};
 use super::provider::keyring;
 use crate::catalog::invalidation;
 use crate::catalog::key::{StoredKey, root_check_value};
@@ -40,12 +40,7 @@ fn configuration_loaded() -> pg_sys::TimestampTz {
 
 impl Keyring {
     fn read() -> Result<Self> {
-        let path = guc::keyring_file().ok_or_else(|| {
-            keyring(
-                "fieldcrypt.keyring_file is not set".to_owned(),
-                "Name the keyring file in postgresql.conf and reload.",
-            )
-        })?;
+        let path = configured_path()?;
         let file = KeyringFile::read(Path::new(&path))?;
         let mut roots = BTreeMap::new();
         for (name, provider) in &file.roots {
@@ -74,12 +69,7 @@ impl Keyring {
         if self.verified.get(name) == Some(&generation) {
             return Ok(());
         }
-        let root = self.root(name)?;
-        if let Some(recorded) = root_check_value(name)?
-            && !wrap::verify(&wrap::root_check_value(root), &recorded)
-        {
-            return Err(Error::WrongRoot(name.to_owned()));
-        }
+        verify_root(name, self.root(name)?)?;
         self.verified.insert(name.to_owned(), generation);
         Ok(())
     }
@@ -91,6 +81,26 @@ impl Keyring {
                 "Add it to the keyring file, as \"previous\" if another is current, and reload.",
             )
         })
+    }
+}
+
+/// The path of the keyring file.
+pub fn configured_path() -> Result<String> {
+    guc::keyring_file().ok_or_else(|| {
+        keyring(
+            "fieldcrypt.keyring_file is not set".to_owned(),
+            "Name the keyring file in postgresql.conf and reload.",
+        )
+    })
+}
+
+/// Fails if a root key is not the one whose check value this database has recorded.
+pub fn verify_root(name: &str, root: &SecretKey) -> Result<()> {
+    match root_check_value(name)? {
+        Some(recorded) if !wrap::verify(&wrap::root_check_value(root), &recorded) => {
+            Err(Error::WrongRoot(name.to_owned()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -107,7 +117,7 @@ fn with_keyring<T>(work: impl FnOnce(&mut Keyring) -> Result<T>) -> Result<T> {
             Some(keyring) => keyring,
             None => {
                 *slot = None;
-                Keyring::read()?
+                without_traces(Keyring::read)?
             }
         };
         work(slot.insert(keyring))

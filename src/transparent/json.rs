@@ -49,7 +49,26 @@ const MAKES_JSON: &[u32] = &[
     pg_sys::F_JSONB_OBJECT_AGG_UNIQUE_STRICT,
 ];
 
-fn makes_json(function: Oid) -> bool {
+/// Whether a node makes JSON of any values.
+///
+/// # Safety
+/// `node` is valid.
+pub(super) unsafe fn makes_json(node: *mut Node) -> bool {
+    // SAFETY: the caller's; the tag says which struct it is
+    let function = unsafe {
+        match (*node).type_ {
+            NodeTag::T_FuncExpr => (*node.cast::<FuncExpr>()).funcid,
+            NodeTag::T_WindowFunc => (*node.cast::<WindowFunc>()).winfnoid,
+            NodeTag::T_Aggref => (*node.cast::<Aggref>()).aggfnoid,
+            #[cfg(not(feature = "pg15"))]
+            NodeTag::T_JsonConstructorExpr => {
+                use pg_sys::JsonConstructorType::{JSCTOR_JSON_ARRAY, JSCTOR_JSON_OBJECT};
+                let kind = (*node.cast::<pg_sys::JsonConstructorExpr>()).type_;
+                return matches!(kind, JSCTOR_JSON_ARRAY | JSCTOR_JSON_OBJECT);
+            }
+            _ => return false,
+        }
+    };
     MAKES_JSON.contains(&function.to_u32())
 }
 
@@ -152,31 +171,20 @@ unsafe extern "C-unwind" fn walk(node: *mut Node, context: *mut c_void) -> bool 
                 statement.show_json_in(&Scope { query, outer: Some(scope), is_branch: false });
                 return false;
             }
+            _ if !makes_json(node) => {}
             NodeTag::T_FuncExpr => {
                 let call = node.cast::<FuncExpr>();
-                if makes_json((*call).funcid) {
-                    (*call).args = statement.outputs((*call).args, scope);
-                }
+                (*call).args = statement.outputs((*call).args, scope);
             }
             NodeTag::T_WindowFunc => {
                 let call = node.cast::<WindowFunc>();
-                if makes_json((*call).winfnoid) {
-                    (*call).args = statement.outputs((*call).args, scope);
-                }
+                (*call).args = statement.outputs((*call).args, scope);
             }
-            NodeTag::T_Aggref => {
-                let call = node.cast::<Aggref>();
-                if makes_json((*call).aggfnoid) {
-                    statement.show_aggregated(call, scope);
-                }
-            }
+            NodeTag::T_Aggref => statement.show_aggregated(node.cast(), scope),
             #[cfg(not(feature = "pg15"))]
             NodeTag::T_JsonConstructorExpr => {
-                use pg_sys::JsonConstructorType::{JSCTOR_JSON_ARRAY, JSCTOR_JSON_OBJECT};
                 let made = node.cast::<pg_sys::JsonConstructorExpr>();
-                if matches!((*made).type_, JSCTOR_JSON_ARRAY | JSCTOR_JSON_OBJECT) {
-                    (*made).args = statement.outputs((*made).args, scope);
-                }
+                (*made).args = statement.outputs((*made).args, scope);
             }
             _ => {}
         }

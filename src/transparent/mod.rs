@@ -2,6 +2,7 @@
 //! `fieldcrypt.reveal()` shows them.
 //!
 //! - [`targets`]: what a result column shows
+//! - [`mentions`]: whether a statement has anything that could be shown otherwise
 //! - [`casts`]: what a cast to text shows where a query filters
 //! - [`json`]: what JSON is made of
 //! - [`origin`]: whether a jsonb value is a protected document
@@ -15,6 +16,7 @@
 
 mod casts;
 mod json;
+mod mentions;
 pub mod node;
 mod order;
 mod origin;
@@ -32,6 +34,7 @@ use pgrx::pg_sys::{self, List, Node, NodeTag, Oid, Query};
 use crate::call::Call;
 use crate::catalog::family::{EncryptedType, Family, is_of_users};
 use crate::error::{Error, Result};
+use mentions::Mentions;
 use node::elements;
 use origin::Document;
 
@@ -83,24 +86,39 @@ struct Statement<'a> {
 ///
 /// # Safety
 /// `query` was just made by parse analysis.
-pub unsafe fn rewrite(family: &Family, query: *mut Query) -> Result<()> {
+pub unsafe fn rewrite(query: *mut Query) -> Result<()> {
+    // SAFETY: the caller's
+    let mentions = unsafe { Mentions::of(query) };
+    if mentions.is_empty() {
+        return Ok(());
+    }
+    // not installed in this database: nothing is encrypted
+    let Ok(family) = Family::get() else { return Ok(()) };
     let mut statement = Statement {
-        family,
+        family: &family,
         kinds: HashMap::new(),
         documents: HashMap::new(),
         rewritten: false,
         error: None,
     };
+    let is_encrypted = |&given: &Oid| statement.kind(given).is_some();
+    if !mentions.is_unclear && !mentions.types.iter().any(is_encrypted) {
+        return Ok(());
+    }
     // SAFETY: the caller's
     unsafe {
         let scope = Scope { query, outer: None, is_branch: false };
-        statement.show_json(&scope);
+        if mentions.json {
+            statement.show_json(&scope);
+        }
         if (*query).commandType == pg_sys::CmdType::CMD_SELECT {
             statement.select(&scope);
         } else {
             statement.returning(&scope);
         }
-        statement.show_casts(&scope);
+        if mentions.casts {
+            statement.show_casts(&scope);
+        }
         statement.order_inner_queries(query);
     }
     if statement.rewritten {

@@ -38,8 +38,8 @@ pub unsafe fn type_of(node: *mut Node) -> Oid {
 pub unsafe fn elements<T>(list: *mut List) -> impl Iterator<Item = *mut T> {
     // SAFETY: the caller's
     unsafe {
-        let length = if list.is_null() { 0 } else { (*list).length };
-        (0..length).map(move |i| pg_sys::list_nth(list, i).cast())
+        let length = if list.is_null() { 0 } else { usize::try_from((*list).length).unwrap_or(0) };
+        (0..length).map(move |i| (*(*list).elements.add(i)).ptr_value.cast())
     }
 }
 

@@ -5,61 +5,17 @@ searched, nor is pg_stat_activity: both show the text of statements, literals in
 CONTEXT of a failed COPY is the client's own line of input (docs say: bind parameters).
 """
 
-import base64
-import re
 import secrets
-from contextlib import suppress
 
 import psycopg
 import pytest
+from canaries import Canaries
 from expect import texts
 from harness import Cluster, account_database
 
-CANARY = f"canary-{secrets.token_hex(6)}"
+CANARIES = Canaries()
 # What is meant to be found, in a table of its own: it shows that the search works.
-CONTROL = f"control-{secrets.token_hex(6)}"
-
-
-def canary():
-    """A new plain value; its digits are its own, so that it has a token of its own."""
-    return f"{CANARY}-{secrets.randbelow(10**12):012}"
-
-
-def forms(text):
-    """A text as it would look in several encodings."""
-    plain = text.encode()
-    yield plain
-    yield plain.hex().encode()
-    yield plain.hex().upper().encode()
-    yield text.encode("utf-16-le")
-    for before in range(3):
-        # Base64 depends on where in a group of three bytes a text begins; the groups at its ends
-        # depend on what is beside it.
-        for encode in base64.b64encode, base64.urlsafe_b64encode:
-            yield encode(b"-" * before + plain)[4:-4]
-
-
-def pattern(text):
-    return re.compile(b"|".join({re.escape(form) for form in forms(text)}))
-
-
-CANARIES, CONTROLS = pattern(CANARY), pattern(CONTROL)
-
-
-def hits(data, wanted=CANARIES):
-    """What is found in some bytes or text, with what surrounds it."""
-    data = data.encode() if isinstance(data, str) else data
-    return [data[max(0, m.start() - 60) : m.end() + 30] for m in wanted.finditer(data)]
-
-
-def hits_in_files(folder, wanted=CANARIES):
-    """The files in a folder with hits, and the first hit in each."""
-    found = {}
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            if path.is_file() and (in_file := hits(path.read_bytes(), wanted)):
-                found[str(path.relative_to(folder))] = in_file[0]
-    return found
+CONTROLS = Canaries()
 
 
 SCHEMA = """
@@ -144,6 +100,7 @@ WRITES = [
     " UPDATE lead SET note = '{1}' WHERE CURRENT OF c; COMMIT",
     "BEGIN; INSERT INTO lead (ssn) VALUES ('{0}'); SAVEPOINT s;"
     " INSERT INTO lead (ssn) VALUES ('{1}'); ROLLBACK TO s; ROLLBACK",
+    "BEGIN; INSERT INTO lead (id, ssn) VALUES (-9, '{0}'); PREPARE TRANSACTION 'canaries'",
     "CREATE TABLE made_{2} AS SELECT '{0}'::fieldcrypt.encrypted_text('lead.ssn') AS ssn",
     "CREATE VIEW v_{2} AS SELECT id FROM lead WHERE ssn = '{0}' OR ssn IN ('{1}', '{0}')",
     "CREATE FUNCTION f_{2}() RETURNS bigint BEGIN ATOMIC"
@@ -210,7 +167,7 @@ COPIES = [
 
 def fill(statement):
     """The statement with new canaries, and the parameters if it has any."""
-    a, b = canary(), canary()
+    a, b = CANARIES.new(), CANARIES.new()
     parameters = {"a": a, "b": b, "c": f"fc1:{a}", "l": [a, b]}
     text = statement.format(a, b, secrets.token_hex(4))
     return text, {name: value for name, value in parameters.items() if f"%({name})" in text}
@@ -243,22 +200,24 @@ def test_nothing_on_disk_or_in_errors(database, app):
             for part in diag.message_primary, diag.message_detail, diag.message_hint:
                 shown.append((statement, part or ""))
     assert failed == 8
-    leaks = [(statement, text) for statement, text in shown if hits(text)]
+    leaks = [(statement, text) for statement, text in shown if CANARIES.found(text)]
     assert leaks == []
 
-    database.execute("INSERT INTO plain VALUES (%s)", [CONTROL])
+    database.execute("INSERT INTO plain VALUES (%s)", [CONTROLS.new()])
     for statement in "ANALYZE", "VACUUM", "CHECKPOINT":
         database.execute(statement)
     files = database.cluster.data_dir
-    assert {path.split("/")[0] for path in hits_in_files(files, CONTROLS)} == {"base", "pg_wal"}
-    assert hits_in_files(files) == {}
+    assert {path.split("/")[0] for path in CONTROLS.in_files(files)} == {"base", "pg_wal"}
+    assert CANARIES.in_files(files) == {}
+    assert list((files / "pg_twophase").iterdir())
+    app.execute("ROLLBACK PREPARED 'canaries'")
 
     dumped = database.cluster.run("pg_dumpall").stdout
-    assert hits(dumped, CONTROLS) and hits(dumped) == []
+    assert CONTROLS.found(dumped) and not CANARIES.found(dumped)
     decoded = database.value(
         "SELECT string_agg(data, '') FROM pg_logical_slot_get_changes('canaries', NULL, NULL)"
     )
-    assert hits(decoded, CONTROLS) and hits(decoded) == []
+    assert CONTROLS.found(decoded) and not CANARIES.found(decoded)
     database.execute("SELECT pg_drop_replication_slot('canaries')")
 
 
@@ -325,7 +284,7 @@ def leaks_in_explain(app, statements, options):
         with app.transaction(force_rollback=True):
             rows = app.execute(f"EXPLAIN ({options}) {text}", parameters or None).fetchall()
         shown = "\n".join(line for (line,) in rows)
-        if hits(shown):
+        if CANARIES.found(shown):
             leaks.append((statement, shown))
     return leaks
 
@@ -340,12 +299,12 @@ def test_threat_b3_nothing_in_the_plans_of_auto_explain(database):
             " SET auto_explain.log_verbose = on; SET auto_explain.log_level = notice;"
             " SET auto_explain.log_nested_statements = on; SET ROLE app"
         )
-        connection.execute("SELECT id FROM lead WHERE ssn = %s", [canary()])
-        connection.execute("INSERT INTO lead (ssn) VALUES (%s)", [canary()])
-        connection.execute("SELECT id FROM lead WHERE ssn = %b", [canary()])
-        connection.execute("SELECT add_lead(%b, %b)", [canary(), canary()])
+        connection.execute("SELECT id FROM lead WHERE ssn = %s", [CANARIES.new()])
+        connection.execute("INSERT INTO lead (ssn) VALUES (%s)", [CANARIES.new()])
+        connection.execute("SELECT id FROM lead WHERE ssn = %b", [CANARIES.new()])
+        connection.execute("SELECT add_lead(%b, %b)", [CANARIES.new(), CANARIES.new()])
     plans = [notice.partition("Query Text:")[2].partition("\n")[2] for notice in notices]
     assert len(plans) >= 5
     # What the client calls a function with is the client's own text.
-    leaks = [plan for plan in plans if hits(plan) and "Output: add_lead(" not in plan]
+    leaks = [plan for plan in plans if CANARIES.found(plan) and "Output: add_lead(" not in plan]
     assert leaks == []

@@ -8,10 +8,10 @@ import json
 
 import psycopg
 import pytest
+from canaries import Canaries
 from expect import envelope_bytes, envelope_text, refused, texts
 from harness import Cluster, Database, account_database
 from psycopg.types.json import Jsonb
-from test_canary import CONTROL, CONTROLS, canary, hits, hits_in_files
 
 SCHEMA = """
     CREATE TABLE customer (
@@ -228,8 +228,11 @@ COPIES = [
 ]
 
 
+CANARIES, CONTROLS = Canaries(), Canaries()
+
+
 def with_canaries(statement):
-    return statement.replace("@1", canary()).replace("@2", canary())
+    return statement.replace("@1", CANARIES.new()).replace("@2", CANARIES.new())
 
 
 def test_trap_21_plaintext_first_write():
@@ -253,24 +256,24 @@ def test_trap_21_plaintext_first_write():
             for statement in FAILURES:
                 with pytest.raises(psycopg.Error) as caught:
                     app.execute(with_canaries(statement))
-                assert hits(texts(caught.value)) == [], statement
+                assert not CANARIES.found(texts(caught.value)), statement
             for options, line in COPIES:
                 with app.cursor().copy(f"COPY customer (id, data) FROM STDIN {options}") as copy:
                     copy.write(with_canaries(line))
             with app.cursor().copy("COPY customer (id, data) FROM STDIN (FORMAT binary)") as copy:
                 copy.set_types(["int4", "jsonb"])
-                copy.write_row([8, Jsonb({"contact": {"email": canary()}})])
+                copy.write_row([8, Jsonb({"contact": {"email": CANARIES.new()}})])
             # all of them were canaries, and none of them is lost
             values = app.execute("SELECT fieldcrypt.decrypt(data)::text FROM customer").fetchall()
-            assert len(values) > 300 and all(hits(value) for (value,) in values)
-        db.execute("INSERT INTO plain VALUES (%s)", [CONTROL])
+            assert len(values) > 300 and all(CANARIES.found(value) for (value,) in values)
+        db.execute("INSERT INTO plain VALUES (%s)", [CONTROLS.new()])
         for statement in "ANALYZE", "VACUUM", "CHECKPOINT":
             db.execute(statement)
-        found = hits_in_files(own.data_dir, CONTROLS)
+        found = CONTROLS.in_files(own.data_dir)
         assert {path.split("/")[0] for path in found} == {"base", "pg_wal"}
-        assert hits_in_files(own.data_dir) == {}
+        assert CANARIES.in_files(own.data_dir) == {}
         dumped = own.run("pg_dump", "-d", db.name).stdout
-        assert hits(dumped, CONTROLS) and hits(dumped) == []
+        assert CONTROLS.found(dumped) and not CANARIES.found(dumped)
 
 
 def add_trigger(database, name, when, body):

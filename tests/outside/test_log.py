@@ -1,50 +1,17 @@
 """The server's log shows what was done, and no value, whatever the settings and the ways in."""
 
 import json
-import secrets
-import subprocess
-import time
+import re
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psycopg
 import pytest
-from harness import VERSION, Cluster, Database, account_database, bin_dir
+from harness import Cluster, Database, account_database
+from loud import EXPLAINS, LOUD, log_of, sizes
 
 pytestmark = pytest.mark.every_version
 
 CANARY = "471-11-0815"
-
-LIBRARIES = subprocess.check_output([bin_dir() / "pg_config", "--pkglibdir"], text=True).strip()
-# not every build of PostgreSQL brings it
-EXPLAINS = (Path(LIBRARIES) / "auto_explain.so").exists()
-assert EXPLAINS or VERSION != 15
-
-# As much as PostgreSQL can be told to log.
-LOUD = {
-    "log_destination": "stderr,csvlog,jsonlog",
-    "logging_collector": "on",
-    "log_directory": "loud",
-    "log_filename": "server",
-    "log_min_messages": "debug1",
-    "log_statement": "all",
-    "log_min_duration_statement": 0,
-    "log_min_error_statement": "debug1",
-    "log_error_verbosity": "verbose",
-    "log_parameter_max_length": -1,
-    "log_parameter_max_length_on_error": -1,
-    "log_temp_files": 0,
-    "log_lock_waits": "on",
-}
-EXPLAINING = {
-    "shared_preload_libraries": "fieldcrypt, auto_explain",
-    "auto_explain.log_min_duration": 0,
-    "auto_explain.log_analyze": "on",
-    "auto_explain.log_verbose": "on",
-    "auto_explain.log_nested_statements": "on",
-}
-if EXPLAINS:
-    LOUD |= EXPLAINING
 
 
 @pytest.fixture(scope="module")
@@ -62,30 +29,6 @@ def loud():
                 BEGIN EXECUTE statement; END $$;
         """)
         yield database
-
-
-def files(database):
-    return sorted((database.cluster.data_dir / "loud").iterdir())
-
-
-def sizes(database):
-    return {file: file.stat().st_size for file in files(database)}
-
-
-def log_of(database, since=()):
-    """What the log's files hold, or what was added since `sizes`.
-
-    Other processes write them: each is complete once it has a statement that was sent last.
-    """
-    since = dict(since)
-    marker = f"marker_{secrets.token_hex(8)}"
-    database.execute(f"SELECT 1 AS {marker}")
-    deadline = time.monotonic() + 60
-    while not all(marker.encode() in file.read_bytes() for file in files(database)):
-        assert time.monotonic() < deadline, f"{marker} did not reach every file"
-        time.sleep(0.01)
-    logged = [file.read_bytes()[since.get(file, 0) :] for file in files(database)]
-    return b"\n".join(logged).decode(errors="replace")
 
 
 def simple(statement):
@@ -178,6 +121,14 @@ WAYS = {
     "number in a function": failing(
         f"SELECT dynamic('SELECT {CANARY.replace('-', '')} / (SELECT 0)')"
     ),
+    "value of another type": failing(f"SELECT '{CANARY}'::int"),
+    "value of another type, decrypted": failing(
+        f"SELECT fieldcrypt.decrypt(fieldcrypt.encrypt('{CANARY}', 'lead.ssn'))::date"
+    ),
+    "value of another type in a function": failing(f"SELECT into_lead('{CANARY}', 'x')"),
+    "value of another type in a copy": failing_copy("COPY lead FROM STDIN", f"{CANARY}\tx\tx\n"),
+    "value out of range": failing(f"SELECT '{CANARY.replace('-', '')}'::smallint"),
+    "value with quotation marks": failing(f"SELECT '\"{CANARY}\"'::uuid"),
     "document that is none": failing(f"SELECT '{{\"ssn\": {CANARY}}}'::jsonb"),
     "json for an encrypted column": failing(
         f'SELECT (\'{{"ssn": "{CANARY}\\u0000"}}\'::json)::fieldcrypt.encrypted_jsonb'
@@ -233,6 +184,28 @@ def test_the_log_says_what_was_done(loud):
     assert "4711" not in logged
     lines = (loud.cluster.data_dir / "loud" / "server.json").read_text().splitlines()
     assert all(json.loads(line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    "statement, message",
+    [
+        ("SELECT 'a' 'b'", "syntax error at or near \"'b'\""),
+        ("SELECT '1-2'::int", 'invalid input syntax for type integer: "1-2"'),
+        ("SELECT '99999'::smallint", 'value "99999" is out of range for type smallint'),
+    ],
+)
+def test_the_client_sees_the_whole_message(loud, statement, message):
+    """It is logged, once, without what it quotes."""
+    before = sizes(loud)
+    with loud.connect("app") as app, pytest.raises(psycopg.Error) as caught:
+        app.execute(statement)
+    assert caught.value.diag.message_primary == message
+    start, _, quoted = message.partition('"')
+    end = quoted.partition('"')[2]
+    logged = log_of(loud, before)
+    # in each of the three files, quoted by the rules of each
+    assert len(re.findall(f'{start}[\\\\"]+\\?[\\\\"]+{end}', logged)) == 3
+    assert message not in logged
 
 
 def test_the_client_sees_its_own_context(loud):

@@ -8,6 +8,9 @@ pytestmark = pytest.mark.every_version
 SCHEMA = """
     SELECT fieldcrypt.create_field('score', mask => 'zero');
     SELECT fieldcrypt.create_field('number', search => '{exact}');
+    SELECT fieldcrypt.create_field('part', mask => 'partial(2, "-***-", 2)');
+    SELECT fieldcrypt.create_field('nothing', mask => 'null');
+    SELECT fieldcrypt.create_field('month', mask => 'month');
     SELECT fieldcrypt.grant_access('app', '{encrypt,search,decrypt}', '*', '*');
     SELECT fieldcrypt.grant_access('clerk', '{encrypt,mask}', '*', '*');
     SELECT fieldcrypt.grant_access('viewer', '{mask}', '*', '*');
@@ -128,3 +131,62 @@ def test_values_of_all_types_inside_documents(session):
     assert app.execute(f"{query} WHERE id = 1").fetchone() == ({"n": 5, "d": 5},) * 2
     query = f"SELECT fieldcrypt.reveal({document}) FROM held WHERE id = 1"
     assert session("viewer").execute(query).fetchone() == ({"n": 0, "d": "********"},)
+
+
+FORMS = """
+    CREATE TABLE form (id int PRIMARY KEY, account_id text DEFAULT 'acme',
+        part fieldcrypt.encrypted_text('part'), month_text fieldcrypt.encrypted_text('month'),
+        month_date fieldcrypt.encrypted_date('month'), number fieldcrypt.encrypted_jsonb('part'),
+        string fieldcrypt.encrypted_jsonb('part'), object fieldcrypt.encrypted_jsonb('part'),
+        nothing fieldcrypt.encrypted_jsonb('nothing'));
+    SELECT fieldcrypt.protect_table('form', 'account_id');
+    GRANT ALL ON form TO app, clerk;
+"""
+COLUMNS = ("part", "month_text", "month_date", "number", "string", "object", "nothing")
+
+
+def test_masks_of_every_form_keep_the_value(session, db):
+    db.execute(FORMS)
+    app, clerk = session("app"), session("clerk")
+    rows = [
+        (1, "123-45-6789", *["1990-12-31"] * 2, "123456789", '"a \\"b\\" c"', "[1]", '{"a": 1}'),
+        (2, "987-65-4321", *["2000-01-02"] * 2, "987654321", '"1\\n345\\n7"', "true", "null"),
+    ]
+    for row in rows:
+        app.execute(
+            f"INSERT INTO form (id, {', '.join(COLUMNS)}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            row,
+        )
+    decrypted = ", ".join(f"fieldcrypt.decrypt({column})::text" for column in COLUMNS)
+    decrypted = f"SELECT id, {decrypted} FROM form ORDER BY id"
+    revealed = ", ".join(f"fieldcrypt.reveal({column})::text" for column in COLUMNS)
+    seen = clerk.execute(f"SELECT id, {revealed} FROM form ORDER BY id").fetchall()
+    assert seen == [
+        (
+            *(1, "12-***-89", "1990-12-**", "1990-12-01"),
+            *('"12-***-89"', '"********"', '"********"', None),
+        ),
+        (
+            *(2, "98-***-21", "2000-01-**", "2000-01-01"),
+            *('"98-***-21"', '"********"', '"********"', None),
+        ),
+    ]
+    # as values of the columns' types, and all in one statement
+    for statement in (
+        "UPDATE form SET " + ", ".join(f"{c} = fieldcrypt.reveal({c})" for c in COLUMNS),
+        "UPDATE form SET " + ", ".join(f"{c} = %({c})s" for c in COLUMNS) + " WHERE id = %(id)s",
+    ):
+        for row in seen:
+            clerk.execute(statement, dict(zip(("id", *COLUMNS), row, strict=True)))
+        assert app.execute(decrypted).fetchall() == rows
+    # what was read in another row, or by another mask
+    others = {"part": seen[0][1], "month_text": seen[0][2], "number": seen[0][4]}
+    for column, mask in others.items():
+        with refused("23514", "is a mask, or looks like one"):
+            clerk.execute(f"UPDATE form SET {column} = %s WHERE id = 2", [mask])
+    for mask in ("422222***2222", "1990-**-**", "a****@example.com", "********"):
+        with refused("23514", "is a mask, or looks like one"):
+            clerk.execute("UPDATE form SET part = %s WHERE id = 2", [mask])
+    assert app.execute(decrypted).fetchall() == rows
+    clerk.execute("UPDATE form SET part = '111-22-3333', nothing = '[2]' WHERE id = 2")
+    assert app.execute(decrypted).fetchall()[1] == (2, "111-22-3333", *rows[1][2:7], "[2]")

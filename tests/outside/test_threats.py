@@ -1,10 +1,10 @@
 """One test, or more, for each threat of the threat table that fieldcrypt claims to stop.
 
-The names carry the ids of that table (docs/threats.md). Threats with a file of their own: A4 and A5
-(test_writing), B2 and B3 (test_canary), D1 (test_keyring), D3 and D9 (test_revocation), D4
-(test_dump_restore), B5 (also test_replication).
+The names carry the ids of that table (docs/security.md, which names the test of each threat, also
+of those with a file of their own).
 """
 
+import base64
 import re
 import secrets
 from contextlib import suppress
@@ -229,15 +229,26 @@ def test_threat_b1_statistics_hold_no_values(filled, session):
 
 
 @pytest.mark.parametrize("function", ["decrypt", "reveal"])
-def test_threat_b1_no_index_or_column_of_plain_values(filled, function):
-    """PostgreSQL refuses to store what is not immutable."""
-    for statement in (
-        f"CREATE INDEX ON lead (fieldcrypt.{function}(ssn))",
-        f"CREATE INDEX ON lead (id) WHERE fieldcrypt.{function}(ssn) = 'x'",
-        f"ALTER TABLE lead ADD p text GENERATED ALWAYS AS (fieldcrypt.{function}(ssn)) STORED",
+def test_threat_b1_no_index_or_column_of_plain_values(leads, function):
+    """PostgreSQL refuses to store what is not immutable, but for statistics; we refuse these, and
+    what is called immutable and is not."""
+    leads.execute(f"""
+        CREATE FUNCTION plain(fieldcrypt.encrypted_text) RETURNS text LANGUAGE plpgsql IMMUTABLE
+            AS 'BEGIN RETURN fieldcrypt.{function}($1); END'
+    """)
+    for code, message, called in (
+        ("42P17", "(?i)immutable", f"fieldcrypt.{function}(ssn)"),
+        ("0A000", "would store plain values", "plain(ssn)"),
     ):
-        with refused("42P17", "(?i)immutable"):
-            filled.execute(statement)
+        for statement in (
+            f"CREATE INDEX ON lead ({called})",
+            f"CREATE INDEX ON lead (id) WHERE {called} = 'x'",
+            f"ALTER TABLE lead ADD p text GENERATED ALWAYS AS ({called}) STORED",
+        ):
+            with refused(code, message):
+                leads.execute(statement)
+        with refused("0A000", "would store plain values"):
+            leads.execute(f"CREATE STATISTICS s ON ({called}) FROM lead")
 
 
 def test_threat_b2_plans_hold_no_plain_values(filled, session):
@@ -572,6 +583,33 @@ def test_threat_c3_no_function_gives_key_bytes(filled):
     assert not {"wrapped", "check_value"} & {name for (name,) in columns}
 
 
+def test_threat_c4_maintenance_opens_nothing(filled, session):
+    """What runs as the table's owner, whoever starts it: the owner has no right, and none is
+    asked for."""
+    filled.execute("SELECT fieldcrypt.protect_table('lead', 'account_id')")
+    filled.execute("ALTER TABLE lead OWNER TO outsider; GRANT CREATE ON SCHEMA public TO outsider")
+    before = filled.execute("SELECT ssn FROM lead ORDER BY id").fetchall()
+    with filled.connect("outsider") as owner:
+        for statement in (
+            "CREATE INDEX lead_by_ssn ON lead (ssn)",
+            "CREATE INDEX ON lead USING gin (fieldcrypt.tokens(ssn))",
+            "CREATE STATISTICS lead_statistics ON ssn, email FROM lead",
+            "ANALYZE lead",
+            "CLUSTER lead USING lead_by_ssn",
+            "REINDEX TABLE lead",
+            "VACUUM (FULL, ANALYZE) lead",
+            "CREATE MATERIALIZED VIEW copied AS SELECT ssn FROM lead",
+            "REFRESH MATERIALIZED VIEW copied",
+        ):
+            owner.execute(statement)
+    assert filled.execute("SELECT ssn FROM lead ORDER BY id").fetchall() == before
+    assert filled.value("SELECT count(*) FROM copied WHERE ssn::text LIKE 'fc1:%'") == 2
+    filled.execute("SELECT fieldcrypt.flush_audit()")
+    query = "SELECT action FROM fieldcrypt.audit WHERE acting_role = 'outsider'"
+    actions = {action for (action,) in filled.execute(query)}
+    assert not actions & {"decrypt", "reveal", "search", "encrypt"}
+
+
 def test_threat_c5_a_view_never_lends(filled, session):
     """L14: through another's view, materialized or not, the own rights count."""
     filled.execute("GRANT CREATE ON SCHEMA public TO app")
@@ -667,13 +705,18 @@ def test_threat_c7_settings_are_the_superuser_s(filled, session):
         "fieldcrypt.transparent": "user",
     }
     app = session()
-    for setting in sorted(name for name, context in contexts.items() if context == "superuser"):
+    for setting, context in contexts.items():
         for statement in (
             f"SET {setting} = 1",
             f"SELECT set_config('{setting}', '1', false)",
             f"ALTER ROLE app SET {setting} = 1",
+            f"ALTER SYSTEM SET {setting} = 1",
         ):
-            with refused("42501"):
+            if context == "user" and "SYSTEM" not in statement:
+                continue
+            # what nobody can set in a session is an error of another kind there
+            at_start = context in ("sighup", "postmaster") and "SYSTEM" not in statement
+            with refused("55P02" if at_start else "42501"):
                 app.execute(statement)
     with refused("42602", "invalid configuration parameter name"):
         app.execute("SET fieldcrypt.invented = 1")
@@ -771,6 +814,41 @@ def test_threat_f3_tokens_tell_nothing_across_accounts_and_fields(filled, sessio
 
 
 # T: who attacks
+
+
+def test_threat_t1_the_files_of_a_server_do_not_open_themselves(make_cluster):
+    """The root key is in none of them, and without it all uses of keys fail."""
+    own = make_cluster()
+    with account_database(own) as database:
+        database.execute(LEADS)
+        options = {"options": "-c fieldcrypt.account=acme"}
+        with database.connect("app", **options) as app:
+            app.execute("INSERT INTO lead (ssn) VALUES (%s)", [SSN])
+        database.execute("CHECKPOINT")
+        digits = (own.keys_dir / "main.key").read_text().strip()
+        key = bytes.fromhex(digits)
+        wrapped = database.value(
+            "SELECT wrapped FROM fieldcrypt.account_key"
+            " WHERE account = 'acme' AND purpose = 'wrapping'"
+        )
+        own.stop("immediate")
+        files = [path.read_bytes() for path in own.data_dir.rglob("*") if path.is_file()]
+        assert any(wrapped in content for content in files)
+        for form in key, digits.encode(), digits.upper().encode(), base64.b64encode(key)[:42]:
+            assert not any(form in content for content in files)
+
+        own.settings["fieldcrypt.keyring_file"] = None
+        own.start()
+        database.conn = database.connect()
+        with database.connect("app", **options) as app:
+            for statement in (
+                "SELECT fieldcrypt.decrypt(ssn) FROM lead",
+                "SELECT fieldcrypt.reveal(ssn) FROM lead",
+                f"SELECT id FROM lead WHERE ssn = '{SSN}'",
+                "INSERT INTO lead (ssn) VALUES ('1')",
+            ):
+                with refused("F0000", "keyring_file is not set"):
+                    app.execute(statement)
 
 
 def test_threat_t2_select_without_a_right_shows_ciphertext(filled, session):
@@ -881,6 +959,45 @@ def test_threat_t3_values_in_transit_do_not_cross(leads, session):
         globex.execute("INSERT INTO mine SELECT 'globex', ssn FROM lead")
         stolen = globex.execute("SELECT fieldcrypt.decrypt(ssn) FROM mine").fetchone()
     assert stolen is None, "the value of another user was made readable"
+
+
+def test_threat_t4_an_owner_reads_nothing_but_may_lay_a_trap(leads, session):
+    """His triggers see ciphertext, also those that run before all others, and his rights are none.
+    What runs with the rights of another is the other's: a decrypt() in it gives plain values, and
+    is in the audit."""
+    leads.execute("ALTER TABLE lead OWNER TO outsider; GRANT CREATE ON SCHEMA public TO outsider")
+    with leads.connect("outsider") as owner:
+        owner.execute("""
+            CREATE TABLE caught (value text);
+            GRANT INSERT ON caught TO PUBLIC;
+            CREATE FUNCTION catch() RETURNS trigger LANGUAGE plpgsql AS
+                $$BEGIN INSERT INTO caught VALUES (NEW.ssn::text); RETURN NEW; END$$;
+            CREATE FUNCTION decrypt() RETURNS trigger LANGUAGE plpgsql AS
+                $$BEGIN INSERT INTO caught VALUES (fieldcrypt.decrypt(NEW.ssn)); RETURN NEW; END$$;
+            CREATE TRIGGER "!first" BEFORE INSERT ON lead FOR EACH ROW EXECUTE FUNCTION catch();
+        """)
+        app = session()
+        app.execute("INSERT INTO lead (ssn) VALUES (%s)", [SSN])
+        assert owner.execute("SELECT value FROM caught").fetchone()[0].startswith("fc1:")
+        with refused("42501"):
+            owner.execute("SELECT fieldcrypt.decrypt(ssn) FROM lead")
+
+        owner.execute('DROP TRIGGER "!first" ON lead; TRUNCATE caught')
+        owner.execute(
+            "CREATE TRIGGER trap AFTER INSERT ON lead FOR EACH ROW EXECUTE FUNCTION decrypt()"
+        )
+        owner.execute("ALTER FUNCTION decrypt() SECURITY DEFINER")
+        with refused("42501"):
+            app.execute("INSERT INTO lead (ssn) VALUES (%s)", [SSN])
+        owner.execute("ALTER FUNCTION decrypt() SECURITY INVOKER")
+        app.execute("INSERT INTO lead (ssn) VALUES (%s)", [SSN])
+        assert owner.execute("SELECT value FROM caught").fetchall() == [(SSN,)]
+    leads.execute("SELECT fieldcrypt.flush_audit()")
+    rows = leads.execute(
+        "SELECT acting_role, field, account, count FROM fieldcrypt.audit"
+        " WHERE action = 'decrypt' AND outcome = 'plain'"
+    )
+    assert rows.fetchall() == [("app", "lead.ssn", "acme", 1)]
 
 
 def test_threat_t5_monitoring_roles_see_no_values(filled):

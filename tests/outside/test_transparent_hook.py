@@ -450,6 +450,90 @@ def test_json_of_the_standard(people):
     )
 
 
+# An encrypted value, or one without a value, that a statement has from one place only.
+ORIGINS = """
+    CREATE DOMAIN number AS fieldcrypt.encrypted_text('lead.ssn');
+    CREATE TYPE mood AS ENUM ('glad', 'sad');
+    CREATE TABLE other (n number, m mood, a fieldcrypt.encrypted_text('lead.ssn')[], d number[]);
+    INSERT INTO other
+        SELECT ssn, 'glad', ARRAY[ssn], ARRAY[ssn::number] FROM person WHERE id = 1;
+    CREATE FUNCTION number_of(i int) RETURNS fieldcrypt.encrypted_text
+        LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT ssn FROM person WHERE id = i); END $$;
+    CREATE FUNCTION person_of(i int) RETURNS person
+        LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT p FROM person AS p WHERE id = i); END $$;
+    CREATE FUNCTION any_of(i int) RETURNS SETOF record
+        LANGUAGE plpgsql AS $$ BEGIN RETURN QUERY SELECT ssn FROM person WHERE id = i; END $$;
+    CREATE AGGREGATE first_of(fieldcrypt.encrypted_text)
+        (SFUNC = coalesced, STYPE = fieldcrypt.encrypted_text);
+    CREATE OPERATOR ### (FUNCTION = number_of, RIGHTARG = int);
+    GRANT ALL ON other TO app;
+"""
+COALESCED = """
+    CREATE FUNCTION coalesced(a fieldcrypt.encrypted_text, b fieldcrypt.encrypted_text)
+        RETURNS fieldcrypt.encrypted_text LANGUAGE sql AS 'SELECT coalesce(a, b)'
+"""
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT number_of(1)",
+        "SELECT ### 1",
+        "SELECT n FROM number_of(1) AS n",
+        "SELECT p.ssn FROM person_of(1) AS p",
+        "SELECT (person_of(1)).ssn",
+        "SELECT (p).ssn FROM (SELECT person_of(1) AS p) AS s",
+        "SELECT n FROM any_of(1) AS f(n fieldcrypt.encrypted_text)",
+        "SELECT row_to_json(f) ->> 'n' FROM any_of(1) AS f(n fieldcrypt.encrypted_text)",
+        "SELECT first_of(ssn) FROM person WHERE id = 1",
+        "SELECT first_of(ssn) OVER () FROM person WHERE id = 1",
+        "SELECT n FROM other",
+        "SELECT n::text FROM other",
+        "SELECT max(n::text) FROM other WHERE m = 'glad' GROUP BY m",
+        "SELECT a[1] FROM other",
+        "SELECT u FROM other, unnest(a) AS u",
+        "SELECT (SELECT n FROM other)",
+        "SELECT n FROM (VALUES ((SELECT n FROM other))) AS v(n)",
+        "WITH c AS (SELECT n FROM other) SELECT * FROM c",
+        "SELECT n FROM other UNION SELECT n FROM other",
+        "SELECT to_jsonb(o) ->> 'n' FROM other AS o",
+        "SELECT CASE WHEN true THEN number_of(1) END",
+        "SELECT '001' WHERE number_of(1)::text LIKE '001'",
+    ],
+)
+def test_values_from_one_place(people, leads, query):
+    leads.execute(COALESCED)
+    leads.execute(ORIGINS)
+    assert people.execute(query).fetchall() == [("001",)]
+
+
+@pytest.mark.parametrize(
+    "query, kind",
+    [
+        ("SELECT NULL::fieldcrypt.encrypted_text", "text"),
+        ("SELECT NULL::number", "text"),
+        ("SELECT ARRAY[]::fieldcrypt.encrypted_text[]", "text[]"),
+        ("SELECT a FROM other", "text[]"),
+        ("SELECT d FROM other", "text[]"),
+        ("SELECT m FROM other", "mood"),
+        ("SELECT person_of(1)", "person"),
+    ],
+)
+def test_types_from_one_place(people, leads, query, kind):
+    leads.execute(COALESCED)
+    leads.execute(ORIGINS)
+    expected = leads.execute("SELECT %s::regtype::oid::int", [kind]).fetchone()[0]
+    assert people.execute(query).description[0].type_code == expected
+
+
+def test_a_parameter_from_the_client(people):
+    """It was never stored: as a literal, it is shown as it was given."""
+    query = "SELECT $1::fieldcrypt.encrypted_text"
+    result = people.pgconn.exec_params(query.encode(), [b"001"])
+    assert result.ftype(0) == people.adapters.types["text"].oid
+    assert not is_sealed(result.get_value(0, 0))
+
+
 def test_sub_selects_in_the_select_list(people):
     query = (
         "SELECT (SELECT ROW(id, ssn) FROM person WHERE id = 1)::text,"

@@ -975,19 +975,20 @@ def test_without_rights(session, kind):
 # What a role with the right to the mask sees of the first value of a type: a text for texts and
 # JSON strings, a value of the native type where a mask has one, else NULL.
 FIRST_JANUARY = {"date": "2000-01-01", "timestamptz": "2000-01-01 00:00:00+00"}
-MASKS = ("last4", "first_last", "email", "pan", "year", "zero", "null", "none")
+MASKS = ("last4", "first_last", "first(1)", "last(1)", 'partial(0, "***", 0)', "digits(1)")
+MASKS += ("email", "email_domain", "pan", "year", "month", "zero", "null", "none")
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k.name not in ("text", "jsonb")], ids=str)
 def test_masks(database, session, kind):
-    """year and zero give a value of the type; every other mask gives NULL."""
+    """year, month and zero give a value of the type; every other mask gives NULL."""
     reader = session("masked")
     query = f"SELECT fieldcrypt.reveal(v_{kind})::text, fieldcrypt.reveal(ARRAY[v_{kind}])::text"
     try:
         for mask in MASKS:
             database.execute("SELECT fieldcrypt.alter_field(%s, mask => %s)", [kind.field, mask])
             expected = None
-            if mask == "year":
+            if mask in ("year", "month"):
                 expected = FIRST_JANUARY.get(kind.name)
             if mask == "zero" and kind.name in ("bigint", "numeric"):
                 expected = "0"
@@ -1006,6 +1007,12 @@ def test_masks(database, session, kind):
         ("date", "1990-05-17", "year", "1990-01-01"),
         ("date", "0044-03-15 BC", "year", "0044-01-01 BC"),
         ("date", "infinity", "year", None),
+        ("date", "1990-05-17", "month", "1990-05-01"),
+        ("date", "0044-03-15 BC", "month", "0044-03-01 BC"),
+        ("date", "4714-11-24 BC", "month", None),
+        ("date", "-infinity", "month", None),
+        ("timestamptz", "2024-12-31 23:30:00-05", "month", "2025-01-01 00:00:00+00"),
+        ("timestamptz", "2024-02-29 12:00:00+00", "month", "2024-02-01 00:00:00+00"),
         ("timestamptz", "2024-12-31 23:30:00-05", "year", "2025-01-01 00:00:00+00"),
         ("timestamptz", "-infinity", "year", None),
         ("numeric", "NaN", "zero", "0"),

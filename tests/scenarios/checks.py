@@ -1,6 +1,7 @@
 """What the scenario suites have in common: how to load, what is stored, and expected errors."""
 
 import re
+import unicodedata
 from contextlib import contextmanager
 
 import exactjson
@@ -151,12 +152,32 @@ def assert_stored(stored, plain, sealed):
 # What the masks of these names show.
 
 
+def characters(text):
+    """The characters of a text, each with its combining marks."""
+    found = []
+    for code_point in text:
+        if found and unicodedata.combining(code_point):
+            found[-1] += code_point
+        else:
+            found.append(code_point)
+    return found
+
+
+def mask_ends(text, first, last):
+    """The first and last characters, if at least as many others that are no blanks stay hidden."""
+    shown = characters(text)
+    hidden = shown[first : len(shown) - last]
+    if len([character for character in hidden if not character.isspace()]) < first + last:
+        return HIDDEN
+    return f"{''.join(shown[:first])}****{''.join(shown[len(shown) - last :])}"
+
+
 def mask_last4(text):
-    return f"****{text[-4:]}" if len(text) >= 8 else HIDDEN
+    return mask_ends(text, 0, 4)
 
 
 def mask_first_last(text):
-    return f"{text[0]}****{text[-1]}" if len(text) >= 4 else HIDDEN
+    return mask_ends(text, 1, 1)
 
 
 def mask_email(text):

@@ -13,6 +13,8 @@ FROM fieldcrypt.fields WHERE name LIKE 'f.%' ORDER BY name COLLATE "C";
 -- Every valid value of every argument.
 SELECT count(fieldcrypt.create_field('f.normalizer.' || v, normalizer => v)) FROM unnest('{none,casefold,digits,email,phone}'::text[]) AS v;
 SELECT count(fieldcrypt.create_field('f.mask.' || v, mask => v)) FROM unnest('{none,last4,first_last,email,pan,year,zero,"null"}'::text[]) AS v;
+SELECT count(fieldcrypt.create_field('f.masks.' || i, mask => v)) FROM unnest(ARRAY['first(2)', 'last(64)', 'first_last( 6 ,4)', 'partial(0, "***-**-", 4)', 'partial(1,"*** (,)",0)', 'digits(4)', 'email_domain', 'month']) WITH ORDINALITY AS u (v, i);
+SELECT name, mask FROM fieldcrypt.fields WHERE name LIKE 'f.masks.%' ORDER BY name COLLATE "C";
 SELECT count(fieldcrypt.create_field('f.hidden.' || v, hidden => v)) FROM unnest('{mask,ciphertext}'::text[]) AS v;
 SELECT count(fieldcrypt.create_field('f.padding.' || v, padding => v)) FROM unnest('{none,32,64,128,256,1024}'::text[]) AS v;
 SELECT count(fieldcrypt.create_field('f.suite.' || i, suite => v)) FROM unnest('{xaes-256-gcm,aes-256-gcm,aes-256-cbc-hmac-sha512}'::text[]) WITH ORDINALITY AS u (v, i);
@@ -27,6 +29,9 @@ SELECT fieldcrypt.create_field('f.bad', search => '{exact,fuzzy}');
 SELECT fieldcrypt.create_field('f.bad', search => '{exact,NULL}');
 SELECT fieldcrypt.create_field('f.bad', normalizer => 'lower');
 SELECT fieldcrypt.create_field('f.bad', mask => 'last5');
+SELECT v, split_part(test.outcome(format('SELECT fieldcrypt.create_field(''f.bad'', mask => %L)', v)), ' | ', 1)
+FROM unnest(ARRAY['', ' last4', 'LAST4', 'last4; x', 'last', 'last()', 'last(4', 'last(4) ', 'last(-4)', 'last("4")', 'last(4, 4)', 'last4(4)', 'email(1)', 'first_last(1)', 'partial(1, ''***'', 1)', 'partial(1, "***, 1)',
+    'last(0)', 'last(04)', 'last(65)', 'last(99999999999999999999)', 'first_last(1, 0)', 'partial(65, "***", 0)', 'partial(0, "", 4)', 'partial(0, "**-**-", 4)', 'partial(0, "XXX-XX-", 4)', E'partial(0, "***\t", 4)', 'partial(0, "' || repeat('*', 33) || '", 4)']) AS v;
 SELECT fieldcrypt.create_field('f.bad', hidden => 'null');
 SELECT fieldcrypt.create_field('f.bad', padding => '33');
 SELECT fieldcrypt.create_field('f.bad', suite => 'aes-256-cbc');

@@ -34,6 +34,29 @@ SELECT id, fieldcrypt.reveal(m_none) AS m_none, fieldcrypt.reveal(last4) AS last
 FROM shown ORDER BY id;
 SELECT test.outcome('SELECT fieldcrypt.decrypt(last4) FROM shown WHERE id = 1');
 
+-- Every form of mask, and the shortest values that it shows a part of.
+RESET ROLE;
+SELECT count(fieldcrypt.create_field('m.form.' || i, mask => v)) FROM unnest(ARRAY['first(2)', 'last(1)', 'first_last(4, 2)', 'partial(0, "***-**-", 4)', 'partial(1, "***@****.com", 0)', 'partial(0, "*** hidden ***", 0)', 'digits(4)', 'email_domain', 'month']) WITH ORDINALITY AS u (v, i);
+CREATE FUNCTION masked(field text, value text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    sealed fieldcrypt.encrypted_text;
+    shown text;
+BEGIN
+    SET LOCAL ROLE regress_app;
+    sealed := fieldcrypt.encrypt(value, field, 'acme');
+    SET LOCAL ROLE regress_masked;
+    shown := fieldcrypt.reveal(sealed);
+    RESET ROLE;
+    RETURN shown;
+END
+$$;
+SELECT f.mask, value, masked(f.name, value)
+FROM (VALUES (1, 'Anna'), (1, 'Ann'), (1, E'Zoe\u0301 B'), (2, 'ab'), (2, 'a'), (2, E'abe\u0301'), (2, 'ab🇩🇪🇫🇷'), (2, '🇩🇪'), (2, 'x👩‍👩‍👧'), (3, 'DE8937040013'), (3, 'DE893704001'), (4, '123-45-6789'), (4, '123456789'), (4, '6789'),
+    (5, 'ann@example.org'), (5, 'a'), (6, ''), (6, 'anything'), (7, '+1 (415) 555 01-99'), (7, '555-019'), (7, 'none'), (8, 'ann@example.com'), (8, 'ann'), (8, 'ask @ noon'), (9, '1990-12-31'), (9, '1990-12-31T10:00Z'), (9, '1990-13-31'), (9, 'May 1990'),
+    (1, '12    '), (1, E'12\u200B\u200B\u2060')) AS v (form, value)
+    JOIN fieldcrypt.fields AS f ON f.name = 'm.form.' || form ORDER BY form, value COLLATE "C";
+DROP FUNCTION masked(text, text);
+
 -- No right, or one that shows nothing: the hidden form, which tells no length.
 SET ROLE regress_nobody;
 SELECT DISTINCT fieldcrypt.reveal(m_none), fieldcrypt.reveal(last4), fieldcrypt.reveal(zero), fieldcrypt.reveal(m_null), fieldcrypt.reveal(padded) FROM shown WHERE id < 99;

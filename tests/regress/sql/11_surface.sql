@@ -109,7 +109,9 @@ CREATE TEMP VIEW of_family AS
 -- Functions that are not of the family: volatility, parallel safety, NULL input, rights, language, settings, result, who may call.
 CREATE TEMP TABLE expected_function (name text, properties text);
 INSERT INTO expected_function VALUES
-    ('fieldcrypt.add_audit_partition()', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp TimeZone=UTC -> void for'),
+    ('fieldcrypt.account_columns()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF record for'),
+    ('fieldcrypt.account_text(regclass,name)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text for PUBLIC'),
+    ('fieldcrypt.add_audit_partition()', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp TimeZone=UTC -> timestamp with time zone for'),
     ('fieldcrypt.add_document_trigger(regclass,text[])', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
     ('fieldcrypt.alter_field(text,text,text,text,text,text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
     ('fieldcrypt.audit_findings(text)', 'volatile unsafe null c -> text for fieldcrypt_auditor'),
@@ -119,6 +121,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.audit_status()', 'volatile unsafe strict sql search_path=pg_catalog, pg_temp -> record for fieldcrypt_auditor'),
     ('fieldcrypt.audit_time(bigint)', 'immutable safe strict sql search_path=pg_catalog, pg_temp -> timestamp with time zone for'),
     ('fieldcrypt.blind_index(text,text,text)', 'stable safe null c -> bytea for PUBLIC'),
+    ('fieldcrypt.calls_decrypt(oid,oid)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> boolean for PUBLIC'),
     ('fieldcrypt.can(text,text,text,text)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> record for PUBLIC'),
     ('fieldcrypt.can_reason(text,text,text,text)', 'stable safe strict c -> text for PUBLIC'),
     ('fieldcrypt.catalog_changed()', 'volatile unsafe null c -> trigger for'),
@@ -126,9 +129,13 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.check_definition()', 'volatile unsafe null plpgsql search_path=pg_catalog, pg_temp -> event_trigger for PUBLIC'),
     ('fieldcrypt.check_document(text,jsonb,text,text,boolean)', 'stable safe null c -> boolean for PUBLIC'),
     ('fieldcrypt.check_document_name(text)', 'stable safe strict c -> void for PUBLIC'),
+    ('fieldcrypt.check_expressions(regclass)', 'stable unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
     ('fieldcrypt.check_type(regtype)', 'stable unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
+    ('fieldcrypt.checks_of_contents()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF record for'),
     ('fieldcrypt.columns_of_view(oid)', 'stable safe strict plpgsql search_path=pg_catalog, pg_temp -> SETOF record for PUBLIC'),
     ('fieldcrypt.columns_to_show(regclass,name[])', 'stable safe strict sql search_path=pg_catalog, pg_temp -> SETOF record for PUBLIC'),
+    ('fieldcrypt.configured_settings()', 'stable restricted null sql search_path=pg_catalog, pg_temp -> SETOF record for'),
+    ('fieldcrypt.count_as_owner(regclass,text)', 'volatile unsafe strict c -> bigint[] for'),
     ('fieldcrypt.create_account(text)', 'volatile unsafe null c -> void for fieldcrypt_key_admin'),
     ('fieldcrypt.create_field(text,text[],text,text,text,text,text,text,text,text,boolean,boolean)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
     ('fieldcrypt.create_view(regclass,text,name[])', 'volatile unsafe null plpgsql search_path=pg_catalog, pg_temp -> regclass for PUBLIC'),
@@ -139,6 +146,8 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.decrypt(jsonb,text,text)', 'stable safe null c -> jsonb for PUBLIC'),
     ('fieldcrypt.default_of(oid,smallint)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text for PUBLIC'),
     ('fieldcrypt.disable_account(text)', 'volatile unsafe null c -> void for fieldcrypt_key_admin'),
+    ('fieldcrypt.doctor(integer)', 'volatile unsafe null c -> SETOF fieldcrypt.finding for fieldcrypt_admin fieldcrypt_auditor fieldcrypt_key_admin'),
+    ('fieldcrypt.document_constraint(text[])', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text for PUBLIC'),
     ('fieldcrypt.document_gathers(text)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> boolean for PUBLIC'),
     ('fieldcrypt.documents_of(regclass)', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF record for PUBLIC'),
     ('fieldcrypt.drop_audit(timestamp with time zone)', 'volatile unsafe strict c -> bigint for fieldcrypt_key_admin'),
@@ -147,6 +156,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.enable_account(text)', 'volatile unsafe null c -> void for fieldcrypt_key_admin'),
     ('fieldcrypt.encrypt(integer,text,text)', 'volatile safe null sql -> fieldcrypt.encrypted_bigint for PUBLIC'),
     ('fieldcrypt.encrypt(smallint,text,text)', 'volatile safe null sql -> fieldcrypt.encrypted_bigint for PUBLIC'),
+    ('fieldcrypt.encrypted_columns()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF record for'),
     ('fieldcrypt.encrypted_eqsel(internal,oid,internal,integer)', 'stable safe strict c -> double precision for PUBLIC'),
     ('fieldcrypt.encrypted_neqsel(internal,oid,internal,integer)', 'stable safe strict c -> double precision for PUBLIC'),
     ('fieldcrypt.encrypted_support(internal)', 'stable safe strict c -> internal for PUBLIC'),
@@ -154,6 +164,16 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.encrypted_types()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF record for PUBLIC'),
     ('fieldcrypt.encrypted_typmod_in(cstring[])', 'stable safe strict c -> integer for PUBLIC'),
     ('fieldcrypt.encrypted_typmod_out(integer)', 'stable safe strict c -> cstring for PUBLIC'),
+    ('fieldcrypt.field_matches(text,text)', 'immutable safe strict sql search_path=pg_catalog, pg_temp -> boolean for'),
+    ('fieldcrypt.findings(integer)', 'volatile unsafe null sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for'),
+    ('fieldcrypt.findings_of_contents(integer)', 'volatile unsafe null plpgsql search_path=pg_catalog, pg_temp lock_timeout=1s -> SETOF fieldcrypt.finding for'),
+    ('fieldcrypt.findings_of_copies()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for'),
+    ('fieldcrypt.findings_of_keyring()', 'volatile unsafe null sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for'),
+    ('fieldcrypt.findings_of_keys()', 'volatile unsafe null sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for'),
+    ('fieldcrypt.findings_of_protection()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for'),
+    ('fieldcrypt.findings_of_roles()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for'),
+    ('fieldcrypt.findings_of_search()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for'),
+    ('fieldcrypt.findings_of_settings()', 'stable restricted null sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for'),
     ('fieldcrypt.flush_audit()', 'volatile unsafe strict c -> void for PUBLIC'),
     ('fieldcrypt.grant_access(text,text[],text,text)', 'volatile unsafe null c -> void for fieldcrypt_grantor'),
     ('fieldcrypt.handle_of(oid,integer)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> integer for PUBLIC'),
@@ -166,6 +186,9 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.is_plain_name(text)', 'stable safe strict definer sql search_path=pg_catalog, pg_temp -> boolean for PUBLIC'),
     ('fieldcrypt.keep_plain(text[])', 'volatile unsafe strict c -> void for fieldcrypt_admin'),
     ('fieldcrypt.key_of_view(oid)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text[] for PUBLIC'),
+    ('fieldcrypt.keyring_entries()', 'volatile unsafe null c -> SETOF record for'),
+    ('fieldcrypt.last_key(text)', 'immutable safe strict sql search_path=pg_catalog, pg_temp -> text for'),
+    ('fieldcrypt.lockable_keys()', 'volatile unsafe null c -> bigint for'),
     ('fieldcrypt.make_view_anew(regclass,text,name[])', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
     ('fieldcrypt.matches(fieldcrypt.encrypted_jsonb,text,text,text)', 'stable safe null sql -> boolean for PUBLIC'),
     ('fieldcrypt.matches(jsonb,text,text,text)', 'stable safe null sql -> boolean for PUBLIC'),
@@ -180,11 +203,17 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.reveal(jsonb,fieldcrypt.encrypted_jsonb,text)', 'stable safe null c -> jsonb for PUBLIC'),
     ('fieldcrypt.reveal(jsonb,text)', 'stable safe strict c -> jsonb for PUBLIC'),
     ('fieldcrypt.revoke_access(text,text[],text,text)', 'volatile unsafe null c -> void for fieldcrypt_grantor'),
+    ('fieldcrypt.role_memberships()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF record for'),
     ('fieldcrypt.seal_document()', 'volatile unsafe null c -> trigger for PUBLIC'),
     ('fieldcrypt.search_tokens(text,text,text)', 'stable safe null c -> bigint[] for PUBLIC'),
     ('fieldcrypt.search_tokens_in_transit(text,fieldcrypt.encrypted_text,text)', 'stable safe null c -> bigint[] for PUBLIC'),
     ('fieldcrypt.set_actor(text,text,text,text)', 'volatile unsafe null c -> void for PUBLIC'),
     ('fieldcrypt.shape_of_view(regclass)', 'stable safe strict plpgsql search_path=pg_catalog, pg_temp plan_cache_mode=force_generic_plan -> record for PUBLIC'),
+    ('fieldcrypt.state_of_document(text,jsonb,text,text,boolean)', 'stable safe null c -> text for PUBLIC'),
+    ('fieldcrypt.statement_to_encrypt(regclass,name,name,text)', 'stable safe null sql search_path=pg_catalog, pg_temp -> text for'),
+    ('fieldcrypt.statement_to_revoke(oid,text[],text,text)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text for'),
+    ('fieldcrypt.statements_to_leave(oid,oid)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text for'),
+    ('fieldcrypt.statements_to_move(regclass,name,name,text,text,text[])', 'stable safe null sql search_path=pg_catalog, pg_temp -> text for'),
     ('fieldcrypt.token(jsonb,text,text)', 'immutable safe strict c -> bytea for PUBLIC'),
     ('fieldcrypt.tokens(jsonb)', 'immutable safe strict c -> bigint[] for PUBLIC'),
     ('fieldcrypt.trigger_arguments(bytea)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text[] for PUBLIC'),
@@ -252,7 +281,7 @@ SELECT name FROM (SELECT name, replace(concat(name, ' ', properties), 'encrypted
     AND name !~ '^fieldcrypt\.encrypted_(eq|ne)\((fieldcrypt\.encrypted_bytea,bytea|bytea,fieldcrypt\.encrypted_bytea)\)';
 -- What uses a key, a right or a setting is not IMMUTABLE.
 SELECT name FROM actual_function WHERE properties LIKE 'immutable%'
-    AND name !~ '^fieldcrypt\.(encrypted_(lt|le|gt|ge|cmp)\((fieldcrypt\.encrypted_\w+),\3\)|encrypted_hash|encrypted_\w+_(out|send)\(|key_of\(|tokens?\(|ordered_privileges\(|audit_(time|microseconds)\()';
+    AND name !~ '^fieldcrypt\.(encrypted_(lt|le|gt|ge|cmp)\((fieldcrypt\.encrypted_\w+),\3\)|encrypted_hash|encrypted_\w+_(out|send)\(|key_of\(|tokens?\(|(ordered_privileges|field_matches|last_key)\(|audit_(time|microseconds)\()';
 -- What draws a nonce is VOLATILE, but for the length coercion (STABLE: Citus refuses VOLATILE in UPDATE).
 SELECT name FROM actual_function WHERE name ~ '^fieldcrypt\.(encrypt|encrypted_(?!typmod_)\w+_(in|recv|from))\(' AND properties NOT LIKE 'volatile%';
 -- What writes the catalog is not parallel safe.

@@ -712,6 +712,30 @@ SET ROLE regress_nobody;
 SELECT rewritten(fieldcrypt.reveal(data) - 'phones') FROM doc WHERE id = 1;
 SET ROLE regress_app;
 SELECT rewritten('{"ssn": "********", "first": "A****e"}');
+-- Whatever the mask is, what it shows is known when it comes back.
+UPDATE doc SET data = data || '{"phones": [{"number": "555-1234", "at": "home"}, {"number": 15555678901, "at": "work"}]}' WHERE id = 1;
+DELETE FROM last;
+INSERT INTO last SELECT data FROM doc WHERE id = 1;
+RESET ROLE;
+CREATE FUNCTION under_mask(mask text, change jsonb) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    seen text;
+BEGIN
+    RESET ROLE;
+    PERFORM fieldcrypt.alter_field('d.text', mask => under_mask.mask);
+    SET LOCAL ROLE regress_clerk;
+    SELECT fieldcrypt.reveal(data)->>'ssn' INTO seen FROM doc WHERE id = 1;
+    RETURN format('%s: %s', seen, rewritten(change));
+END
+$$;
+SELECT mask, change, under_mask(mask, change::jsonb) FROM (VALUES
+    ('partial(0, "***-**-", 4)', '{"ssn": "***-**-6789"}'), ('partial(0, "***-**-", 4)', '{"ssn": "***-**-4321"}'), ('partial(0, "***-**-", 4)', '{"first": "***-**-6789"}'),
+    ('digits(4)', '{"ssn": "****6789"}'), ('last4', '{"ssn": "1990-**-**"}'), ('last4', '{"ssn": "1990-12-**"}'), ('last4', '{"ssn": "422222***2222"}'), ('month', '{"ssn": "********"}'),
+    ('zero', '{"ssn": "0"}'), ('zero', '{"first": "0"}'), ('zero', '{"phones": [{"number": "0", "at": "work"}, {"number": "0", "at": "home"}]}'),
+    ('partial(0, "***", 0)', '{"phones": [{"number": "***", "at": "home"}]}'), ('partial(0, "***", 0)', '{"phones": [{"number": "***", "at": "new"}]}')
+) AS v (mask, change);
+DROP FUNCTION under_mask(text, jsonb);
+SELECT fieldcrypt.alter_field('d.text', mask => 'last4');
 -- The same for typed columns of a protected table.
 SET ROLE regress_app;
 CREATE TABLE typed (id int, account_id text, v fieldcrypt.encrypted_text('d.text'), w fieldcrypt.encrypted_text('d.pin'));

@@ -1,0 +1,77 @@
+//! What `doctor()` learns about the keyring: what is wrong with it, and nothing that is in it but
+//! names.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use pgrx::{pg_extern, pg_sys};
+
+use super::cache::OpenKey;
+use super::file::KeyringFile;
+use super::locked::Locked;
+use super::provider::Provider;
+use super::unwrap::{configured_path, verify_root};
+use crate::call::{Answer, Rows};
+use crate::error::Result;
+
+/// `keyring_entries() → SETOF (root, provider, is_current, folder_is_shared, problem, hint)`: the
+/// keyring file, whose root is NULL, and each root key that it names, all read anew.
+#[pg_extern(sql = false)]
+fn keyring_entries(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
+    let rows = Rows::of(fcinfo);
+    let push = |root, provider, is_current: bool, file: Option<&Path>, result: Result<()>| {
+        let problem = result.err();
+        rows.push([
+            Answer::optional_text(root),
+            Answer::optional_text(provider),
+            is_current.into(),
+            file.is_some_and(is_in_shared_folder).into(),
+            Answer::optional_text(problem.as_ref().map(ToString::to_string).as_deref()),
+            Answer::optional_text(problem.and_then(|problem| problem.hint()).as_deref()),
+        ]);
+    };
+    let file = configured_path().and_then(|path| {
+        let file = KeyringFile::read(Path::new(&path))?;
+        push(None, None, false, Some(Path::new(&path)), Ok(()));
+        Ok(file)
+    });
+    match file {
+        Err(error) => push(None, None, false, None, Err(error)),
+        Ok(file) => {
+            for (name, provider) in &file.roots {
+                let (kind, path) = match provider {
+                    Provider::File(path) => ("file", Some(path.as_path())),
+                    Provider::Environment(_) => ("env", None),
+                };
+                let result = provider.read(name).and_then(|root| verify_root(name, &root));
+                push(Some(name.as_str()), Some(kind), *name == file.current, path, result);
+            }
+        }
+    }
+    Answer::NULL
+}
+
+/// Whether another user than root and the server's could put another file in the place of this
+/// one: by writing to a folder above it.
+fn is_in_shared_folder(file: &Path) -> bool {
+    let Ok(real) = fs::canonicalize(file) else { return false };
+    let user = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    real.ancestors().skip(1).filter_map(|folder| fs::metadata(folder).ok()).any(|folder| {
+        // in a sticky folder, such as /tmp, everyone can replace his own files only
+        let sticky = folder.mode() & 0o1000 != 0;
+        let by_group = folder.mode() & 0o020 != 0 && folder.gid() != 0 && folder.gid() != group;
+        let by_others = folder.mode() & 0o002 != 0;
+        let of_another = folder.uid() != 0 && folder.uid() != user;
+        of_another || !sticky && (by_group || by_others)
+    })
+}
+
+/// `lockable_keys() → bigint`: how many field keys a session can set up in locked memory; NULL if
+/// there is no limit.
+#[pg_extern(sql = false)]
+fn lockable_keys(_fcinfo: pg_sys::FunctionCallInfo) -> Answer {
+    let limit = Locked::<OpenKey>::limit();
+    limit.map_or(Answer::NULL, |keys| i64::try_from(keys).unwrap_or(i64::MAX).into())
+}
