@@ -26,7 +26,6 @@ class Role:
         return self.superuser or not need or not self.rights.isdisjoint(need.split("|"))
 
 
-ACCOUNT = "acme"
 DATA_RIGHTS = {"encrypt", "search", "mask", "decrypt"}
 # Members of these roles may ask can() about others.
 ADMINISTRATORS = "fieldcrypt_key_admin|fieldcrypt_admin|fieldcrypt_grantor|fieldcrypt_auditor"
@@ -53,9 +52,10 @@ class Shown:
     hidden: str | None
 
     def to(self, role):
+        """Whether a role sees it plain, masked or hidden, and what that is."""
         if role.may("decrypt"):
-            return self.plain
-        return self.masked if role.may("mask") else self.hidden
+            return "plain", self.plain
+        return ("masked", self.masked) if role.may("mask") else ("hidden", self.hidden)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Call:
     unparsable: bool = False
     # what the audit says of it: the field and the account, of how many values
     field: str | None = None
-    account: str | None = ACCOUNT
+    account: str | None = "acme"
     values: int = 1
     # whom they are about
     entity: str = ""
@@ -115,8 +115,8 @@ def outcome(call, role, context):
     if call.refuses:
         return Outcome(frozenset({call.refuses}), kind="refused")
     if isinstance(call.gives, Shown):
-        kind = next((k for r, k in SHOWN if role.may(r)), "hidden")
-        return Outcome(result=call.gives.to(role), kind=kind)
+        kind, result = call.gives.to(role)
+        return Outcome(result=result, kind=kind)
     return Outcome(result=call.gives, kind="plain" if call.needs == "decrypt" else "done")
 
 
@@ -132,7 +132,7 @@ def events(call, role, context):
     if call.needs.startswith("manage") and not role.may(call.needs):
         return Counter({("manage", "denied", *about): 1})
     if isinstance(call.gives, Shown):
-        return Counter({("reveal", outcome(call, role, context).kind, *about): call.values})
+        return Counter({("reveal", call.gives.to(role)[0], *about): call.values})
     if call.needs == "decrypt":
         return Counter({("decrypt", "plain", *about): call.values})
     if call.change and begins(call, role, context):
@@ -149,8 +149,6 @@ def begins(call, role, context):
         return not (call.locks and context == "standby")
     return role.may(call.needs)
 
-
-SHOWN = (("decrypt", "plain"), ("mask", "masked"))
 
 SEALED = re.compile(r"fc1:[\w-]+")
 SEALED_ARRAY = re.compile(r"\{fc1:[\w-]+,fc1:[\w-]+\}")

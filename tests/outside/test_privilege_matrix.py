@@ -210,7 +210,7 @@ CONTEXTS = {
     "SET ROLE": plain,
 }
 PARALLEL = (
-    f" -c {'debug_parallel_query' if VERSION >= 16 else 'force_parallel_mode'}=on"
+    f"-c {'debug_parallel_query' if VERSION >= 16 else 'force_parallel_mode'}=on"
     " -c min_parallel_table_scan_size=0 -c parallel_setup_cost=0"
     " -c parallel_leader_participation=off"
 )
@@ -288,7 +288,7 @@ def test_cells(database, standby, parallel_safe, cells, expected_events, role, c
     server = standby if context == "standby" else database.cluster
     acting = LENDER if context == "SECURITY DEFINER" else role
     user = SWITCHER if context == "SET ROLE" else role.name
-    settings = "-c fieldcrypt.account=acme" + PARALLEL * (context == "parallel")
+    settings = f"-c fieldcrypt.account=acme {PARALLEL if context == 'parallel' else ''}"
     counted = cells[role.name, context] = Counter()
     wrong = []
     with server.connect(user, database.name, options=settings) as connection:
@@ -319,7 +319,7 @@ def test_cells(database, standby, parallel_safe, cells, expected_events, role, c
 
 
 def test_events(database, standby, expected_events):
-    """The audit says of each cell what the rules say, and nothing else; the standby's log does."""
+    """What the audit's table, and the log of the standby, say is what the rules say, no more."""
     database.execute("SELECT fieldcrypt.flush_audit()")
     rows = database.conn.cursor(row_factory=dict_row).execute("SELECT * FROM fieldcrypt.audit")
     logged = re.findall(r"LOG:  fieldcrypt audit: (.*)", standby.log())
@@ -343,5 +343,5 @@ def test_what_is_asked_while_sealing_takes_no_transaction_id(database, standby):
     nothing it is asked whether a column of the field is unique."""
     empty = "SELECT fieldcrypt.encrypt(left(account_id, 0), 'm.text', 'acme')::text FROM m.sample"
     for server, settings in (standby, ""), (database.cluster, PARALLEL):
-        with server.connect("writer", database.name, options=settings.strip()) as connection:
+        with server.connect("writer", database.name, options=settings) as connection:
             assert connection.execute(empty).fetchone()[0].startswith("fc1:")
