@@ -9,7 +9,7 @@
 //! - [`keyring`]: root keys, unwrapping, and the cache of keys that are set up
 //! - [`access`]: privileges and roles
 //! - [`catalog`]: the extension's tables, and when what was read from them stops being true
-//! - [`admin`]: accounts, fields and grants, as administrators change them
+//! - [`admin`]: accounts, fields and grants, as administrators change them, and `doctor()`
 //! - [`document`]: flagged values inside JSONB
 //! - [`trigger`]: the row triggers: values belong to their row's account, documents are sealed
 //! - [`transparent`]: encrypted columns in results, shown as their plain values
