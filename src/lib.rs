@@ -10,7 +10,7 @@
 //! - [`audit`]: who read what, and who changed what
 //! - [`access`]: privileges and roles
 //! - [`catalog`]: the extension's tables, and when what was read from them stops being true
-//! - [`admin`]: accounts, fields and grants, as administrators change them
+//! - [`admin`]: accounts, fields and grants, as administrators change them, and `doctor()`
 //! - [`document`]: flagged values inside JSONB
 //! - [`trigger`]: the row triggers: values belong to their row's account, documents are sealed
 //! - [`transparent`]: encrypted columns in results, shown as their plain values

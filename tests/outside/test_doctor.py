@@ -1,13 +1,13 @@
-"""doctor(): each finding comes when there is a reason for it, and goes when its remedy is carried out.
+"""doctor(): each finding comes when there is a reason for it, and goes with its remedy.
 
-The cases are in doctor_cases.py.
+The cases are in doctor_cases.
 """
 
 import re
 import resource
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,8 +66,10 @@ class Well(Database):
         self.execute(f"CREATE ROLE {name} {options}")
 
     def as_mover(self, statements, table=None):
-        """Runs statements as the role `mover`, which has rights on all fields, where a superuser has
-        none; if need be as the owner of a table and as one who may create fields."""
+        """Runs statements as the role `mover`, which has rights on all fields, as no superuser has.
+
+        With a table, as its owner, who may create fields.
+        """
         if table:
             self.execute(f"""
                 GRANT CREATE ON SCHEMA public TO mover;
@@ -124,8 +126,10 @@ class Well(Database):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
 
     def carry_out(self, remedy):
-        run = lambda: self.psql(remedy)  # noqa: E731
-        self.reloading(run) if "pg_reload_conf" in remedy else run()
+        if "pg_reload_conf" in remedy:
+            self.reloading(lambda: self.psql(remedy))
+        else:
+            self.psql(remedy)
 
     def drop(self):
         """Drops the database, and what of the cases belongs to all databases."""
@@ -147,6 +151,7 @@ class Server:
     def __init__(self):
         self._started = None
 
+    @contextmanager
     def well(self):
         if self._started is None:
             with ExitStack() as started:
@@ -157,7 +162,13 @@ class Server:
                 template.conn.close()
                 self._template = template.name
                 self._started = started.pop_all()
-        return Well(self._cluster, self._template)
+        try:
+            well = Well(self._cluster, self._template)
+            yield well
+            well.drop()
+        except BaseException:
+            self.remove()
+            raise
 
     def remove(self):
         if self._started is not None:
@@ -205,13 +216,8 @@ def server():
 
 @pytest.fixture
 def well(server):
-    well = server.well()
-    try:
+    with server.well() as well:
         yield well
-        well.drop()
-    except BaseException:
-        server.remove()
-        raise
 
 
 # What it is
@@ -246,8 +252,9 @@ def test_the_parts_are_for_nobody_else(well):
     parts = well.execute("""
         SELECT oid::regprocedure::text FROM pg_proc
         WHERE pronamespace = 'fieldcrypt'::regnamespace AND (
-            proname ~ '^findings|^statements?_to_' OR proname IN ('keyring_entries', 'lockable_keys',
-            'count_as_owner', 'configured_settings', 'role_memberships', 'encrypted_columns'))""")
+            proname ~ '^findings|^statements?_to_' OR proname IN (
+                'keyring_entries', 'lockable_keys', 'count_as_owner',
+                'configured_settings', 'role_memberships', 'encrypted_columns'))""")
     parts = [name for (name,) in parts]
     assert len(parts) == 19
     for role in ("overseer", "app", "fieldcrypt_admin"):
@@ -263,7 +270,10 @@ def test_it_can_be_queried_as_a_table(well):
     well.execute("ALTER ROLE app SET fieldcrypt.key_lifetime = '1d'")
     well.execute("ALTER TABLE lead DISABLE TRIGGER zzz_fieldcrypt_hold_account")
     with well.connect("overseer") as overseer:
-        query = "SELECT count(*), min(severity) FROM fieldcrypt.doctor() WHERE subject <> 'setting fsync'"
+        query = (
+            "SELECT count(*), min(severity) FROM fieldcrypt.doctor()"
+            " WHERE subject <> 'setting fsync'"
+        )
         assert overseer.execute(query).fetchone() == (2, "error")
         severities = "SELECT severity FROM fieldcrypt.doctor(sample => 0)"
         assert overseer.execute(severities).fetchall() == [("error",), ("warning",), ("notice",)]
@@ -308,8 +318,8 @@ def test_standby(well):
             Finding(
                 "error",
                 "keyring",
-                "the keyring file does not exist or cannot be reached; after a promotion nothing can"
-                " be encrypted or decrypted here",
+                "the keyring file does not exist or cannot be reached; after a promotion nothing"
+                " can be encrypted or decrypted here",
                 "fieldcrypt never makes a key. Put the file back, or correct its path.",
             )
         ]
@@ -341,7 +351,8 @@ def test_sample(well):
     def counts(sample):
         with well.connect("overseer") as overseer:
             query = (
-                "SELECT finding FROM fieldcrypt.doctor(%s) WHERE subject = 'column data of public.visit'"
+                "SELECT finding FROM fieldcrypt.doctor(%s)"
+                " WHERE subject = 'column data of public.visit'"
             )
             row = overseer.execute(query, [sample]).fetchone()
         return tuple(map(int, re.findall(r"\d+", row[0]))) if row else None
@@ -368,7 +379,8 @@ def test_code_of_an_owner_runs_with_his_rights(well):
         INSERT INTO bait VALUES (1, 'acme', NULL);
         CREATE FUNCTION spy(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
             BEGIN
-                PERFORM set_config('spy.seen', concat_ws(' ', current_setting('spy.seen', true), current_user), false);
+                PERFORM set_config('spy.seen',
+                    concat_ws(' ', current_setting('spy.seen', true), current_user), false);
                 RETURN i;
             END $$;
         CREATE INDEX ON bait ((spy(1) + id));
@@ -387,7 +399,8 @@ def test_many_tables(well):
             FOR i IN 1..100 LOOP
                 EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY, account_id text,'
                     ' ssn fieldcrypt.encrypted_text(''lead.ssn''), info jsonb)', i);
-                EXECUTE format('SELECT fieldcrypt.protect_table(''t%s'', account_column => ''account_id'')', i);
+                PERFORM fieldcrypt.protect_table(
+                    format('t%s', i)::regclass, account_column => 'account_id');
             END LOOP;
         END $$""")
     start = time.monotonic()
@@ -424,23 +437,18 @@ def test_nothing_is_found_where_nothing_is_wrong():
     """On a server that is configured as it should be, not only nearly."""
     server = Server()
     try:
-        well = server.well()
-        well.ignored = ()
-        well.system("fsync", "on")
-        assert well.findings() == []
+        with server.well() as well:
+            well.ignored = ()
+            well.system("fsync", "on")
+            assert well.findings() == []
     finally:
         server.remove()
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES if case.applies])
 def test_case(server, case):
-    well = server.well()
-    try:
+    with server.well() as well:
         check(well, case)
-        well.drop()
-    except BaseException:
-        server.remove()
-        raise
 
 
 def check(well, case):
