@@ -207,7 +207,7 @@ fn is_running() -> bool {
 
 /// Hands over what was read so far.
 pub fn hand_over() {
-    flush(false);
+    hand_over_all(false);
 }
 
 impl Reads {
@@ -272,12 +272,12 @@ pub fn leave(depth: u32) {
 /// For a hook, which is not guarded itself.
 #[pg_guard]
 extern "C-unwind" fn flush() {
-    hand_over(false);
+    hand_over();
 }
 
 /// Hands over what was read. Where an error ends the waiting for room, what is left is handed over
 /// when the transaction ends.
-fn hand_over(is_ending: bool) {
+fn hand_over_all(is_ending: bool) {
     READS.with_borrow_mut(Reads::close);
     while let Some(event) = READS.with_borrow(|reads| reads.events.front().cloned()) {
         sink::hand_over(&event, is_ending);
@@ -298,5 +298,5 @@ unsafe extern "C-unwind" fn transaction_ends(
         XACT_EVENT_PARALLEL_PRE_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE,
     };
     let may_wait = [XACT_EVENT_PRE_COMMIT, XACT_EVENT_PARALLEL_PRE_COMMIT, XACT_EVENT_PRE_PREPARE];
-    hand_over(!may_wait.contains(&event));
+    hand_over_all(!may_wait.contains(&event));
 }
