@@ -176,7 +176,7 @@ fn note(
         return Ok(known);
     }
     if READS.with_borrow(|reads| reads.events.len() >= MOST_EVENTS) {
-        hand_over(false);
+        hand_over();
     }
     sink::prepare();
     let mut event = Event::now(action, outcome);
