@@ -1088,9 +1088,12 @@ fn tricky_part() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-const LABELS: [Label; 7] = [
+const LABELS: [Label; 10] = [
     Label::AccountTag,
     Label::AssociatedData,
+    Label::AuditEvent,
+    Label::AuditHead,
+    Label::AuditStart,
     Label::CheckValue,
     Label::FieldId,
     Label::FieldKey,
