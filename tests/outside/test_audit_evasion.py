@@ -71,12 +71,6 @@ OBJECTS = f"""
             RAISE NOTICE 'read';
             RETURN fieldcrypt.decrypt(value);
         END $$;
-    CREATE FUNCTION said_to_be_immutable(value fieldcrypt.encrypted_text) RETURNS text
-        LANGUAGE plpgsql IMMUTABLE AS $$
-        BEGIN
-            RAISE NOTICE 'read';
-            RETURN fieldcrypt.decrypt(value);
-        END $$;
     CREATE FUNCTION inlined(value fieldcrypt.encrypted_text) RETURNS text
         LANGUAGE sql STABLE AS 'SELECT fieldcrypt.decrypt(value)';
     CREATE FUNCTION not_inlined(value fieldcrypt.encrypted_text) RETURNS text
@@ -605,25 +599,6 @@ def event_trigger(database):
     return [Reads()]
 
 
-def autovacuum(database):
-    """It analyses an index, under the rights of the table's owner."""
-    with connect(database) as connection:
-        connection.execute("""
-            CREATE TABLE analysed (ssn fieldcrypt.encrypted_text('lead.ssn'))
-                WITH (autovacuum_analyze_threshold = 1);
-            CREATE INDEX ON analysed (said_to_be_immutable(ssn));
-        """)
-        notices = notices_of(connection)
-        connection.execute("INSERT INTO analysed SELECT ssn FROM lead")
-        query = "SELECT autoanalyze_count FROM pg_stat_user_tables WHERE relname = 'analysed'"
-        deadline = time.monotonic() + 60
-        while not database.value(query):
-            assert time.monotonic() < deadline, "autovacuum does not come"
-            time.sleep(0.1)
-        connection.execute("DROP TABLE analysed")
-    return [Reads(notices.count("read") + ROWS)]
-
-
 def application_name(database):
     with connect(database, application_name="told") as connection:
         connection.execute(f"SET application_name = ''; {READ}; RESET application_name")
@@ -900,20 +875,11 @@ WAYS = {
         """,
         least=ROWS,
     ),
-    "index": told(
-        """
-        BEGIN; CREATE TEMPORARY TABLE t AS SELECT ssn FROM lead;
-        CREATE INDEX ON t (said_to_be_immutable(ssn)); ANALYZE t;
-        CREATE STATISTICS s ON (said_to_be_immutable(ssn)) FROM t; ANALYZE t; ROLLBACK
-        """,
-        least=4 * ROWS,
-    ),
     "partition": told("""
         BEGIN; CREATE TABLE t (a int) PARTITION BY LIST (a);
         CREATE TABLE t_1 PARTITION OF t FOR VALUES IN (1); SELECT FROM t WHERE a = peek(); ROLLBACK
     """),
     "policy": sql("SELECT 1 FROM guarded"),
-    "autovacuum": autovacuum,
     # triggers
     "before trigger": trigger("TRIGGER t BEFORE INSERT ON {} FOR EACH ROW"),
     "after trigger": trigger("TRIGGER t AFTER INSERT ON {} FOR EACH ROW"),

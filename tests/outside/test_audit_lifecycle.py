@@ -164,13 +164,14 @@ def test_a_worker_that_waits_for_a_lock_does_not_hold_up_sessions(filled):
 
 def test_settings_of_the_database(filled):
     """What a database's configuration says does not keep the worker from writing."""
+    before = worker(filled)
     for setting in (
         *("default_transaction_read_only = on", "statement_timeout = 1", "lock_timeout = 1"),
         *("synchronous_commit = off", "search_path = nowhere", "DateStyle = 'SQL, DMY'"),
         *("TimeZone = 'Pacific/Kiritimati'", "default_transaction_isolation = serializable"),
     ):
         filled.execute(f"ALTER DATABASE {filled.name} SET {setting}")
-    filled.execute("SELECT pg_terminate_backend(%s)", [worker(filled)])
+    filled.execute("SELECT pg_terminate_backend(%s)", [before])
     wait_until(lambda: status(filled)["worker"] is None)
     with locked(filled) as connection:
         with reader(filled) as app:
@@ -225,7 +226,7 @@ def test_a_full_ring_loses_nothing_in_silence(narrow):
     flushed(narrow)
     with locked(narrow):
         for _ in range(3):  # some sessions, as the first to find no room waits a second
-            read(narrow, 100)
+            read(narrow, 200)
         waiting = status(narrow)
         assert waiting["lost"] > 0
         assert waiting["waiting"] <= waiting["capacity"] == 1 << 16
@@ -233,7 +234,7 @@ def test_a_full_ring_loses_nothing_in_silence(narrow):
     written = [event for event in found if event[0] == "decrypt"]
     lost = [event for event in found if event[0] == "lost"]
     assert {event[4] for event in written} == {3}
-    assert len(written) + sum(event[4] for event in lost) == 300
+    assert len(written) + sum(event[4] for event in lost) == 600
     assert lost and {event[1] for event in lost} == {"done"}
     assert status(narrow)["lost"] == 0
     assert is_whole(narrow.conn)
