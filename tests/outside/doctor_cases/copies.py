@@ -10,11 +10,18 @@ IMMUTABLE = (
 PLAIN = "CREATE FUNCTION plain(v fieldcrypt.encrypted_text) RETURNS text IMMUTABLE "
 
 
+def by_force(well, statement):
+    """Event triggers refuse it otherwise."""
+    well.execute("SET session_replication_role = replica")
+    well.execute(statement)
+    well.execute("RESET session_replication_role")
+
+
 def keeping(name, statement, subject, remedy, function="LANGUAGE sql RETURN fieldcrypt.reveal(v)"):
     @case("error", KEEPS, beside=["is IMMUTABLE"], id=f"copy_in_{name}")
     def run(well):
         well.execute(PLAIN + function)
-        well.execute(statement)
+        by_force(well, statement)
         yield subject, remedy
 
 
@@ -42,7 +49,7 @@ keeping(
 
 @case("error", KEEPS)
 def copy_in_statistics(well):
-    well.execute('CREATE STATISTICS "Shown" ON (fieldcrypt.reveal(ssn)), id FROM lead')
+    by_force(well, 'CREATE STATISTICS "Shown" ON (fieldcrypt.reveal(ssn)), id FROM lead')
     yield 'statistics public."Shown"', 'DROP STATISTICS public."Shown";'
 
 
