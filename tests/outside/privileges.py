@@ -450,14 +450,63 @@ OTHERS = {
     "audit_findings(text)": Call("NULL", gives=re.compile(r"\[.*\]"), **AUDITOR),
     "verify_audit(text)": Call("", gives=re.compile(r"\(t,.*\)"), **AUDITOR),
     "drop_audit(timestamp with time zone)": Call(
-        "'2000-01-01'", "fieldcrypt_key_admin", "0", locks=True
+        "'2000-01-01'",
+        "fieldcrypt_key_admin",
+        "0",
+        locks=True,
+        change="drop_audit",
+        account=None,
     ),
     "drop_audit_partitions(timestamp with time zone)": Call(
         "'2000-01-01'", "nobody", None, locks=True
     ),
-    "add_audit_partition()": Call("", "nobody"),
+    "add_audit_partition()": Call("", "nobody", SOMETHING),
     "audit_time(bigint)": Call("0", "nobody", "1970-01-01 00:00:00+00"),
     "audit_microseconds(timestamp with time zone)": Call("'epoch'", "nobody", "0"),
+    # what doctor() is made of
+    "doctor(integer)": Call("0", "fieldcrypt_auditor", SOMETHING),
+    "findings(integer)": Call("0", "nobody", SOMETHING),
+    "findings_of_contents(integer)": Call("0", "nobody", None),
+    "findings_of_copies()": Call("", "nobody", None),
+    "findings_of_keyring()": Call("", "nobody", None),
+    "findings_of_keys()": Call("", "nobody", None),
+    "findings_of_protection()": Call("", "nobody", SOMETHING),
+    "findings_of_roles()": Call("", "nobody", SOMETHING),
+    "findings_of_search()": Call("", "nobody", SOMETHING),
+    "findings_of_settings()": Call("", "nobody", SOMETHING),
+    "account_columns()": Call("", "nobody", SOMETHING),
+    "checks_of_contents()": Call("", "nobody", SOMETHING),
+    "configured_settings()": Call("", "nobody", SOMETHING),
+    "encrypted_columns()": Call("", "nobody", SOMETHING),
+    "keyring_entries()": Call("", "nobody", SOMETHING),
+    "lockable_keys()": Call("", "nobody", NUMBER),
+    "role_memberships()": Call("", "nobody", SOMETHING),
+    "account_text(regclass,name)": Call("'m.held', 'account_id'", gives="account_id::text"),
+    "count_as_owner(regclass,text)": Call(
+        "'m.fired', 'SELECT ARRAY[count(*)] FROM m.held'", "nobody", "{0}"
+    ),
+    "document_constraint(text[])": Call(
+        """'{m.document,document,account_id,"",""}'""", gives=SOMETHING
+    ),
+    "field_matches(text,text)": Call("'m.*', 'm.text'", "nobody", "true"),
+    "last_key(text)": Call("'contact.email'", "nobody", "email"),
+    "state_of_document(text,jsonb,text,text,boolean)": Call(
+        "'m.document', s.document, 'acme', NULL, false", gives="sealed"
+    ),
+    "statement_to_encrypt(regclass,name,name,text)": Call(
+        "'m.fired', 'result', 'statement', 'm.text'", "nobody", SOMETHING
+    ),
+    "statement_to_revoke(oid,text[],text,text)": Call(
+        "10::oid, '{decrypt}', 'acme', 'm.*'", "nobody", SOMETHING
+    ),
+    "statements_to_leave(oid,oid)": Call("10::oid, 10::oid", "nobody", None),
+    "statements_to_move(regclass,name,name,text,text,text[])": Call(
+        "'m.held', 'v', 'account_id', 'm.text', '_2', '{}'", "nobody", SOMETHING
+    ),
+    "calls_decrypt(oid,oid)": Call(
+        "'pg_class'::regclass, 'm.held_plain'::regclass", gives=re.compile("true|false")
+    ),
+    "check_expressions(regclass)": Call("'m.sample'"),
     # tables and their definitions
     "protect_table(regclass,name,text)": Call(
         "'m.free', 'account_id'", locks=True, change="protect", **OWNER

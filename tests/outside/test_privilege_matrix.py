@@ -227,7 +227,8 @@ def run(connection, sql):
         result = pgconn.get_result()
         assert pgconn.get_result() is None
         if result.status == pq.ExecStatus.COMMAND_OK:
-            return None, [None if lines[0] == r"\N" else lines[0].replace("\\\\", "\\")]
+            line = lines[0] if lines else r"\N"
+            return None, [None if line == r"\N" else line.replace("\\\\", "\\")]
     if result.status == pq.ExecStatus.FATAL_ERROR:
         return result.error_field(pq.DiagnosticField.SQLSTATE).decode(), None
     row = (
@@ -307,7 +308,7 @@ def test_cells(database, standby, parallel_safe, cells, expected_events, role, c
             expected = outcome(call, acting, context)
             if not expected.is_met_by(sqlstate, row and row[0]):
                 wrong.append(f"{signature}: {expected}, not {sqlstate or row[0]!r}")
-            elif context == "parallel" and row:
+            elif context == "parallel" and row and len(row) > 1:
                 in_worker = int(row[1]) != connection.info.backend_pid
                 if in_worker != (signature in parallel_safe):
                     wrong.append(f"{signature}: in a worker is {in_worker}")
