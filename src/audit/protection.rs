@@ -11,6 +11,8 @@ use crate::error::Result;
 
 /// What is in the names of the row triggers that protect a table, and not of those of views.
 const ROW_TRIGGER: &str = "_fieldcrypt_";
+/// The trigger on the tables of the catalog, which makes an event of what is changed by hand.
+const CATALOG_TRIGGER: &str = "tell_sessions";
 /// With what the names of our constraints and event triggers begin.
 const OURS: &str = "fieldcrypt_";
 const PROTECT: &str = "protect";
@@ -52,7 +54,7 @@ unsafe fn changes(statement: *mut Node) -> Vec<(&'static str, String)> {
                 }
                 items((*drop).objects)
                     .map(|object| names(object.cast()))
-                    .filter(|names| names.last().is_some_and(|name| name.contains(ROW_TRIGGER)))
+                    .filter(|names| names.last().is_some_and(|name| is_needed(name)))
                     .map(|mut names| {
                         let name = names.pop().unwrap_or_default();
                         (UNPROTECT, format!("trigger {name} of {}", names.join(".")))
@@ -83,16 +85,15 @@ unsafe fn changes(statement: *mut Node) -> Vec<(&'static str, String)> {
 unsafe fn altered(command: *mut pg_sys::AlterTableCmd) -> Option<(&'static str, String)> {
     // SAFETY: the caller's
     let (kind, name) = unsafe { ((*command).subtype, text((*command).name)) };
-    let trigger = |what: String| name.contains(ROW_TRIGGER).then_some(what);
     match kind {
-        AlterTableType::AT_EnableTrig
-        | AlterTableType::AT_EnableAlwaysTrig
-        | AlterTableType::AT_EnableReplicaTrig => {
-            trigger(format!("trigger {name} enabled")).map(|what| (PROTECT, what))
+        AlterTableType::AT_EnableTrig | AlterTableType::AT_EnableAlwaysTrig => {
+            name.contains(ROW_TRIGGER).then(|| (PROTECT, format!("trigger {name} enabled")))
         }
         AlterTableType::AT_DisableTrig => {
-            trigger(format!("trigger {name} disabled")).map(|what| (UNPROTECT, what))
+            is_needed(&name).then(|| (UNPROTECT, format!("trigger {name} disabled")))
         }
+        AlterTableType::AT_EnableReplicaTrig => is_needed(&name)
+            .then(|| (UNPROTECT, format!("trigger {name} enabled for replication only"))),
         AlterTableType::AT_DropConstraint => {
             name.starts_with(OURS).then(|| (UNPROTECT, format!("constraint {name}")))
         }
@@ -104,6 +105,11 @@ unsafe fn altered(command: *mut pg_sys::AlterTableCmd) -> Option<(&'static str, 
         }
         _ => None,
     }
+}
+
+/// Whether less is protected, or noted, without the trigger of that name.
+fn is_needed(name: &str) -> bool {
+    name.contains(ROW_TRIGGER) || name == CATALOG_TRIGGER
 }
 
 /// # Safety

@@ -34,8 +34,9 @@ pub fn run(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
         pg_sys::PreventCommandDuringRecovery(c"a change of fieldcrypt's catalog".as_ptr());
         pg_sys::PreventCommandIfReadOnly(c"a change of fieldcrypt's catalog".as_ptr());
     }
+    let arguments = in_encoding(arguments);
     let changed = as_owner_of(table, Restriction::None, || {
-        Spi::connect_mut(|client| client.update(statement, None, arguments).map(|rows| rows.len()))
+        Spi::connect_mut(|client| client.update(statement, None, &arguments).map(|rows| rows.len()))
     })?;
     changed.map_err(|_| Error::Catalog("statement failed"))
 }
@@ -44,13 +45,14 @@ pub fn run(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
 /// without NULLs. It sees what was committed until now; on a standby, as of the client's statement.
 pub fn texts(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<Vec<String>> {
     let table = Tables::get()?.account.table;
+    let arguments = in_encoding(arguments);
     let read = as_owner_of(table, Restriction::None, || {
         // SAFETY: asks the state of the server
         if unsafe { pg_sys::RecoveryInProgress() } {
             // without a transaction id, which a standby cannot give
-            Spi::connect(|client| first_column(client.select(statement, None, arguments)?))
+            Spi::connect(|client| first_column(client.select(statement, None, &arguments)?))
         } else {
-            Spi::connect_mut(|client| first_column(client.update(statement, None, arguments)?))
+            Spi::connect_mut(|client| first_column(client.update(statement, None, &arguments)?))
         }
     })?;
     read.map_err(|_| Error::Catalog("query failed"))?.into_iter().collect()
@@ -64,6 +66,26 @@ fn first_column(mut rows: SpiTupleTable<'_>) -> spi::Result<Vec<Result<String>>>
         texts.extend(text.map(|text| encoding::to_utf8(text).map(Cow::into_owned)));
     }
     Ok(texts)
+}
+
+/// The arguments, with their texts in the database's encoding: here they are UTF-8.
+fn in_encoding<'a>(arguments: &[DatumWithOid<'a>]) -> Vec<DatumWithOid<'a>> {
+    let convert = |argument: &DatumWithOid<'a>| {
+        let oid = argument.oid();
+        let is_text = oid == pg_sys::TEXTOID && !encoding::is_utf8();
+        let text = argument.datum().filter(|_| is_text).and_then(|text| {
+            // SAFETY: a text is a varlena
+            std::str::from_utf8(unsafe { varlena_bytes(text.sans_lifetime()) }).ok()
+        });
+        // SAFETY: the value is of the type that it was of
+        unsafe {
+            match text {
+                Some(text) => DatumWithOid::new(encoding::from_utf8(text), oid),
+                None => DatumWithOid::new_from_datum(argument.datum(), oid),
+            }
+        }
+    };
+    arguments.iter().map(convert).collect()
 }
 
 /// What code of the owner may do that runs on the way.

@@ -165,21 +165,23 @@ def test_a_worker_that_waits_for_a_lock_does_not_hold_up_sessions(filled):
 def test_settings_of_the_database(filled):
     """What a database's configuration says does not keep the worker from writing."""
     before = worker(filled)
-    for setting in (
-        *("default_transaction_read_only = on", "statement_timeout = 1", "lock_timeout = 1"),
-        *("synchronous_commit = off", "search_path = nowhere", "DateStyle = 'SQL, DMY'"),
-        *("TimeZone = 'Pacific/Kiritimati'", "default_transaction_isolation = serializable"),
-    ):
-        filled.execute(f"ALTER DATABASE {filled.name} SET {setting}")
-    filled.execute("SELECT pg_terminate_backend(%s)", [before])
-    wait_until(lambda: status(filled)["worker"] is None)
-    with locked(filled):
-        options = "-c fieldcrypt.account=acme -c statement_timeout=0"
-        with filled.connect("app", options=options) as app:
-            assert app.execute("SHOW transaction_read_only").fetchone() == ("on",)
-            app.execute(DECRYPT)
+    with reader(filled) as app, filled.connect(autocommit=False) as other:
+        for setting in (
+            *("default_transaction_read_only = on", "statement_timeout = 1", "lock_timeout = 1"),
+            *("synchronous_commit = off", "search_path = nowhere", "DateStyle = 'SQL, DMY'"),
+            *("TimeZone = 'Pacific/Kiritimati'", "default_transaction_isolation = serializable"),
+        ):
+            filled.execute(f"ALTER DATABASE {filled.name} SET {setting}")
+        filled.execute("SELECT pg_terminate_backend(%s)", [before])
+        wait_until(lambda: status(filled)["worker"] is None)
+        other.execute("LOCK TABLE fieldcrypt.audit_event IN ACCESS EXCLUSIVE MODE")
+        app.execute("SET default_transaction_read_only = on")
+        app.execute(DECRYPT)
+        wait_until(lambda: status(filled)["worker"] is not None)
         time.sleep(0.3)
-    assert reads(filled) == 6
+        other.rollback()
+        assert reads(filled) == 6
+    assert status(filled)["worker"] != before
     assert is_whole(filled.conn)
     filled.execute("SET TimeZone = 'UTC'; SET DateStyle = 'ISO'")
     bounds = [f"'{months_ago(ago):%Y-%m-%d} 00:00:00+00'" for ago in (0, -1)]
@@ -226,7 +228,7 @@ def test_a_full_ring_loses_nothing_in_silence(narrow):
     flushed(narrow)
     with locked(narrow):
         for _ in range(3):  # some sessions, as the first to find no room waits a second
-            read(narrow, 400)
+            read(narrow, 200)
         waiting = status(narrow)
         assert waiting["lost"] > 0
         assert waiting["waiting"] <= waiting["capacity"] == 1 << 16
@@ -234,7 +236,7 @@ def test_a_full_ring_loses_nothing_in_silence(narrow):
     written = [event for event in found if event[0] == "decrypt"]
     lost = [event for event in found if event[0] == "lost"]
     assert {event[4] for event in written} == {3}
-    assert len(written) + sum(event[4] for event in lost) == 1200
+    assert len(written) + sum(event[4] for event in lost) == 600
     assert lost and {event[1] for event in lost} == {"done"}
     assert status(narrow)["lost"] == 0
     assert is_whole(narrow.conn)
@@ -339,37 +341,39 @@ def logged(cluster, start):
 def test_strict_waits(strict):
     """No value is handed out before its event is on disk; whoever waits can be cancelled."""
     before = len(flushed(strict))
-    with reader(strict) as app, locked(strict):
-        with reader(strict) as other, refused("57014"):
-            other.execute("SET statement_timeout = '300ms'")
-            other.execute(DECRYPT)
-        seen, failed = [], []
+    app = reader(strict)
+    seen, failed = [], []
 
-        def wait():
-            try:
-                seen.append(app.execute(DECRYPT).fetchall())
-            except psycopg.errors.QueryCanceled as error:
-                failed.append(error)
+    def wait():
+        try:
+            seen.append(app.execute(DECRYPT).fetchall())
+        except psycopg.errors.QueryCanceled as error:
+            failed.append(error)
 
+    with locked(strict):
+        app.execute("SET statement_timeout = '300ms'")
+        wait()
+        app.execute("RESET statement_timeout")
+        assert len(failed) == 1
         waiting = threading.Thread(target=wait)
         waiting.start()
         time.sleep(0.5)
-        assert not seen and not failed
+        assert waiting.is_alive()
         strict.execute("SELECT pg_cancel_backend(%s)", [app.info.backend_pid])
         waiting.join(10)
-        assert failed and not seen
+        assert len(failed) == 2
         waiting = threading.Thread(target=wait)
         waiting.start()
         time.sleep(0.5)
-        assert not seen
         # what shows nothing and what is refused does not wait
         with reader(strict, "outsider") as outsider:
             hidden = "SELECT fieldcrypt.reveal(ssn) FROM lead WHERE id = 1"
             assert outsider.execute(hidden).fetchone() == ("********",)
             with refused("42501"):
                 outsider.execute(DECRYPT)
-        assert not seen
+        assert waiting.is_alive()
     waiting.join(10)
+    app.close()
     assert seen == [[("1",), ("2",), ("3",)]]
     found = flushed(strict)[before:]
     assert sorted(event[:2] for event in found if event[7] == "app") == [
@@ -429,8 +433,8 @@ def test_strict_with_a_full_ring(strict):
 def test_strict_changes_are_opened(strict):
     """A change waits too, and its two events have one id."""
     strict.execute("SELECT fieldcrypt.create_account('strict')")
-    with pytest.raises(psycopg.errors.DivisionByZero):
-        strict.execute("SELECT fieldcrypt.disable_account('strict'), 1 / 0")
+    with strict.conn.transaction(force_rollback=True):
+        strict.execute("SELECT fieldcrypt.disable_account('strict')")
     with locked(strict), strict.connect() as connection, refused("57014"):
         connection.execute("SET statement_timeout = '300ms'")
         connection.execute("SELECT fieldcrypt.disable_account('strict')")
@@ -457,10 +461,12 @@ def test_strict_survives_a_crash(make_cluster):
         database.execute("SELECT pg_terminate_backend(%s)", [worker(database)])
         wait_until(lambda: status(database)["worker"] is None)
         for crash in range(3):
-            with reader(database) as app, app.transaction():
-                app.execute("SELECT fieldcrypt.set_actor(%s)", [f"crash {crash}"])
-                assert len(app.execute(DECRYPT).fetchall()) == 3
-                own.kill9()
+            app = reader(database)
+            app.execute("BEGIN")
+            app.execute("SELECT fieldcrypt.set_actor(%s)", [f"crash {crash}"])
+            assert len(app.execute(DECRYPT).fetchall()) == 3
+            own.kill9()
+            app.close()
             database.conn.close()
             own.start()
             database.conn = database.connect()
@@ -517,15 +523,15 @@ def test_databases_without_connections(make_cluster):
             read(copy, 2)
             assert reads(copy) == 3 + 6
             assert is_whole(copy.conn)
-            for options in "", " WITH (FORCE)":
-                connection.execute(f"CREATE DATABASE again TEMPLATE {name}") if options else None
-                copy.name = "again" if options else "copy"
-                copy.conn.close()
-                copy.conn = copy.connect()
-                assert worker(copy)
-                if not options:
-                    copy.conn.close()
-                connection.execute(f"DROP DATABASE {copy.name}{options}")
+            assert worker(copy)
+            copy.conn.close()
+            connection.execute("DROP DATABASE copy")
+            goes_on()
+            with_a_worker(f"CREATE DATABASE copy TEMPLATE {name}")
+            goes_on()
+            copy.conn = copy.connect()
+            assert worker(copy)
+            connection.execute("DROP DATABASE copy WITH (FORCE)")
             copy.conn.close()
             goes_on()
 
@@ -592,12 +598,17 @@ def test_the_extension_is_dropped_while_events_flow(filled):
     for thread in threads:
         thread.start()
     try:
-        for round_ in range(3):
+        for _ in range(3):
             wait_until(lambda: reads(filled) > 30)
             assert is_whole(filled.conn)
             assert filled.value("SELECT min(seq) FROM fieldcrypt.audit_event") == 1
             before = filled.value("SELECT id FROM fieldcrypt.audit WHERE seq = 1")
-            filled.execute("SET lock_timeout = '20s'; DROP EXTENSION fieldcrypt CASCADE")
+            while True:
+                try:
+                    filled.execute("DROP EXTENSION fieldcrypt CASCADE")
+                    break
+                except psycopg.errors.DeadlockDetected:
+                    pass  # with a reader: as with every DROP
             filled.execute("DROP TABLE lead; DROP SCHEMA IF EXISTS fieldcrypt")
             filled.execute("""
                 CREATE EXTENSION fieldcrypt;
@@ -610,7 +621,6 @@ def test_the_extension_is_dropped_while_events_flow(filled):
             filled.execute("SELECT fieldcrypt.flush_audit()")
             assert is_whole(filled.conn)
             assert filled.value("SELECT id FROM fieldcrypt.audit WHERE seq = 1") != before
-            assert round_ in range(3)
     finally:
         stop.set()
         for thread in threads:
@@ -693,7 +703,8 @@ def test_without_the_root_key(make_cluster):
     with account_database(own) as database:
         fill(database)
         read(database)
-        assert is_whole(database.conn) or flushed(database)
+        flushed(database)
+        assert is_whole(database.conn)
         key = own.keys_dir / "main.key"
         database.conn.close()
         own.stop()
@@ -704,14 +715,16 @@ def test_without_the_root_key(make_cluster):
         with refused("F0000"):
             read(database)
         database.execute("SELECT fieldcrypt.create_field('lead.note')")
-        with reader(database, "outsider") as outsider, refused("42501"):
-            outsider.execute("SELECT fieldcrypt.create_field('lead.other')")
+        database.execute("SELECT fieldcrypt.alter_field('lead.note', label => 'x')")
         database.execute("SELECT fieldcrypt.flush_audit()")
         without = database.execute(
             "SELECT seq, action, key_id FROM fieldcrypt.audit_event WHERE seq > %s ORDER BY seq",
             [before],
         ).fetchall()
-        assert [(action, key_id) for _, action, key_id in without] == [("create_field", 0)] * 2
+        assert [(action, key_id) for _, action, key_id in without] == [
+            ("create_field", 0),
+            ("alter_field", 0),
+        ]
         assert {text for *_, text in findings(database.conn)} >= {
             "the key of the seal cannot be had"
         }
@@ -745,24 +758,22 @@ def test_a_stop_of_the_server_loses_nothing(make_cluster):
     with account_database(own) as database:
         fill(database)
         read(database, 20)
-        with locked(database) as connection:
-            read(database, 20)
-            assert status(database)["waiting"] > 0
-            running = reader(database)
-            thread = threading.Thread(target=run_until_it_breaks, args=(running,))
-            thread.start()
-            change = database.connect(autocommit=False)
-            change.execute("SELECT fieldcrypt.create_account('never')")
-            wait_until(
-                lambda: database.value(
-                    "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
-                )
-            )
-            database.conn.close()
-            start = time.monotonic()
-            own.stop("fast")
-            assert time.monotonic() - start < 15
-            thread.join()
+        flushed(database)
+        lock = database.connect()
+        lock.execute("BEGIN; LOCK TABLE fieldcrypt.audit_event IN ACCESS EXCLUSIVE MODE")
+        read(database, 20)
+        assert status(database)["waiting"] > 0
+        running = threading.Thread(target=run_until_it_breaks, args=(reader(database),))
+        running.start()
+        change = database.connect(autocommit=False)
+        change.execute("SELECT fieldcrypt.create_account('never')")
+        sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        wait_until(lambda: database.value(sleeping))
+        start = time.monotonic()
+        own.stop("fast")
+        assert time.monotonic() - start < 15
+        running.join()
+        for connection in lock, change, database.conn:
             connection.close()
         own.start()
         database.conn = database.connect()
@@ -783,8 +794,7 @@ def test_a_stop_of_the_server_without_a_worker(make_cluster):
     own = make_cluster()
     with account_database(own) as database:
         fill(database)
-        running = reader(database)
-        thread = threading.Thread(target=run_until_it_breaks, args=(running,))
+        thread = threading.Thread(target=run_until_it_breaks, args=(reader(database),))
         thread.start()
         process = worker(database)
         database.execute("SELECT pg_terminate_backend(%s)", [process])
@@ -812,7 +822,7 @@ def test_a_crash_leaves_the_chain_whole(make_cluster):
             while not stop.is_set():
                 try:
                     with reader(database) as app:
-                        while True:
+                        while not stop.is_set():
                             app.execute(DECRYPT)
                 except psycopg.OperationalError:
                     time.sleep(0.05)
@@ -912,9 +922,11 @@ def test_drop_audit(aged):
     with aged.connect("keeper") as keeper, aged.connect("overseer") as overseer:
         keeper.execute("SET statement_timeout = '20s'")
         drop = "SELECT fieldcrypt.drop_audit(%s)"
-        for user in ("overseer", "app"):
-            with aged.connect(user) as connection, refused("42501"):
-                connection.execute(drop, [months_ago(0)])
+        with aged.connect("app") as app, refused("42501", "for function"):
+            app.execute(drop, [months_ago(0)])  # PostgreSQL's own refusal
+        aged.execute("GRANT EXECUTE ON FUNCTION fieldcrypt.drop_audit TO overseer")
+        with refused("42501", "fieldcrypt_key_admin"):
+            overseer.execute(drop, [months_ago(0)])
         assert keeper.execute(drop, [months_ago(3)]).fetchone() == (0,)
         assert keeper.execute(drop, [months_ago(1).replace(day=20)]).fetchone() == (20,)
         assert is_whole(overseer)
@@ -935,14 +947,14 @@ def test_drop_audit(aged):
             " WHERE action = 'drop_audit' AND outcome <> 'opened' ORDER BY seq"
         ).fetchall()
     assert [outcome for outcome, *_ in found] == [
-        *("denied", "denied", "done", "done", "rolled back", "done", "done")
+        *("denied", "done", "done", "rolled back", "done", "done")
     ]
-    assert [role for *_, role in found] == ["overseer", "app", *["keeper"] * 5]
+    assert [role for *_, role in found] == ["overseer", *["keeper"] * 5]
     details = [detail for _, detail, _ in found]
     assert details[0] == "needs fieldcrypt_key_admin"
-    assert re.fullmatch(r"before \S+T\S+, 20 events, up to number 20", details[3])
-    assert details[5] == "before infinity, 10 events, up to number 30"
-    assert details[6] == "before infinity"
+    assert re.fullmatch(r"before \S+T\S+, 20 events, up to number 20", details[2])
+    assert details[4] == "before infinity, 10 events, up to number 30"
+    assert details[5] == "before infinity"
     with pytest.raises(psycopg.errors.UndefinedTable):
         aged.execute(f"SELECT FROM fieldcrypt.{months_ago(1):audit_%Y_%m}")
     # and the worker goes on after it
@@ -962,9 +974,8 @@ def test_drop_audit_without_the_key(make_cluster):
         (own.keys_dir / "main.key").unlink()
         own.start()
         database.conn = database.connect()
-        with refused("F0000", hint="") as caught:
+        with refused("55000", "its key cannot be had"):
             database.execute("SELECT fieldcrypt.drop_audit('infinity')")
-        assert "audit" in str(caught.value)
 
 
 # Changes
@@ -1039,14 +1050,16 @@ def test_outcomes_of_a_change(administered, action, statement):
             END;
         END $$
     """)
-    with database.connect() as session:  # it ends without a word
-        session.execute("BEGIN")
-        session.execute(statement)
+    session = database.connect()
+    session.execute("BEGIN")
+    session.execute(statement)
+    session.close()  # without a word
+    wait_until(lambda: len(outcomes(database, action, since)) % 5 == 0)
     found = outcomes(database, action, since)
     assert set(found) == {"rolled back"}
     once, rest = divmod(len(found), 5)  # some statements make two events of the kind
     assert (once >= 1, rest) == (True, 0)
-    if action not in ("drop_audit",):
+    if action != "drop_audit":  # which keeps the worker out until it ends
         database.execute("BEGIN")
         database.execute(statement)
         database.execute("PREPARE TRANSACTION 'later'")
@@ -1054,9 +1067,11 @@ def test_outcomes_of_a_change(administered, action, statement):
         database.execute("ROLLBACK PREPARED 'later'")
     since = len(flushed(database))
     if action not in ("protect", "unprotect"):
+        # of PostgreSQL's own refusals there is no event
+        database.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA fieldcrypt TO outsider")
         with reader(database, "outsider") as outsider, refused("42501"):
             outsider.execute(statement)
-        expected = [] if action == "change" else ["denied"]  # PostgreSQL's own refusal
+        expected = [] if action == "change" else ["denied"]
         assert outcomes(database, action, since) == expected
         since += len(expected)
     with database.conn.transaction(), database.conn.transaction():  # RELEASE
