@@ -16,7 +16,7 @@ COMMENT ON COLUMN fieldcrypt.finding.remedy IS 'what to do; with a semicolon it 
 -- what SQL cannot see
 
 CREATE FUNCTION fieldcrypt.keyring_entries(OUT root text, OUT provider text, OUT is_current boolean,
-        OUT folder_is_shared boolean, OUT problem text, OUT hint text) RETURNS SETOF record
+        OUT is_public boolean, OUT folder_is_shared boolean, OUT problem text, OUT hint text) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'keyring_entries_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 3;
 COMMENT ON FUNCTION fieldcrypt.keyring_entries() IS
     'the keyring file (root is NULL) and the root keys that it names, read anew, and what is wrong with each';
@@ -314,19 +314,19 @@ AS $$
         FROM configured AS c WHERE c.setting = 'data_checksums' AND c.value = 'off'
         UNION ALL
         SELECT 'warning', 'leaves the account of new values open, but not every table settles it', c.subject,
-            COALESCE(c.reset, 'ALTER SYSTEM RESET fieldcrypt.account; SELECT pg_reload_conf();')
+            COALESCE(c.reset, 'ALTER SYSTEM SET fieldcrypt.account = ''''; SELECT pg_reload_conf();')
         FROM configured AS c
         WHERE c.setting = 'fieldcrypt.account' AND c.value = '*row*'
             AND EXISTS (SELECT FROM fieldcrypt.encrypted_columns() AS e WHERE e.account_column IS NULL)
         UNION ALL
         SELECT 'notice', 'names an account that does not exist', c.subject,
-            COALESCE(c.reset, 'ALTER SYSTEM RESET fieldcrypt.account; SELECT pg_reload_conf();')
+            COALESCE(c.reset, 'ALTER SYSTEM SET fieldcrypt.account = ''''; SELECT pg_reload_conf();')
         FROM configured AS c
         WHERE c.setting = 'fieldcrypt.account' AND c.value NOT IN ('', '*row*')
             AND NOT EXISTS (SELECT FROM fieldcrypt.account AS a WHERE a.account = c.value)
         UNION ALL
         SELECT 'notice', 'shows plain values in what superusers query', c.subject,
-            COALESCE(c.reset, 'ALTER SYSTEM RESET fieldcrypt.transparent; SELECT pg_reload_conf();')
+            COALESCE(c.reset, 'ALTER SYSTEM SET fieldcrypt.transparent = off; SELECT pg_reload_conf();')
         FROM configured AS c LEFT JOIN pg_roles AS r ON r.oid = c.role
         WHERE c.setting = 'fieldcrypt.transparent' AND c.value = 'on' AND COALESCE(r.rolsuper, true)
     ) AS f (severity, finding, subject, remedy);
@@ -379,6 +379,9 @@ AS $$
         SELECT 'warning', 'is in a folder that another user can write to, and could be replaced', e.subject,
             'chown root and chmod go-w each folder above the file.'
         FROM entry AS e WHERE e.folder_is_shared
+        UNION ALL
+        SELECT 'notice', 'can be read by every user, and names where the keys are', e.subject, 'chmod 0600 it.'
+        FROM entry AS e WHERE e.root IS NULL AND e.is_public
         UNION ALL
         SELECT 'notice', format('is a previous one, but wraps the keys of %s accounts', u.active_accounts), e.subject,
             'Keep it in the keyring, or move the values to new accounts and SELECT fieldcrypt.disable_account(...) the old ones.'

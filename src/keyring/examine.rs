@@ -15,8 +15,8 @@ use super::unwrap::{configured_path, verify_root};
 use crate::call::{Answer, Rows};
 use crate::error::Result;
 
-/// `keyring_entries() → SETOF (root, provider, is_current, folder_is_shared, problem, hint)`: the
-/// keyring file, whose root is NULL, and each root key that it names, all read anew.
+/// `keyring_entries() → SETOF (root, provider, is_current, is_public, folder_is_shared, problem,
+/// hint)`: the keyring file, whose root is NULL, and each root key that it names, all read anew.
 #[pg_extern(sql = false)]
 fn keyring_entries(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
     let rows = Rows::of(fcinfo);
@@ -26,6 +26,7 @@ fn keyring_entries(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
             Answer::optional_text(root),
             Answer::optional_text(provider),
             is_current.into(),
+            file.is_some_and(is_public).into(),
             file.is_some_and(is_in_shared_folder).into(),
             Answer::optional_text(problem.as_ref().map(ToString::to_string).as_deref()),
             Answer::optional_text(problem.and_then(|problem| problem.hint()).as_deref()),
@@ -50,6 +51,11 @@ fn keyring_entries(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
         }
     }
     Answer::NULL
+}
+
+/// Whether every user can read a file.
+fn is_public(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|file| file.mode() & 0o004 != 0)
 }
 
 /// Whether another user than root and the server's could put another file in the place of this

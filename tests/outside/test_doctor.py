@@ -392,6 +392,39 @@ def test_code_of_an_owner_runs_with_his_rights(well):
         assert set(superuser.execute("SHOW spy.seen").fetchone()[0].split()) == {"owner"}
 
 
+def test_last_key(well):
+    """The names under which flagged values are known."""
+    paths = {
+        "email": "email",
+        "contact.email": "email",
+        "phones[*].number": "number",
+        "contact.phones[*]": "phones",
+        "matrix[*][*]": "matrix",
+        '"a.b"': "a.b",
+        'c."a \\"b\\" [*]"[*]': 'a "b" [*]',
+        "[*]": "",
+    }
+    for path, key in paths.items():
+        assert well.value("SELECT fieldcrypt.last_key(%s)", [path]) == key
+
+
+def test_encoding(well):
+    """Names of other characters than ASCII, in a database that is not UTF-8."""
+    with well.cluster.connect() as connection:
+        connection.execute("CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        with well.cluster.connect(dbname="latin1", client_encoding="UTF8") as latin1:
+            latin1.execute("""
+                CREATE EXTENSION fieldcrypt;
+                INSERT INTO fieldcrypt.root_key VALUES ('Schlüssel', sha256('x'))""")
+            about_it = DOCTOR + " WHERE subject = 'root key \"Schlüssel\"'"
+            (found,) = latin1.execute(about_it).fetchall()
+            latin1.execute(found[3])
+            assert latin1.execute(about_it).fetchall() == []
+    finally:
+        well.cluster.drop_database("latin1")
+
+
 def test_many_tables(well):
     """It stays quick: what it looks at in each table is bounded."""
     well.execute("""

@@ -47,6 +47,12 @@ def keyring_writable_by_others(well):
     )
 
 
+@case("notice", "can be read by every user, and names where the keys are")
+def keyring_readable_by_others(well):
+    well.cluster.keyring.chmod(0o644)
+    yield "keyring", "chmod 0600 it.", lambda _: well.cluster.keyring.chmod(0o600)
+
+
 @case("error", PROBLEM)
 def key_gone(well):
     key_file(well).rename(well.cluster.dir / "away")

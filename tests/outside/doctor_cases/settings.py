@@ -264,7 +264,6 @@ def account_of_the_row(well):
     well.execute("CREATE TABLE loose (account_id text, ssn fieldcrypt.encrypted_text('lead.ssn'))")
     well.execute("ALTER ROLE app SET fieldcrypt.account = '*row*'")
     yield "setting fieldcrypt.account of role app", "ALTER ROLE app RESET fieldcrypt.account;"
-    well.execute("DROP TABLE loose")
 
 
 @case(
@@ -277,9 +276,9 @@ def account_of_the_row_everywhere(well):
     well.system("fieldcrypt.account", "*row*")
     yield (
         "setting fieldcrypt.account",
-        "ALTER SYSTEM RESET fieldcrypt.account; SELECT pg_reload_conf();",
+        "ALTER SYSTEM SET fieldcrypt.account = ''; SELECT pg_reload_conf();",
     )
-    well.execute("DROP TABLE loose")
+    well.system("fieldcrypt.account", None)
 
 
 @case("notice", "names an account that does not exist")
@@ -305,8 +304,12 @@ def transparent_for_a_superuser(well):
 
 @case("notice", TRANSPARENT)
 def transparent_for_everyone(well):
-    well.system("fieldcrypt.transparent", "on")
+    well.settings["fieldcrypt.transparent"] = "on"
+    well.restart()
     yield (
         "setting fieldcrypt.transparent",
-        "ALTER SYSTEM RESET fieldcrypt.transparent; SELECT pg_reload_conf();",
+        "ALTER SYSTEM SET fieldcrypt.transparent = off; SELECT pg_reload_conf();",
     )
+    well.system("fieldcrypt.transparent", None)
+    well.settings["fieldcrypt.transparent"] = None
+    well.restart()
