@@ -187,8 +187,10 @@ class Matrix:
                     "SELECT pid FROM pg_stat_subscription"
                     f" WHERE subname = '{name}' AND relid IS NULL"
                 )
+                # no trigger runs that could keep its temporary files: there are none
+                assert server.has_logged("pgsql_tmp/pgsql_tmp")
+                assert not server.has_logged(f"pgsql_tmp/pgsql_tmp{worker}.")
                 for number, values in rows.items():
-                    self._look_at_temporary_files(values)
                     self._look_at_session(worker, values)
                     self._assert_written(kind, table, number, values)
 

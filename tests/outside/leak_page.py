@@ -40,7 +40,7 @@ UNSEEN = [
         "pgsql_tmp",
         ["logical apply"],
         [PARAMETERS],
-        "Applying a change makes no temporary file.",
+        "The worker that applies changes makes no temporary file, by the log.",
     ),
 ]
 

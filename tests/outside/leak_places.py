@@ -242,6 +242,10 @@ class Server:
         shutil.rmtree(self.temporary, ignore_errors=True)
         return kept
 
+    def has_logged(self, text):
+        wait_for_log(self.database)
+        return any(text.encode() in file.read_bytes() for file in files(self.database))
+
     def temporary_files_now(self):
         return self._on_disk()["pgsql_tmp"]
 
