@@ -1,5 +1,5 @@
 -- doctor(): what is unsafe, weak, broken or about to break, and what to do about it. Each function
--- findings_of_…() looks at one subject, and is a UNION of branches with one finding each:
+-- findings_of_*() looks at one subject, and is a UNION of branches with one finding each:
 -- severity, what is wrong, with what, and the remedy. A remedy that holds a semicolon is SQL, to be
 -- typed as it is. No finding shows a value, a key, or what is in a file.
 --

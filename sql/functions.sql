@@ -28,17 +28,20 @@ BEGIN
             $sql$, item.column1, item.column2, item.column3);
         END LOOP;
 
-        EXECUTE pg_catalog.format($sql$
-            CREATE FUNCTION fieldcrypt.decrypt(value %1$s, entity text) RETURNS %2$s
-                AS 'MODULE_PATHNAME', 'decrypt_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10;
-            COMMENT ON FUNCTION fieldcrypt.decrypt(%1$s, text) IS
-                'what was encrypted; the audit notes what it belongs to';
+        -- an entity without a type, such as a parameter, is a text
+        FOR item IN VALUES ('text', '_of'), ('"any"', '_of_key') LOOP
+            EXECUTE pg_catalog.format($sql$
+                CREATE FUNCTION fieldcrypt.decrypt(value %1$s, entity %3$s) RETURNS %2$s
+                    AS 'MODULE_PATHNAME', 'decrypt%4$s_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10;
+                COMMENT ON FUNCTION fieldcrypt.decrypt(%1$s, %3$s) IS
+                    'what was encrypted; the audit notes what it belongs to';
 
-            CREATE FUNCTION fieldcrypt.reveal(value %1$s, entity text) RETURNS %2$s
-                AS 'MODULE_PATHNAME', 'reveal_of_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10;
-            COMMENT ON FUNCTION fieldcrypt.reveal(%1$s, text) IS
-                'what the current user may see of it; the audit notes what it belongs to';
-        $sql$, e, n);
+                CREATE FUNCTION fieldcrypt.reveal(value %1$s, entity %3$s) RETURNS %2$s
+                    AS 'MODULE_PATHNAME', 'reveal%4$s_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10;
+                COMMENT ON FUNCTION fieldcrypt.reveal(%1$s, %3$s) IS
+                    'what the current user may see of it; the audit notes what it belongs to';
+            $sql$, e, n, item.column1, item.column2);
+        END LOOP;
 
         EXECUTE pg_catalog.format($sql$
             CREATE FUNCTION fieldcrypt.account_of(value %1$s) RETURNS text

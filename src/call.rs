@@ -35,6 +35,12 @@ impl Call {
         unsafe { (*self.0).flinfo.as_ref() }.map_or(std::ptr::null_mut(), |info| info.fn_expr)
     }
 
+    /// The type of the argument in the statement, where the declaration leaves it open.
+    pub fn argument_type(&self, index: i32) -> pg_sys::Oid {
+        // SAFETY: flinfo is null or what PostgreSQL has looked up; it gives 0 where it is not known
+        unsafe { pg_sys::get_fn_expr_argtype((*self.0).flinfo, index) }
+    }
+
     /// The raw argument.
     pub fn datum(&self, index: usize) -> Datum {
         // SAFETY: PostgreSQL passes as many arguments as the function is declared with
@@ -125,6 +131,20 @@ impl Call {
             }
             flinfo.fn_extra.cast::<T>().as_mut()
         }
+    }
+}
+
+/// A value as its type writes it.
+///
+/// # Safety
+/// `value` is a valid value of that type.
+pub unsafe fn output(kind: pg_sys::Oid, value: Datum) -> Result<String> {
+    let (mut function, mut is_varlena) = (pg_sys::Oid::INVALID, false);
+    // SAFETY: the caller's; an output function gives a NUL-terminated string
+    unsafe {
+        pg_sys::getTypeOutputInfo(kind, &mut function, &mut is_varlena);
+        let written = pg_sys::OidOutputFunctionCall(function, value);
+        encoding::to_utf8(CStr::from_ptr(written).to_bytes()).map(Cow::into_owned)
     }
 }
 

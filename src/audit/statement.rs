@@ -8,12 +8,13 @@ use std::collections::{HashMap, VecDeque};
 use std::ffi::c_void;
 
 use pgrx::pg_guard;
-use pgrx::pg_sys::{self, Oid};
+use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::event::{Event, shortened};
 use super::{Mode, sink};
 use crate::access::Privilege;
 use crate::backend;
+use crate::call::output;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::keyring::OpenKey;
@@ -64,6 +65,39 @@ impl Outcome {
     }
 }
 
+/// What a value belongs to.
+#[derive(Clone)]
+pub enum Entity {
+    /// As the caller names it.
+    Text(String),
+    /// A value, such as a row's key; its text is made only if there is room for it.
+    Key { kind: Oid, value: Datum },
+}
+
+impl Entity {
+    /// As the caller names it.
+    pub fn text(entity: &str) -> Result<Self> {
+        if entity.len() > LONGEST_ENTITY {
+            let hint = format!("An entity has at most {LONGEST_ENTITY} bytes.");
+            return Err(Error::InvalidArgument { name: "entity", hint });
+        }
+        Ok(Self::Text(entity.to_owned()))
+    }
+
+    /// As much of its text as an event holds; `None` in an encoding that has no texts.
+    fn to_text(&self) -> Option<String> {
+        match *self {
+            Self::Text(ref text) => Some(text.clone()),
+            Self::Key { kind, value } => {
+                // SAFETY: the value is of that type
+                let mut text = unsafe { output(kind, value) }.ok()?;
+                text.truncate(text.floor_char_boundary(LONGEST_ENTITY));
+                Some(text)
+            }
+        }
+    }
+}
+
 /// Where the reads of a key are counted, kept with the key: valid while `flush` is the number of
 /// the last flush.
 #[derive(Clone, Copy)]
@@ -97,7 +131,7 @@ thread_local! {
         events: VecDeque::new(),
         places: HashMap::new(),
     });
-    static ENTITY: RefCell<Option<String>> = const { RefCell::new(None) };
+    static ENTITY: RefCell<Option<Entity>> = const { RefCell::new(None) };
     /// The client's statement that runs, by when it began, and how many of ours run within it.
     static RUNNING: Cell<(i64, u32)> = const { Cell::new((0, 0)) };
 }
@@ -125,6 +159,7 @@ pub fn read(key: &OpenKey, action: Action, outcome: Outcome) -> Result<()> {
         holds
     });
     if is_counted {
+        name_entity(counted.index);
         return Ok(());
     }
     let field = key.field.as_ref().map_or("", |field| field.name.as_str());
@@ -173,6 +208,7 @@ fn note(
         Some((reads.flush, index))
     });
     if let Some(known) = known {
+        name_entity(known.1);
         return Ok(known);
     }
     if READS.with_borrow(|reads| reads.events.len() >= MOST_EVENTS) {
@@ -193,6 +229,7 @@ fn note(
         reads.count(index);
         (reads.flush, index)
     });
+    name_entity(noted.1);
     if !is_running() {
         hand_over();
     }
@@ -214,13 +251,6 @@ impl Reads {
     fn count(&mut self, index: usize) {
         let event = &mut self.events[index];
         event.count = Some(event.count.unwrap_or(0) + 1);
-        ENTITY.with_borrow(|entity| {
-            let Some(entity) = entity else { return };
-            let entities = event.entities.get_or_insert_default();
-            if entities.len() < MOST_ENTITIES && !entities.contains(entity) {
-                entities.push(entity.clone());
-            }
-        });
     }
 
     /// From now on nothing more is counted into the events that there are.
@@ -230,13 +260,29 @@ impl Reads {
     }
 }
 
-/// Does `work` and notes with what it reads that it is about `entity`.
-pub fn with_entity<T>(entity: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    if entity.len() > LONGEST_ENTITY {
-        let hint = format!("An entity has at most {LONGEST_ENTITY} bytes.");
-        return Err(Error::InvalidArgument { name: "entity", hint });
+/// Names what the value that was just counted belongs to, if there is room for one more.
+fn name_entity(index: usize) {
+    let is_full = |reads: &Reads| {
+        let entities = reads.events[index].entities.as_ref();
+        entities.is_some_and(|entities| entities.len() >= MOST_ENTITIES)
+    };
+    if ENTITY.with_borrow(Option::is_none) || READS.with_borrow(is_full) {
+        return;
     }
-    ENTITY.set(Some(entity.to_owned()));
+    // nothing is borrowed while PostgreSQL makes a text of it
+    let entity = ENTITY.with_borrow(Clone::clone);
+    let Some(text) = entity.and_then(|entity| entity.to_text()) else { return };
+    READS.with_borrow_mut(|reads| {
+        let entities = reads.events[index].entities.get_or_insert_default();
+        if !entities.contains(&text) {
+            entities.push(text);
+        }
+    });
+}
+
+/// Does `work` and notes with what it reads that it is about `entity`.
+pub fn with_entity<T>(entity: Entity, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    ENTITY.set(Some(entity));
     // also where an error is caught in a block
     let _forget = ForgetEntity;
     work()

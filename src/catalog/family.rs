@@ -23,6 +23,7 @@ pub struct Family {
     oids: [Oid; PlaintextType::ALL.len()],
     types: OnceCell<Vec<EncryptedType>>,
     documents: OnceCell<DocumentFunctions>,
+    readings: OnceCell<Vec<Reading>>,
 }
 
 /// An encrypted type with what belongs to it.
@@ -65,6 +66,19 @@ pub struct DocumentFunctions {
     pub cast: Oid,
 }
 
+/// A function that reads, and the one that does the same and is told what it reads from.
+#[derive(Clone, Copy)]
+pub struct Reading {
+    pub function: Oid,
+    pub of_entity: Oid,
+    /// How many arguments the second has, of which the last is the entity.
+    pub arguments: usize,
+    /// Whether the first has a path, for which NULL means something else in the second.
+    pub has_path: bool,
+    /// Whether the entity may be of any type; else it is a text.
+    pub takes_any: bool,
+}
+
 /// An operator and its function.
 #[derive(Clone, Copy)]
 pub struct Operator {
@@ -74,13 +88,22 @@ pub struct Operator {
 
 thread_local! {
     static FAMILY: RefCell<Option<(u64, Rc<Family>)>> = const { RefCell::new(None) };
-    /// Whether the types were not there when they were looked for last.
-    static ABSENT: Cell<bool> = const { Cell::new(false) };
+    /// Whether the types were there when they were looked for last.
+    static PRESENT: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
 /// Whether this session has seen that the extension is not in its database. It asks nobody.
 pub fn is_known_to_be_absent() -> bool {
-    ABSENT.get()
+    PRESENT.get() == Some(false)
+}
+
+/// Looks whether the extension is in the database by now, unless it has been seen there.
+pub fn look_for() {
+    // SAFETY: asks the state of the session: where a transaction has failed nothing can be looked up
+    if PRESENT.get() != Some(true) && unsafe { pg_sys::IsTransactionState() } {
+        // what it finds is noted
+        let _ = Family::get();
+    }
 }
 
 impl Family {
@@ -106,11 +129,17 @@ impl Family {
         let schema = unsafe { pg_sys::get_namespace_oid(c"fieldcrypt".as_ptr(), true) };
         let oids = PlaintextType::ALL.map(|kind| type_oid(type_name(kind), schema));
         // while the extension is being created they come one by one
-        ABSENT.set(oids[0] == Oid::INVALID);
+        PRESENT.set(Some(oids[0] != Oid::INVALID));
         if oids.contains(&Oid::INVALID) {
             return Err(Error::NotInstalled);
         }
-        Ok(Self { schema, oids, types: OnceCell::new(), documents: OnceCell::new() })
+        Ok(Self {
+            schema,
+            oids,
+            types: OnceCell::new(),
+            documents: OnceCell::new(),
+            readings: OnceCell::new(),
+        })
     }
 
     /// Whose plain values an encrypted type has; `None` for every other type.
@@ -175,6 +204,40 @@ impl Family {
                 ),
             }
         })
+    }
+
+    /// What `function` reads; `None` if it is another function.
+    pub fn reading(&self, function: Oid) -> Option<Reading> {
+        if !is_of_users(function) {
+            return None;
+        }
+        let readings = self.readings.get_or_init(|| self.look_up_readings());
+        readings.iter().find(|reading| reading.function == function).copied()
+    }
+
+    fn look_up_readings(&self) -> Vec<Reading> {
+        let (text, jsonb) = (pg_sys::TEXTOID, pg_sys::JSONBOID);
+        let blob = self.oid_of(PlaintextType::Json);
+        let find = |name, from: &[Oid], to: &[Oid]| Reading {
+            function: function_oid(name, from, self.schema),
+            of_entity: function_oid(name, to, self.schema),
+            arguments: to.len(),
+            has_path: from.last() == Some(&text),
+            takes_any: to.last() == Some(&pg_sys::ANYOID),
+        };
+        let mut readings = vec![
+            find(c"reveal", &[jsonb], &[jsonb, text]),
+            find(c"reveal", &[jsonb, blob], &[jsonb, blob, text]),
+            // without a path the whole document
+            find(c"decrypt", &[jsonb], &[jsonb, text, text]),
+            find(c"decrypt", &[jsonb, text], &[jsonb, text, text]),
+            find(c"decrypt", &[jsonb, blob], &[jsonb, blob, text]),
+        ];
+        for name in [c"decrypt", c"reveal"] {
+            let of_key = |&oid: &Oid| find(name, &[oid], &[oid, pg_sys::ANYOID]);
+            readings.extend(self.oids.iter().map(of_key));
+        }
+        readings
     }
 
     /// Whether a function is one of this extension.

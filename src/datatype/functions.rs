@@ -7,7 +7,7 @@ use pgrx::pg_sys::{self, Datum};
 
 use super::input::accepts_envelopes;
 use super::{declared, native};
-use crate::audit::statement::with_entity;
+use crate::audit::statement::{Entity, with_entity};
 use crate::call::{Answer, Call, NewVarlena, map_array, varlena_bytes};
 use crate::catalog::family::native;
 use crate::catalog::field::{By, Field};
@@ -78,10 +78,32 @@ fn reveal_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     read_of(Call::new(fcinfo), Reading::Reveal)
 }
 
+/// `decrypt(encrypted_…, entity "any") → native`
+#[pg_extern(sql = false)]
+fn decrypt_of_key(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    read_of_key(Call::new(fcinfo), Reading::Decrypt)
+}
+
+/// `reveal(encrypted_…, entity "any") → native`
+#[pg_extern(sql = false)]
+fn reveal_of_key(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    read_of_key(Call::new(fcinfo), Reading::Reveal)
+}
+
 fn read_of(call: Call, reading: Reading) -> Answered {
+    let entity = Entity::text(&call.text(1)?)?;
+    read_with(entity, call, reading)
+}
+
+fn read_of_key(call: Call, reading: Reading) -> Answered {
+    let entity = Entity::Key { kind: call.argument_type(1), value: call.datum(1) };
+    read_with(entity, call, reading)
+}
+
+fn read_with(entity: Entity, call: Call, reading: Reading) -> Answered {
     let plaintext_type = declared::plaintext_type(&call)?;
     let read = || read(call.bytes(0), plaintext_type, reading);
-    Ok(with_entity(&call.text(1)?, read)?.map_or(Answer::NULL, Answer::datum))
+    Ok(with_entity(entity, read)?.map_or(Answer::NULL, Answer::datum))
 }
 
 /// A literal or parameter of the client's own statement, such as `COALESCE(ssn, $1)`, goes back to it

@@ -19,7 +19,7 @@ use super::json;
 use super::open::{self, Reading};
 use super::seal::Gathered;
 use crate::access::Privilege;
-use crate::audit::statement::{self, Action, Outcome, with_entity};
+use crate::audit::statement::{self, Action, Entity, Outcome, with_entity};
 use crate::call::{Answer, Call, NewVarlena, varlena_bytes};
 use crate::catalog::field::By;
 use crate::error::{Error, Result};
@@ -184,8 +184,11 @@ fn reveal_merged_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 }
 
 fn read_of(call: &Call, reading: Reading) -> Answered {
-    let entity = call.required_text(2, "the entity")?;
-    Ok(with_entity(&entity, || read_merged(call, reading))?)
+    if call.is_null(0) && call.is_null(1) {
+        return Ok(Answer::NULL);
+    }
+    let entity = Entity::text(&call.required_text(2, "the entity")?)?;
+    Ok(with_entity(entity, || read_merged(call, reading))?)
 }
 
 fn read(call: &Call, reading: Reading) -> Answered {

@@ -14,7 +14,7 @@ use pgrx::pg_sys::{self, Datum};
 use super::at::Located;
 use super::{json, masked};
 use crate::access::Privilege;
-use crate::audit::statement::{self, Action, Outcome, with_entity};
+use crate::audit::statement::{self, Action, Entity, Outcome, with_entity};
 use crate::call::{Answer, Call, NewVarlena};
 use crate::encoding;
 use crate::error::{Error, Result};
@@ -47,7 +47,8 @@ fn reveal_document(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 #[pg_extern(sql = false)]
 fn reveal_document_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
-    Ok(with_entity(&call.text(1)?, || read_whole(&call, Reading::Reveal))?)
+    let entity = Entity::text(&call.text(1)?)?;
+    Ok(with_entity(entity, || read_whole(&call, Reading::Reveal))?)
 }
 
 fn read(call: Call, reading: Reading) -> Answered {
@@ -101,7 +102,7 @@ fn decrypt_at_path_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let read = || {
         if call.is_null(1) { read_whole(&call, Reading::Decrypt) } else { read_at_path(&call) }
     };
-    Ok(with_entity(&call.required_text(2, "the entity")?, read)?)
+    Ok(with_entity(Entity::text(&call.required_text(2, "the entity")?)?, read)?)
 }
 
 fn read_at_path(call: &Call) -> Result<Answer> {

@@ -8,6 +8,7 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, CmdType, JumbleState, NodeTag, ParseState, Query};
 
 use super::utility::{self, InProgress};
+use crate::catalog::family;
 use crate::error::OrRaise;
 use crate::guc;
 use crate::transparent;
@@ -43,6 +44,8 @@ unsafe extern "C-unwind" fn analyzed(
 
 #[pg_guard]
 unsafe extern "C-unwind" fn show(state: *mut ParseState, query: *mut Query) {
+    // the log hides values where it is, and can look up nothing
+    family::look_for();
     // SAFETY: the caller's
     unsafe {
         if let Some(query) = read_by_client(state, query) {

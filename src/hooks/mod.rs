@@ -6,6 +6,7 @@ mod database;
 mod executor;
 mod log;
 mod planner;
+mod row_key;
 mod utility;
 
 /// Installs the hooks.

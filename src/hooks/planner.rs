@@ -1,10 +1,12 @@
 //! The planner hook: for the comparisons that have no support function (`IN (list)`, `= ANY`,
-//! `IS DISTINCT FROM`, NULLIF), and to refuse an ORDER BY whose order would mean nothing.
+//! `IS DISTINCT FROM`, NULLIF), to refuse an ORDER BY whose order would mean nothing, and to name the
+//! rows that are read ([`row_key`]).
 
 use fieldcrypt_core::envelope::PlaintextType;
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, List, Node, NodeTag, Query, SortGroupClause};
 
+use super::row_key;
 use crate::call::array_elements;
 use crate::catalog::family::{Family, Operator, is_of_users};
 use crate::catalog::field::By;
@@ -58,8 +60,8 @@ unsafe extern "C-unwind" {
     ) -> *mut pg_sys::PlannedStmt;
 }
 
-/// Whether a node may be one that is rewritten or refused here: it compares by an operator that
-/// users have made, as those of the encrypted types are.
+/// Whether a node may be one that is rewritten or refused here: it compares by an operator or calls
+/// a function that users have made, as those of the encrypted types are.
 ///
 /// # Safety
 /// `node` is a valid node.
@@ -74,6 +76,7 @@ unsafe fn may_concern(node: *mut Node) -> bool {
                     .any(|clause| is_of_users((*clause).eqop))
             }
             NodeTag::T_MinMaxExpr => is_of_users((*node.cast::<pg_sys::MinMaxExpr>()).minmaxtype),
+            NodeTag::T_FuncExpr => row_key::may_read(node),
             _ => comparison_parts(node).is_some_and(|(operator, _)| is_of_users(operator)),
         }
     }
@@ -83,8 +86,12 @@ unsafe fn may_concern(node: *mut Node) -> bool {
 #[pg_guard]
 unsafe extern "C-unwind" fn prepared(query: *mut Query) -> *mut Query {
     match Family::get() {
-        // SAFETY: the planner passes a valid query
-        Ok(family) => unsafe { prepare(&family, query) }.or_raise(),
+        // SAFETY: the planner passes a valid query, which it owns
+        Ok(family) => unsafe {
+            let query = prepare(&family, query).or_raise();
+            row_key::name_rows(&family, query);
+            query
+        },
         Err(_) => query,
     }
 }

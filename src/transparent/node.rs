@@ -132,6 +132,29 @@ pub fn constant(kind: Oid, value: Option<Datum>) -> *mut Node {
     }
 }
 
+/// A reference to another column of the same row of a table.
+///
+/// # Safety
+/// `var` is a valid reference to that relation.
+pub unsafe fn column_of_same_row(
+    var: *mut pg_sys::Var,
+    relation: Oid,
+    column: i16,
+) -> *mut pg_sys::Var {
+    // SAFETY: the caller's
+    unsafe {
+        let other = copy(var);
+        (*other).varattno = column;
+        (*other).varattnosyn = column;
+        let (mut kind, mut typmod, mut collation) = (Oid::INVALID, -1, Oid::INVALID);
+        pg_sys::get_atttypetypmodcoll(relation, column, &mut kind, &mut typmod, &mut collation);
+        (*other).vartype = kind;
+        (*other).vartypmod = typmod;
+        (*other).varcollid = collation;
+        other
+    }
+}
+
 /// Adds a target that is not shown, and returns the number by which clauses refer to it.
 ///
 /// # Safety

@@ -39,7 +39,7 @@ impl Statement<'_> {
             let table = table_of(var, query);
             let merged = self.blob_of(var, table).map(|blob| {
                 compat::select_column(query, table, blob);
-                let blob = column_of_same_row(var, (*table).relid, blob);
+                let blob = node::column_of_same_row(var, (*table).relid, blob);
                 let arguments = [var.cast(), blob.cast()];
                 node::call(self.family.documents().reveal_merged, pg_sys::JSONBOID, arguments)
             });
@@ -310,24 +310,5 @@ unsafe fn target(query: *mut Query, column: i16) -> *mut Node {
         elements::<TargetEntry>(targets)
             .find(|target| (**target).resno == column)
             .map_or(std::ptr::null_mut(), |target| (*target).expr.cast())
-    }
-}
-
-/// A reference to another column of the same row of a table.
-///
-/// # Safety
-/// `var` is a valid reference to that relation.
-unsafe fn column_of_same_row(var: *mut Var, relation: Oid, column: i16) -> *mut Var {
-    // SAFETY: the caller's
-    unsafe {
-        let other = node::copy(var);
-        (*other).varattno = column;
-        (*other).varattnosyn = column;
-        let (mut kind, mut typmod, mut collation) = (Oid::INVALID, -1, Oid::INVALID);
-        pg_sys::get_atttypetypmodcoll(relation, column, &mut kind, &mut typmod, &mut collation);
-        (*other).vartype = kind;
-        (*other).vartypmod = typmod;
-        (*other).varcollid = collation;
-        other
     }
 }

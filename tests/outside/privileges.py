@@ -317,6 +317,8 @@ def family(kind):
         f"reveal({e}[])": Call(array, gives=kind.shown_array),
         f"decrypt({e},text)": Call(f"{value}, 'Ann'", "decrypt", kind.value, entity="Ann"),
         f"reveal({e},text)": Call(f"{value}, 'Ann'", gives=kind.shown, entity="Ann"),
+        f'decrypt({e},"any")': Call(f"{value}, 5", "decrypt", kind.value, entity="5"),
+        f'reveal({e},"any")': Call(f"{value}, 5", gives=kind.shown, entity="5"),
         f"encrypt({n},text,text)": Call(f"{plain}, '{kind.field}', 'acme'", "encrypt", SEALED),
         f"{e}_in(cstring,oid,integer)": Call(f"'{kind.value}', 0, {handle}", "encrypt", SEALED),
         f"{e}_from({n},integer,boolean)": Call(f"{plain}, {handle}, false", "encrypt", SEALED),

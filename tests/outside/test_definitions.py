@@ -209,6 +209,11 @@ def pgspot(script, folder):
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
+def test_scripts_are_of_every_encoding():
+    """CREATE EXTENSION reads them in the database's."""
+    assert all(script.isascii() for script in scripts().values())
+
+
 def test_pgspot_finds_nothing(tmp_path):
     for name, script in scripts().items():
         assert pgspot(script, tmp_path) == ["Errors: 0 Warnings: 0 Unknown: 0"], name

@@ -24,6 +24,7 @@ CREATE TEMP TABLE each (kind text, name text, properties text);
 INSERT INTO each VALUES
     ('function', 'fieldcrypt.account_of({E})', 'stable safe strict c -> text for PUBLIC'),
     ('function', 'fieldcrypt.decrypt({E})', 'stable safe strict c -> {N} for PUBLIC'),
+    ('function', 'fieldcrypt.decrypt({E},"any")', 'stable safe strict c -> {N} for PUBLIC'),
     ('function', 'fieldcrypt.decrypt({E},text)', 'stable safe strict c -> {N} for PUBLIC'),
     ('function', 'fieldcrypt.decrypt({E}[])', 'stable safe strict c -> {N}[] for PUBLIC'),
     ('function', 'fieldcrypt.encrypt({N},text,text)', 'volatile safe null c -> {E} for PUBLIC'),
@@ -47,6 +48,7 @@ INSERT INTO each VALUES
     ('function', 'fieldcrypt.probe({N},integer)', 'stable safe strict c -> {E} for PUBLIC'),
     ('function', 'fieldcrypt.probe({N}[],integer)', 'stable safe strict c -> {E}[] for PUBLIC'),
     ('function', 'fieldcrypt.reveal({E})', 'stable safe strict c -> {N} for PUBLIC'),
+    ('function', 'fieldcrypt.reveal({E},"any")', 'stable safe strict c -> {N} for PUBLIC'),
     ('function', 'fieldcrypt.reveal({E},text)', 'stable safe strict c -> {N} for PUBLIC'),
     ('function', 'fieldcrypt.reveal({E}[])', 'stable safe strict c -> {N}[] for PUBLIC'),
     ('function', 'fieldcrypt.token({E},text)', 'immutable safe strict c -> bytea for PUBLIC'),
@@ -59,12 +61,14 @@ INSERT INTO each VALUES
     ('function', '{E}_send({E})', 'immutable safe strict c -> bytea for PUBLIC'),
     ('arguments', 'account_of', 'value {E}'),
     ('arguments', 'decrypt', 'value {E}'),
+    ('arguments', 'decrypt', 'value {E}, entity "any"'),
     ('arguments', 'decrypt', 'value {E}, entity text'),
     ('arguments', 'decrypt', 'value {E}[]'),
     ('arguments', 'encrypt', 'value {N}, field text, account text DEFAULT NULL::text'),
     ('arguments', 'field_of', 'value {E}'),
     ('arguments', 'key_of', 'value {E}'),
     ('arguments', 'reveal', 'value {E}'),
+    ('arguments', 'reveal', 'value {E}, entity "any"'),
     ('arguments', 'reveal', 'value {E}, entity text'),
     ('arguments', 'reveal', 'value {E}[]'),
     ('arguments', 'token', 'value {E}, scope text DEFAULT ''account''::text'),
@@ -276,7 +280,7 @@ SELECT name FROM actual_function WHERE properties ~ ' sql -> ' AND pg_get_functi
 -- Key bytes go neither in nor out: bytea is only the result of blind_index, token and send functions, and the plain value of encrypted_bytea.
 SELECT name FROM (SELECT name, replace(concat(name, ' ', properties), 'encrypted_bytea', '') AS line FROM actual_function) AS f WHERE line LIKE '%bytea%'
     AND name !~ '^fieldcrypt\.(blind_index\(text,|token\((fieldcrypt\.encrypted_\w+|jsonb),text|encrypted_\w+_send\(fieldcrypt\.encrypted_\w+\))'
-    AND name !~ '^fieldcrypt\.(encrypt\(bytea,text,text|(decrypt|reveal)\(fieldcrypt\.encrypted_bytea(\[\]|,text)?|probe\(bytea(\[\])?,integer|encrypted_bytea_from\(bytea,integer,boolean)\)'
+    AND name !~ '^fieldcrypt\.(encrypt\(bytea,text,text|(decrypt|reveal)\(fieldcrypt\.encrypted_bytea(\[\]|,text|,"any")?|probe\(bytea(\[\])?,integer|encrypted_bytea_from\(bytea,integer,boolean)\)'
     AND name <> 'fieldcrypt.trigger_arguments(bytea)'
     AND name !~ '^fieldcrypt\.encrypted_(eq|ne)\((fieldcrypt\.encrypted_bytea,bytea|bytea,fieldcrypt\.encrypted_bytea)\)';
 -- What uses a key, a right or a setting is not IMMUTABLE.
