@@ -37,6 +37,8 @@ pub enum Error {
     AuditUnavailable,
     #[error("no process is free to write the audit")]
     AuditWorker,
+    #[error("the audit waits for a lock of this transaction")]
+    AuditBlocked,
     #[error("the audit cannot be verified in this transaction")]
     AuditSnapshot,
     #[error("column \"{0}\" does not exist")]
@@ -175,6 +177,7 @@ impl Error {
             }
             Self::At { error, .. } => error.code(),
             Self::AuditWorker => Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+            Self::AuditBlocked => Code::ERRCODE_T_R_DEADLOCK_DETECTED,
             Self::AuditSnapshot => Code::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Document(Malformed::TooDeep) => Code::ERRCODE_STATEMENT_TOO_COMPLEX,
             Self::Document(Malformed::TooLong) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -239,6 +242,10 @@ impl Error {
             }
             Self::AuditWorker => {
                 "The query's own parallel workers take all there are: raise max_worker_processes."
+            }
+            Self::AuditBlocked => {
+                "What is read has to be on disk first. Commit what holds a lock on fieldcrypt's own \
+                 tables, such as LOCK TABLE or drop_audit(), before you go on."
             }
             Self::AuditSnapshot => "Use READ COMMITTED, in which newer events are seen.",
             Self::DocumentMissing(_) => "SELECT fieldcrypt.protect_jsonb(...) names a document.",

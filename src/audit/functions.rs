@@ -41,7 +41,7 @@ fn set_actor(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 #[pg_extern(sql = false)]
 fn flush_audit(_fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     if let Some(ring) = Ring::of_database() {
-        ring.wait_for(ring.head());
+        ring.wait_for(ring.head())?;
     }
     Ok(Answer::datum(Datum::null()))
 }

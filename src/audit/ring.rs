@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use fieldcrypt_core::audit::Seal;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
-use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::{IntoDatum, pg_guard};
 
+use crate::error::{Error, Result};
 use crate::guc;
 
 const NAME: &CStr = c"fieldcrypt audit";
@@ -345,9 +346,10 @@ impl Ring {
     }
 
     /// Waits until `is_enough` of the position up to which everything is on disk, or for `longest`;
-    /// false if it was in vain, as where the parallel workers of this query leave no process to the
-    /// audit's. Interrupts, such as a cancelled query, raise their error.
-    pub fn wait(&self, longest: Option<Duration>, is_enough: impl Fn(u64) -> bool) -> bool {
+    /// false if that has passed. It is an error where it would wait for itself: the parallel workers
+    /// of this query leave no process to the audit's, or this transaction holds a lock that it
+    /// needs. Interrupts, such as a cancelled query, raise theirs.
+    pub fn wait(&self, longest: Option<Duration>, is_enough: impl Fn(u64) -> bool) -> Result<bool> {
         let start = Instant::now();
         // SAFETY: the condition variable is in shared memory; what an error leaves, abort cancels
         unsafe {
@@ -355,10 +357,10 @@ impl Ring {
             pg_sys::ConditionVariablePrepareToSleep(written);
             let is_done = loop {
                 if is_enough(self.with(|state| state.tail)) {
-                    break true;
+                    break Ok(true);
                 }
                 if longest.is_some_and(|longest| start.elapsed() > longest) {
-                    break false;
+                    break Ok(false);
                 }
                 let milliseconds =
                     longest.map_or(200, |longest| longest.as_millis().min(200) as i64);
@@ -369,7 +371,10 @@ impl Ring {
                 ) {
                     let is_free = self.require_worker();
                     if !is_free && pg_sys::IsInParallelMode() {
-                        break false;
+                        break Err(Error::AuditWorker);
+                    }
+                    if longest.is_none() && waits_for_us(self.with(|state| state.worker)) {
+                        break Err(Error::AuditBlocked);
                     }
                 }
             };
@@ -378,13 +383,13 @@ impl Ring {
         }
     }
 
-    /// Waits until everything up to a position is on disk; false if it was in vain.
-    pub fn wait_for(&self, position: u64) -> bool {
-        self.wait(None, |tail| tail >= position)
+    /// Waits until everything up to a position is on disk.
+    pub fn wait_for(&self, position: u64) -> Result<()> {
+        self.wait(None, |tail| tail >= position).map(|_| ())
     }
 
-    /// Waits until a record of that length fits.
-    pub fn wait_for_room(&self, length: usize, longest: Option<Duration>) -> bool {
+    /// Waits until a record of that length fits, or for `longest`; false if that has passed.
+    pub fn wait_for_room(&self, length: usize, longest: Option<Duration>) -> Result<bool> {
         let needed = (length + RECORD_HEADER) as u64;
         let head = self.with(|state| state.head);
         self.wait(longest, |tail| head + needed <= tail + self.capacity as u64)
@@ -536,8 +541,26 @@ pub fn stop_worker(database: Oid) {
             latch.set();
             let start = Instant::now();
             let is_ended = || ring.with(|state| state.worker == 0);
-            while start.elapsed() < STOP_WAIT && !ring.wait(Some(POLL), |_| is_ended()) {}
+            let wait = || ring.wait(Some(POLL), |_| is_ended());
+            while start.elapsed() < STOP_WAIT && matches!(wait(), Ok(false)) {}
         }
+    }
+}
+
+/// Whether a process waits for a lock of this transaction.
+fn waits_for_us(process: i32) -> bool {
+    if process == 0 {
+        return false;
+    }
+    // SAFETY: a process has its entry in shared memory, as has the leader of its group; a function of PostgreSQL with one argument, an integer;
+    // its result is an array of integers
+    unsafe {
+        // of parallel workers it tells for whom they work
+        let leader = (*pg_sys::MyProc).lockGroupLeader;
+        let ours = if leader.is_null() { pg_sys::MyProcPid } else { (*leader).pid };
+        let process = process.into_datum();
+        pgrx::direct_function_call::<Vec<i32>>(pg_sys::pg_blocking_pids, &[process])
+            .is_some_and(|blocking| blocking.contains(&ours))
     }
 }
 

@@ -41,7 +41,8 @@ pub fn hand_over(event: &Event, is_ending: bool) {
         return;
     }
     let longest = (guc::audit() != Mode::Strict).then_some(LONGEST_WAIT);
-    let wait = || ring.wait_for_room(record.len(), longest);
+    // in vain is like not at all
+    let wait = || ring.wait_for_room(record.len(), longest).unwrap_or(false);
     let mut waits = !is_ending && (longest.is_none() || ring.may_get_room());
     // a moment is waited for also where the query is cancelled: nobody else has the event
     while waits && if longest.is_some() { backend::without_interrupts(wait) } else { wait() } {
@@ -58,17 +59,10 @@ pub fn store(event: &Event) -> Result<()> {
     let ring = Ring::of_database().ok_or(Error::AuditUnavailable)?;
     let record = record(event);
     loop {
-        let position = ring.push(&record, true);
-        let is_done = match position {
-            Some(position) => ring.wait_for(position),
-            None => ring.wait_for_room(record.len(), None),
-        };
-        if !is_done {
-            return Err(Error::AuditWorker);
+        if let Some(position) = ring.push(&record, true) {
+            return ring.wait_for(position);
         }
-        if position.is_some() {
-            return Ok(());
-        }
+        ring.wait_for_room(record.len(), None)?;
     }
 }
 

@@ -58,7 +58,7 @@ pub fn verify(head: Option<(i64, Seal)>) -> Result<Vec<Finding>> {
     let table = chain::table()?;
     let ring = Ring::of_database();
     if let Some(ring) = ring {
-        ring.wait_for(ring.head());
+        ring.wait_for(ring.head())?;
     }
     let seen = ring.and_then(|ring| ring.status().seen).filter(|seen| seen.table == table);
     // SAFETY: the table exists; nothing is dropped from it until the transaction ends

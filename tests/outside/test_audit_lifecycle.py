@@ -393,6 +393,19 @@ def test_strict_waits(strict):
     assert is_whole(strict.conn)
 
 
+def test_strict_does_not_wait_for_itself(strict):
+    """Who holds a lock that the worker needs is told so."""
+    with reader(strict) as app, app.transaction():
+        strict.execute("GRANT fieldcrypt_auditor TO app")
+        strict.execute("GRANT ALL ON fieldcrypt.audit_event TO app")
+        app.execute("LOCK TABLE fieldcrypt.audit_event IN ACCESS EXCLUSIVE MODE")
+        for statement in DECRYPT, "SELECT fieldcrypt.flush_audit()":
+            with refused("40P01", "lock of this transaction", "Commit"), app.transaction():
+                app.execute(statement)
+    with reader(strict) as app:
+        assert len(app.execute(DECRYPT).fetchall()) == 3
+
+
 def test_strict_with_a_full_ring(strict):
     """Many who wait at once: nothing is lost, neither what opens nor what closes."""
     before = len(flushed(strict))
