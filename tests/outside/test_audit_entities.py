@@ -92,7 +92,8 @@ CASES = {
         ["3"],
     ),
     "full join": (
-        "SELECT fieldcrypt.decrypt(p.ssn) FROM person AS p FULL JOIN person AS q ON p.id = q.id + 1",
+        "SELECT fieldcrypt.decrypt(p.ssn)"
+        " FROM person AS p FULL JOIN person AS q ON p.id = q.id + 1",
         "all",
     ),
     "update": ("UPDATE person SET born = born RETURNING fieldcrypt.decrypt(ssn)", "all"),
@@ -221,7 +222,8 @@ def test_a_key_that_comes_and_goes(tables):
 def test_an_event_names_a_bounded_number(tables):
     with reader(tables) as app, app.transaction(force_rollback=True):
         app.execute(
-            "INSERT INTO visit SELECT repeat('é', 300) || i, 1, 'x' FROM generate_series(1, 100) AS i"
+            "INSERT INTO visit"
+            " SELECT repeat('é', 300) || i, 1, 'x' FROM generate_series(1, 100) AS i"
         )
         before = len(flushed(tables))
         assert len(app.execute("SELECT fieldcrypt.decrypt(note) FROM visit").fetchall()) == 103

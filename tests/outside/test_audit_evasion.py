@@ -1387,7 +1387,10 @@ def test_threat_e3_entity_of_a_cancelled_read(own):
             """)
         flush(own)
         last = "SELECT outcome, count, entities FROM fieldcrypt.audit ORDER BY seq DESC LIMIT 1"
-        assert own.execute(last).fetchone() == ("plain", ROWS, None)
+        assert own.execute(last).fetchone() == (
+            *("plain", ROWS),
+            [str(number) for number in range(1, ROWS + 1)],
+        )
 
 
 def test_threat_e3_address_of_a_parallel_query(own):
