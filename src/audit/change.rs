@@ -6,9 +6,10 @@ use std::ffi::c_void;
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, SubTransactionId};
 
+use super::Mode;
 use super::event::{Event, shortened};
+use super::sink::{self, Record};
 use super::statement::{self, DENIED, OPENED};
-use super::{Mode, sink};
 use crate::error::Result;
 use crate::guc;
 
@@ -97,7 +98,7 @@ unsafe extern "C-unwind" fn transaction_ends(
         if event.outcome == DONE {
             outcome.clone_into(&mut event.outcome);
         }
-        sink::hand_over(&event, true);
+        sink::hand_over(&Record::of(&event), true);
     }
 }
 

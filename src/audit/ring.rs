@@ -304,9 +304,12 @@ impl Ring {
         let length = record.len() + RECORD_HEADER;
         let (position, wakes, has_worker) = self.with(|state| {
             let waiting = state.waiting() as usize + length;
-            state.urgent += u32::from(is_urgent || waiting > self.capacity / 2);
-            let wakes = (state.idle || state.urgent > 0).then_some(state.latch);
-            if waiting > self.capacity {
+            let half = self.capacity / 2;
+            let is_filling = waiting > half && waiting - length <= half;
+            let is_full = waiting > self.capacity;
+            state.urgent += u32::from(is_urgent);
+            let wakes = (state.idle || is_urgent || is_filling || is_full).then_some(state.latch);
+            if is_full {
                 return (None, wakes, state.worker != 0);
             }
             self.write(state.head, &(record.len() as u32).to_be_bytes());
@@ -398,10 +401,12 @@ impl Ring {
     /// Asks for a worker, if there is none and none was asked for just now; false if no process is
     /// free for it.
     pub fn require_worker(&self) -> bool {
-        let now = now();
         let database = self.with(|state| {
-            let asks =
-                state.worker == 0 && now - state.asked > START_TIME && now > state.none_until;
+            if state.worker != 0 {
+                return None;
+            }
+            let now = now();
+            let asks = now - state.asked > START_TIME && now > state.none_until;
             if asks {
                 state.asked = now;
             }

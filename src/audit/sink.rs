@@ -22,21 +22,31 @@ pub fn prepare() {
     }
 }
 
+/// An event on its way.
+pub struct Record(Vec<u8>);
+
+impl Record {
+    /// What is handed over of an event.
+    pub fn of(event: &Event) -> Self {
+        // text and numbers only: it cannot fail
+        Self(postcard::to_allocvec(event).unwrap_or_default())
+    }
+}
+
 /// Hands over an event. If there is no room, it waits for it, a moment or in strict mode as long as
 /// it takes, unless it `is_ending` a transaction, where nothing can be waited for; then the event is
 /// counted as lost.
-pub fn hand_over(event: &Event, is_ending: bool) {
+pub fn hand_over(Record(record): &Record, is_ending: bool) {
     let Some(ring) = Ring::of_database() else {
-        log(event);
+        log(record);
         return;
     };
-    let record = record(event);
-    if ring.push(&record, false).is_some() {
+    if ring.push(record, false).is_some() {
         // SAFETY: a variable of the only thread
         let session_ends = is_ending && unsafe { pg_sys::proc_exit_inprogress };
         if session_ends && ring.status().worker == 0 {
             // perhaps the server stops: then no worker comes any more
-            log(event);
+            log(record);
         }
         return;
     }
@@ -46,7 +56,7 @@ pub fn hand_over(event: &Event, is_ending: bool) {
     let mut waits = !is_ending && (longest.is_none() || ring.may_get_room());
     // a moment is waited for also where the query is cancelled: nobody else has the event
     while waits && if longest.is_some() { backend::without_interrupts(wait) } else { wait() } {
-        if ring.push(&record, false).is_some() {
+        if ring.push(record, false).is_some() {
             return;
         }
         waits = longest.is_none();
@@ -57,7 +67,7 @@ pub fn hand_over(event: &Event, is_ending: bool) {
 /// Hands over an event, and waits until it is on disk.
 pub fn store(event: &Event) -> Result<()> {
     let ring = Ring::of_database().ok_or(Error::AuditUnavailable)?;
-    let record = record(event);
+    let Record(record) = Record::of(event);
     loop {
         if let Some(position) = ring.push(&record, true) {
             return ring.wait_for(position);
@@ -66,13 +76,9 @@ pub fn store(event: &Event) -> Result<()> {
     }
 }
 
-fn record(event: &Event) -> Vec<u8> {
-    // text and numbers only: it cannot fail
-    postcard::to_allocvec(event).unwrap_or_default()
-}
-
-fn log(event: &Event) {
-    let json = serde_json::to_string(event).unwrap_or_default();
+fn log(record: &[u8]) {
+    let event = postcard::from_bytes::<Event>(record).ok();
+    let json = event.and_then(|event| serde_json::to_string(&event).ok()).unwrap_or_default();
     let message = format!("fieldcrypt audit: {json}");
     let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
     pg_sys::panic::ErrorReport::new(code, message, "fieldcrypt")

@@ -10,8 +10,9 @@ use std::ffi::c_void;
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, Oid};
 
+use super::Mode;
 use super::event::{Event, shortened};
-use super::{Mode, sink};
+use super::sink::{self, Record};
 use crate::access::Privilege;
 use crate::backend;
 use crate::call::output;
@@ -325,8 +326,8 @@ extern "C-unwind" fn flush() {
 /// when the transaction ends.
 fn hand_over_all(is_ending: bool) {
     READS.with_borrow_mut(Reads::close);
-    while let Some(event) = READS.with_borrow(|reads| reads.events.front().cloned()) {
-        sink::hand_over(&event, is_ending);
+    while let Some(record) = READS.with_borrow(|reads| reads.events.front().map(Record::of)) {
+        sink::hand_over(&record, is_ending);
         READS.with_borrow_mut(|reads| reads.events.pop_front());
     }
     if !is_ending {

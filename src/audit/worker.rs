@@ -17,7 +17,9 @@ use crate::catalog::write;
 use crate::error::{Error, OrRaise, Result};
 
 /// How much is written in one transaction, in bytes.
-const BATCH: usize = 1 << 18;
+const BATCH: usize = 1 << 19;
+/// How much memory is kept from one transaction to the next, in bytes.
+const KEPT_MEMORY: i32 = 1 << 25;
 /// How long to gather events for which nobody waits.
 const GATHERING: Duration = Duration::from_millis(100);
 /// The shortest time that a latch can be waited for.
@@ -34,6 +36,7 @@ pub extern "C-unwind" fn fieldcrypt_audit_worker(argument: Datum) {
     let database = Oid::from(argument.value() as u32);
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
     settle_settings();
+    keep_memory();
     let Some(ring) = Ring::of_database() else { return };
     if !ring.attach() {
         return;
@@ -76,6 +79,15 @@ fn settle_settings() {
     }
 }
 
+/// Lets the allocator keep what a transaction has used: else each gets its pages anew.
+fn keep_memory() {
+    #[cfg(target_env = "gnu")]
+    for parameter in [libc::M_TRIM_THRESHOLD, libc::M_MMAP_THRESHOLD] {
+        // SAFETY: sets a parameter of the allocator
+        unsafe { libc::mallopt(parameter, KEPT_MEMORY) };
+    }
+}
+
 fn write_until_told(ring: Ring) {
     // what the worker before has written counts more than what is in the table by now
     let (mut seen, mut partition_ends) = (ring.status().seen, 0);
@@ -111,6 +123,9 @@ fn write_until_told(ring: Ring) {
                 if !gather(ring, urgent, begin.elapsed()) {
                     told_to_end.get_or_insert_with(Instant::now);
                 }
+                continue;
+            }
+            if ring.status().waiting >= BATCH as u64 / 2 {
                 continue;
             }
         } else if is_last || (last_event.elapsed() > QUIET && ring.retire()) {
