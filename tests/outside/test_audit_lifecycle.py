@@ -584,7 +584,7 @@ def test_a_database_is_made_of_template1(make_cluster):
         "CREATE EXTENSION fieldcrypt; SELECT fieldcrypt.create_account('acme');"
         "SELECT fieldcrypt.flush_audit()"
     )
-    assert status(template)["worker"]
+    wait_until(lambda: status(template)["worker"])
     template.conn.close()
     with own.connect() as connection:
         connection.execute("CREATE DATABASE made")
