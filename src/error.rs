@@ -5,7 +5,7 @@
 
 use fieldcrypt_core::envelope::PlaintextType;
 use fieldcrypt_core::error::{
-    FormatError, MaskError, NameError, OpenError, SealError, UnwrapError,
+    AdoptError, FormatError, MaskError, NameError, OpenError, SealError, UnwrapError,
 };
 use fieldcrypt_core::key::KeyId;
 use fieldcrypt_core::mask::Mask;
@@ -21,6 +21,8 @@ use crate::encoding;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
+    #[error("{error} (format {format}, key \"{key}\")")]
+    Adopt { error: AdoptError, format: &'static str, key: String },
     #[error("{error} ({place})")]
     At { place: String, error: Box<Error> },
     #[error("account \"{0}\" is {1}")]
@@ -173,6 +175,18 @@ impl Error {
             Self::AccountExists(_) | Self::FieldExists(_) | Self::FieldHandle(..) => {
                 Code::ERRCODE_DUPLICATE_OBJECT
             }
+            Self::Adopt { error, .. } => match error {
+                AdoptError::Failed => Code::ERRCODE_DATA_CORRUPTED,
+                AdoptError::NotText => Code::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+                AdoptError::NotString => Code::ERRCODE_DATATYPE_MISMATCH,
+                AdoptError::Unsupported(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                AdoptError::TooLong => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                AdoptError::KeyLength => Code::ERRCODE_CONFIG_FILE_ERROR,
+                AdoptError::Iv | AdoptError::AssociatedData => {
+                    Code::ERRCODE_INVALID_PARAMETER_VALUE
+                }
+                _ => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
+            },
             Self::At { error, .. } => error.code(),
             Self::AuditWorker => Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Self::AuditSnapshot => Code::ERRCODE_ACTIVE_SQL_TRANSACTION,
@@ -229,6 +243,28 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Adopt { error, .. } => match error {
+                AdoptError::Failed => {
+                    "The key is wrong, or the value or its associated data were changed. \
+                     SELECT * FROM fieldcrypt.adopt_check_column(...) counts the values that open."
+                }
+                AdoptError::NotEncrypted => {
+                    "It may be plain, or of another format: docs/adopt.md lists them."
+                }
+                AdoptError::Malformed => {
+                    "A part has another length or encoding: it was cut off, or the format is another."
+                }
+                AdoptError::NotText => "adopt_bytea() takes values that are no text.",
+                AdoptError::NotString => "Only strings are read of PHP's serialized values.",
+                AdoptError::KeyLength => {
+                    "Check encoding and derive of the key in the keyring file."
+                }
+                AdoptError::Iv => "Only pgcrypto-encrypt-iv takes iv, and it needs it.",
+                AdoptError::AssociatedData => {
+                    "tink needs associated_data, formats of AES-GCM may have them, others have none."
+                }
+                _ => return None,
+            },
             Self::At { error, .. } => return error.hint(),
             Self::ColumnMissing(_) | Self::ColumnType(_) => {
                 "The table has changed since: take the protection back and set it up again."

@@ -189,7 +189,7 @@ fn may_keep(flag: &Flag, privileges: Privileges) -> bool {
 }
 
 /// A value sealed, in text form.
-fn envelope_of(plain: &Plain<'_>, sealer: &Sealer) -> Result<Vec<u8>> {
+pub fn envelope_of(plain: &Plain<'_>, sealer: &Sealer) -> Result<Vec<u8>> {
     let sections = value::sections(sealer, plain.plaintext())?;
     let value = NewValue::new(sealer, plain.plaintext(), sections.as_bytes())?;
     let mut bytes = vec![0; value.length];

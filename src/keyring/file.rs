@@ -6,6 +6,8 @@
 //! path = "/etc/fieldcrypt/root.key"   # with "env": variable = "NAME"
 //! state = "current"                   # exactly one; others are "previous"
 //! ```
+//!
+//! Keys of other software, by which its values are adopted, are in [`super::foreign`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::foreign::{self, Source};
 use super::provider::{Provider, check_file, keyring};
 use crate::error::Result;
 
@@ -20,6 +23,8 @@ use crate::error::Result;
 #[serde(deny_unknown_fields)]
 struct Document {
     root: BTreeMap<String, Entry>,
+    #[serde(default)]
+    adopt: BTreeMap<String, foreign::Entry>,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +50,8 @@ enum State {
 pub struct KeyringFile {
     pub roots: BTreeMap<String, Provider>,
     pub current: String,
+    /// The keys of other software.
+    pub foreign: BTreeMap<String, Source>,
 }
 
 impl KeyringFile {
@@ -63,7 +70,8 @@ impl KeyringFile {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             keyring(
                 format!("the keyring file is invalid at line {line}"),
-                "A root key is [root.NAME] with provider, path or variable, and state.",
+                "A root key is [root.NAME] with provider, path or variable, and state; a key of other software \
+                 is [adopt.NAME] with provider, path or variable, and encoding.",
             )
         })?;
         let mut current = None;
@@ -93,7 +101,8 @@ impl KeyringFile {
                 "Set state = \"current\" on one.",
             )
         })?;
-        Ok(Self { roots, current })
+        let foreign = foreign::sources(document.adopt, &roots)?;
+        Ok(Self { roots, current, foreign })
     }
 }
 
