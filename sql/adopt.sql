@@ -20,6 +20,14 @@ BEGIN
             COMMENT ON FUNCTION fieldcrypt.adopt_bytea(%1$s, text, text, text, text, text[], text, bytea) IS
                 'seals the bytes that other software encrypted, by a key of the keyring; needs encrypt; for fieldcrypt_admin';
 
+            CREATE FUNCTION fieldcrypt.adopt_document(value %1$s, format text, key text, document text, account text DEFAULT NULL,
+                    previous_keys text[] DEFAULT '{}', associated_data text DEFAULT NULL, iv bytea DEFAULT NULL,
+                    kind text DEFAULT NULL)
+                RETURNS jsonb
+                AS 'MODULE_PATHNAME', 'adopt_document_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 60;
+            COMMENT ON FUNCTION fieldcrypt.adopt_document(%1$s, text, text, text, text, text[], text, bytea, text) IS
+                'the JSON that other software encrypted as a whole, with each value sealed by the flag on its path of a protected document; needs encrypt; for fieldcrypt_admin';
+
             CREATE FUNCTION fieldcrypt.adopt_check(value %1$s, format text, key text, account text DEFAULT NULL,
                     previous_keys text[] DEFAULT '{}', associated_data text DEFAULT NULL, iv bytea DEFAULT NULL)
                 RETURNS text
@@ -34,7 +42,7 @@ $values$;
 CREATE FUNCTION fieldcrypt.adopt(document jsonb, paths text[], format text, key text, field text, account text DEFAULT NULL,
         previous_keys text[] DEFAULT '{}', associated_data text DEFAULT NULL)
     RETURNS jsonb
-    AS 'MODULE_PATHNAME', 'adopt_document_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 40;
+    AS 'MODULE_PATHNAME', 'adopt_at_paths_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 40;
 COMMENT ON FUNCTION fieldcrypt.adopt(jsonb, text[], text, text, text, text, text[], text) IS
     'seals what other software encrypted at paths of a document, and leaves what is sealed already; needs encrypt; for fieldcrypt_admin';
 

@@ -136,6 +136,8 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.adopt(jsonb, text[], text, text, text, text, text[], text),
     fieldcrypt.adopt_bytea(text, text, text, text, text, text[], text, bytea),
     fieldcrypt.adopt_bytea(bytea, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_document(text, text, text, text, text, text[], text, bytea, text),
+    fieldcrypt.adopt_document(bytea, text, text, text, text, text[], text, bytea, text),
     fieldcrypt.adopt_check(text, text, text, text, text[], text, bytea),
     fieldcrypt.adopt_check(bytea, text, text, text, text[], text, bytea),
     fieldcrypt.adopt_check_column(regclass, name, text, text, text, name, text[], text, bytea),

@@ -101,6 +101,8 @@ pub enum Error {
     SeveralValues(String),
     #[error("invalid path {path}: {reason}")]
     Path { path: String, reason: String },
+    #[error("value is not flagged in document \"{0}\"")]
+    NotFlagged(String),
     #[error("flagged value is not encrypted")]
     NotSealed,
     #[error("row has no account")]
@@ -199,9 +201,11 @@ impl Error {
             Self::Path { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::SeveralValues(_) => Code::ERRCODE_CARDINALITY_VIOLATION,
             Self::InArray => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-            Self::Gathered | Self::Masked(_) | Self::NotSealed | Self::RowWithoutAccount => {
-                Code::ERRCODE_CHECK_VIOLATION
-            }
+            Self::Gathered
+            | Self::Masked(_)
+            | Self::NotFlagged(_)
+            | Self::NotSealed
+            | Self::RowWithoutAccount => Code::ERRCODE_CHECK_VIOLATION,
             Self::AccountMissing(_)
             | Self::DocumentMissing(_)
             | Self::FieldMissing(_)
@@ -286,6 +290,9 @@ impl Error {
             }
             Self::Masked(_) => {
                 "Write back what was read at the same place, or a new value, or leave it out."
+            }
+            Self::NotFlagged(_) => {
+                "It would come out in plain: flag its path with fieldcrypt.protect_path(...) first."
             }
             Self::NotSealed => {
                 "A trigger that runs after fieldcrypt's has changed it, or the trigger is disabled."

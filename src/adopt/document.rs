@@ -1,70 +1,75 @@
-//! Values in a document.
+//! A document that was encrypted as a whole: each of its values is sealed by the flag on its path.
 
-use std::borrow::Cow;
 use std::rc::Rc;
 
 use fieldcrypt_core::adopt::Format;
-use fieldcrypt_core::envelope::{PlaintextType, is_reserved_text};
-use fieldcrypt_core::error::AdoptError;
-use fieldcrypt_document::flags::{Flags, State};
+use fieldcrypt_core::envelope::is_reserved_text;
+use fieldcrypt_document::flags::State;
 use fieldcrypt_document::jsonb::{Container, Value};
-use fieldcrypt_document::path::{Path, PathError};
-use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, rewrite};
+use fieldcrypt_document::rewrite::{Change, Node, Transform, rewrite};
 use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 
-use super::{Adoption, DONE, FAILED, Places};
+use super::{Adoption, DONE, Places};
 use crate::access::roles::{ADMIN, require_role};
-use crate::call::{Answer, Call, NewVarlena};
-use crate::catalog::field::By;
+use crate::call::{Answer, Call, NewVarlena, varlena_bytes};
 use crate::document::at::Located;
-use crate::document::json::{self, Plain};
-use crate::document::made;
-use crate::document::seal::envelope_of;
+use crate::document::policy::{self, Policy};
+use crate::document::seal::{envelope_of, refuse_envelopes};
+use crate::document::{json, made};
 use crate::error::{Error, Result};
-use crate::keyring::sealer::Sealer;
 use crate::value::with_account;
 
-type Answered = std::result::Result<Answer, ErrorReport>;
+const PLACES: Places =
+    Places { format: 1, key: 2, previous_keys: 5, associated_data: 6, iv: Some(7) };
 
-const PLACES: Places = Places { format: 2, key: 3, previous_keys: 6, associated_data: 7, iv: None };
-
-/// `adopt(document jsonb, paths text[], format, key, field, account, previous_keys, associated_data) →
-/// jsonb`
+/// `adopt_document(value, format, key, document, account, previous_keys, associated_data, iv, kind) →
+/// jsonb`; the value is text or bytea.
 #[pg_extern(sql = false)]
-fn adopt_document(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+fn adopt_document(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer, ErrorReport> {
     let call = Call::new(fcinfo);
     require_role(ADMIN, "adopt")?;
-    let paths = call.texts(1)?.ok_or(Error::Null("the paths"))?;
-    let field = call.required_text(4, "the field")?;
+    let document = call.required_text(3, "the document")?;
     if call.is_null(0) {
         return Ok(Answer::NULL);
     }
-    let flags = flags(&paths)?;
-    let container = Container::new(call.bytes(0)).map_err(Error::from)?;
-    let adopted = with_account(&call, 5, |account| {
+    let kind = call.optional_text(8)?;
+    let adopted = with_account(&call, 4, |account| {
         let adoption = Adoption::of(&call, &PLACES, account)?;
-        let sealer = Sealer::to_encrypt(By::Name(&field), account)?;
-        let mut adopt = Adopt { adoption, flags: &flags, field: &field, sealer };
-        rewrite(container, flags.start(), &mut adopt).map_err(Located::of_any)
+        let policy = policy::of(&document, account, kind.as_deref())?;
+        if policy.flags.is_empty() {
+            return Err(Error::DocumentMissing(document.to_string()));
+        }
+        // the right comes first, on all that there may be in it
+        for flag in policy.flags.rules().iter().filter(|flag| !flag.retired) {
+            flag.sealer(account)?;
+        }
+        let (text, key) = adoption.open(call.bytes(0), "", Format::open_text)?;
+        let opened = json::parse(&text)?;
+        // SAFETY: a jsonb that was just made
+        let opened = Container::new(unsafe { varlena_bytes(opened) })?;
+        let start = policy.flags.start();
+        let mut adopt = Adopt { adoption: &adoption, document: &document, policy, key };
+        rewrite(opened, start, &mut adopt)
+            .map(|adopted| NewVarlena::of(adopted.as_deref().map_or(opened.as_bytes(), |a| a)))
+            .map_err(|error| error.of(&document))
     })?;
-    Ok(Answer::datum(adopted.map_or_else(|| call.datum(0), |document| NewVarlena::of(&document))))
-}
-
-fn flags(paths: &[String]) -> Result<Flags<()>> {
-    let parse = |path: &String| path.parse::<Path>().map(|path| (path, ()));
-    let rules = paths.iter().map(parse).collect::<std::result::Result<Vec<_>, PathError>>();
-    let invalid =
-        |error: PathError| Error::InvalidArgument { name: "paths", hint: error.to_string() };
-    Ok(Flags::compile(rules.map_err(invalid)?))
+    Ok(Answer::datum(adopted))
 }
 
 struct Adopt<'a> {
-    adoption: Adoption<'a>,
-    flags: &'a Flags<()>,
-    field: &'a str,
-    sealer: Rc<Sealer>,
+    adoption: &'a Adoption<'a>,
+    document: &'a str,
+    policy: Rc<Policy>,
+    key: &'a str,
+}
+
+impl Adopt<'_> {
+    /// What is not flagged would be seen by the caller.
+    fn not_flagged(&self) -> Located {
+        Error::NotFlagged(self.document.to_owned()).into()
+    }
 }
 
 impl Transform for Adopt<'_> {
@@ -72,7 +77,7 @@ impl Transform for Adopt<'_> {
     type Error = Located;
 
     fn key(&mut self, state: &State, key: &[u8]) -> std::result::Result<Option<State>, Located> {
-        Ok(self.flags.key(*state, key))
+        self.policy.flags.key(*state, key).map(Some).ok_or_else(|| self.not_flagged())
     }
 
     fn element(
@@ -80,7 +85,7 @@ impl Transform for Adopt<'_> {
         state: &State,
         _index: usize,
     ) -> std::result::Result<Option<State>, Located> {
-        Ok(self.flags.element(*state))
+        self.policy.flags.element(*state).map(Some).ok_or_else(|| self.not_flagged())
     }
 
     fn value(
@@ -88,43 +93,34 @@ impl Transform for Adopt<'_> {
         state: State,
         value: Value<'_>,
     ) -> std::result::Result<Change<State>, Located> {
-        if self.flags.rule(state, value.is_array()).is_none() {
-            return Ok(Change::Enter(state));
-        }
+        let flags = &self.policy.flags;
+        let flag = flags.rule(state, value.is_array()).map(|index| &flags.rules()[index]);
+        let Some(flag) = flag.filter(|flag| !flag.retired) else {
+            return match value {
+                Value::Container(_) => Ok(Change::Enter(state)),
+                _ => Err(self.not_flagged()),
+            };
+        };
         match value {
-            Value::Null => Ok(Change::Keep),
-            // adopted before, or written since
-            Value::String(text) if is_reserved_text(text) => Ok(Change::Keep),
-            Value::String(text) => Ok(Change::Replace(self.adopt(text)?)),
-            // an object is a value that was stored as one
-            Value::Container(object) if !value.is_array() => {
-                Ok(Change::Replace(self.adopt(json::document_text(object)?.as_bytes())?))
+            Value::Null if !flag.seals_null => return Ok(Change::Keep),
+            Value::String(text) if is_reserved_text(text) => {
+                return Err(Error::EnvelopeRefused.into());
             }
-            _ => Err(self.not_encrypted()?.into()),
+            Value::Container(container) => refuse_envelopes(container)?,
+            _ => {}
         }
+        Ok(Change::Replace(self.sealed(value, flag)?))
     }
 
-    fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
-        error.within(step)
-    }
+    // errors do not say where: keys of the document are encrypted, too
 }
 
 impl Adopt<'_> {
-    /// The envelope of what a value was made of.
-    fn adopt(&self, value: &[u8]) -> Result<Node> {
-        let (mut text, key) = self.adoption.open(value, self.field, Format::open_text)?;
-        let text = Cow::Owned(std::mem::take(&mut *text));
-        let plain = Plain { text, plaintext_type: PlaintextType::Text };
-        let sealed = envelope_of(&plain, &self.sealer)?;
+    fn sealed(&self, value: Value<'_>, flag: &policy::Flag) -> Result<Node> {
+        let sealer = flag.sealer(self.adoption.account)?;
+        let sealed = envelope_of(&json::plain(value)?, &sealer)?;
         made::remember(&sealed);
-        self.adoption.note(DONE, self.field, key)?;
+        self.adoption.note(DONE, &flag.field.name, self.key)?;
         Ok(Node::String(sealed))
-    }
-
-    fn not_encrypted(&self) -> Result<Error> {
-        let key = self.adoption.keys.first().cloned().unwrap_or_default();
-        self.adoption.note(FAILED, self.field, &key)?;
-        let format = self.adoption.format.name();
-        Ok(Error::Adopt { error: AdoptError::NotEncrypted, format, key })
     }
 }

@@ -7,6 +7,7 @@
 
 mod check;
 mod document;
+mod paths;
 mod value;
 
 use fieldcrypt_core::adopt::{Foreign, ForeignKey, Format};

@@ -474,7 +474,7 @@ impl<'a, 'g> Seal<'a, 'g> {
 }
 
 /// Fails if an envelope stands in a value that is sealed as a whole: it would be sealed twice.
-fn refuse_envelopes(container: Container<'_>) -> Result<()> {
+pub fn refuse_envelopes(container: Container<'_>) -> Result<()> {
     strings(
         container,
         |text| {

@@ -455,6 +455,12 @@ OTHERS = {
         )
         for stored in ("text", "bytea")
     },
+    **{
+        f"adopt_document({stored},text,text,text,text,text[],text,bytea,text)": Call(
+            f"NULL::{stored}, 'fernet', 'none', 'm.document', 'acme'", "fieldcrypt_admin", None
+        )
+        for stored in ("text", "bytea")
+    },
     "adopt(jsonb,text[],text,text,text,text,text[],text)": Call(
         "NULL::jsonb, '{a}', 'fernet', 'none', 'm.text', 'acme'", "fieldcrypt_admin", None
     ),

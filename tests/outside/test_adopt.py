@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from expect import refused
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from expect import refused, texts
 from harness import Cluster, account_database, write_file, write_keyring
 
 INTEROP = Path(__file__).parents[2] / "core/tests/interop"
@@ -382,6 +383,85 @@ def test_protected_documents_are_adopted_by_an_update(migrator):
     rows = migrator.execute("SELECT data, fieldcrypt.decrypt(data) FROM lead_document").fetchall()
     assert len({stored["ssn"] for stored, _ in rows}) == 20
     assert all(plain == {"ssn": "123-45-6789", "source": "web"} for _, plain in rows)
+
+
+def sealed(document):
+    """A document as Node.js applications encrypt one as a whole."""
+    iv = secrets.token_bytes(12)
+    made = AESGCM(bytes(range(32))).encrypt(iv, json.dumps(document).encode(), None)
+    return f"{iv.hex()}:{made[-16:].hex()}:{made[:-16].hex()}"
+
+
+ADOPT_DOCUMENT = (
+    "SELECT fieldcrypt.adopt_document(%s, 'gcm-iv-tag-ciphertext-hex', 'hex', 'whole.data')"
+)
+
+
+@pytest.fixture(scope="module")
+def whole(server, migrator):
+    """A document whose keys ssn, phones[*].number and address are flagged."""
+    migrator.execute("""
+        CREATE TABLE whole (id int PRIMARY KEY, account_id text NOT NULL, data jsonb);
+        SELECT fieldcrypt.protect_jsonb('whole', 'data', 'whole.data', 'account_id');
+        SELECT fieldcrypt.protect_path('whole.data', '{ssn}', 'lead.ssn');
+        SELECT fieldcrypt.protect_path('whole.data', '{phones[*].number,address}', 'doc.text');
+    """)
+    return migrator
+
+
+def test_a_document_encrypted_as_a_whole_is_taken_apart(whole):
+    plain = {
+        "ssn": "123-45-6789",
+        "phones": [{"number": "1"}, {"number": 2.50}, {}],
+        "address": {"city": "Köln", "n": [1, None]},
+    }
+    (adopted,) = whole.execute(ADOPT_DOCUMENT, [sealed(plain)]).fetchone()
+    text = json.dumps(adopted)
+    assert text.count("fc1:") == 4 and "123-45" not in text and "K" not in adopted["address"][:3]
+    whole.execute(
+        "INSERT INTO whole SELECT 1, 'acme', fieldcrypt.adopt_document(%s,"
+        " 'gcm-iv-tag-ciphertext-hex', 'hex', 'whole.data') || '{\"source\": \"web\"}'",
+        [sealed(plain)],
+    )
+    found = "SELECT fieldcrypt.decrypt(data) FROM whole WHERE fieldcrypt.tokens(data) &&" + (
+        " fieldcrypt.search_tokens('lead.ssn', '123456789')"
+    )
+    assert whole.execute(found).fetchall() == [({**plain, "source": "web"},)]
+    assert whole.execute(ADOPT_DOCUMENT, [sealed({"ssn": None})]).fetchone()[0] == {"ssn": None}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"ssn": "1", "secretkey": "secretvalue"},
+        {"phones": [{"number": "1", "secretkey": "secretvalue"}]},
+        {"phones": "secretvalue"},
+        ["secretvalue"],
+        "secretvalue",
+        {"secretkey": {}},
+    ],
+)
+def test_what_is_not_flagged_is_not_shown(whole, document):
+    with refused("23514", 'value is not flagged .*"whole.data"') as caught:
+        whole.execute(ADOPT_DOCUMENT, [sealed(document)])
+    assert "secret" not in texts(caught.value)
+
+
+def test_documents_that_are_none_are_refused(whole, server):
+    for document, sqlstate in (
+        ({"ssn": "fc1:AAAA"}, "42501"),
+        ({"address": {"a": "fc1:AAAA"}}, "42501"),
+    ):
+        with refused(sqlstate):
+            whole.execute(ADOPT_DOCUMENT, [sealed(document)])
+    with refused("22P02") as caught:
+        whole.execute(ADOPT_DOCUMENT, [VALUE])
+    assert "123-45" not in texts(caught.value)
+    with refused("42704", 'document "no.such" does not exist'):
+        whole.execute(ADOPT_DOCUMENT.replace("whole.data", "no.such"), [VALUE])
+    with server.connect("administrator", options="-c fieldcrypt.account=acme") as administrator:
+        with refused("42501", "permission denied to encrypt"):
+            administrator.execute(ADOPT_DOCUMENT, [VALUE])
 
 
 # The keyring

@@ -121,6 +121,8 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.adopt_check(bytea,text,text,text,text[],text,bytea)', 'volatile unsafe null c -> text for fieldcrypt_admin'),
     ('fieldcrypt.adopt_check(text,text,text,text,text[],text,bytea)', 'volatile unsafe null c -> text for fieldcrypt_admin'),
     ('fieldcrypt.adopt_check_column(regclass,name,text,text,text,name,text[],text,bytea)', 'volatile unsafe null plpgsql search_path=pg_catalog, pg_temp -> SETOF record for fieldcrypt_admin'),
+    ('fieldcrypt.adopt_document(bytea,text,text,text,text,text[],text,bytea,text)', 'volatile unsafe null c -> jsonb for fieldcrypt_admin'),
+    ('fieldcrypt.adopt_document(text,text,text,text,text,text[],text,bytea,text)', 'volatile unsafe null c -> jsonb for fieldcrypt_admin'),
     ('fieldcrypt.alter_field(text,text,text,text,text,text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
     ('fieldcrypt.audit_findings(text)', 'volatile unsafe null c -> text for fieldcrypt_auditor'),
     ('fieldcrypt.audit_head()', 'stable unsafe strict c -> text for fieldcrypt_auditor'),
@@ -287,7 +289,7 @@ SELECT name FROM (SELECT name, replace(concat(name, ' ', properties), 'encrypted
     AND name !~ '^fieldcrypt\.(blind_index\(text,|token\((fieldcrypt\.encrypted_\w+|jsonb),text|encrypted_\w+_send\(fieldcrypt\.encrypted_\w+\))'
     AND name !~ '^fieldcrypt\.(encrypt\(bytea,text,text|(decrypt|reveal)\(fieldcrypt\.encrypted_bytea(\[\]|,text)?|probe\(bytea(\[\])?,integer|encrypted_bytea_from\(bytea,integer,boolean)\)'
     AND name <> 'fieldcrypt.trigger_arguments(bytea)'
-    AND name !~ '^fieldcrypt\.adopt(_bytea|_check)?\((bytea|text),|^fieldcrypt\.adopt_check_column\('
+    AND name !~ '^fieldcrypt\.adopt(_bytea|_check|_document)?\((bytea|text),|^fieldcrypt\.adopt_check_column\('
     AND name !~ '^fieldcrypt\.encrypted_(eq|ne)\((fieldcrypt\.encrypted_bytea,bytea|bytea,fieldcrypt\.encrypted_bytea)\)';
 -- What uses a key, a right or a setting is not IMMUTABLE.
 SELECT name FROM actual_function WHERE properties LIKE 'immutable%'
