@@ -172,7 +172,7 @@ def test_errors_tell_no_value(migrator, error):
     assert not any(part in said for part in stored.split(":"))
 
 
-def test_wrong_padding_and_wrong_key_are_one_error(migrator):
+def test_threat_a7_wrong_padding_and_wrong_key_are_one_error(migrator):
     """Nobody learns from the error which check failed."""
     said = set()
     for last in range(256):
@@ -513,7 +513,7 @@ BAD_KEYS = {
 
 
 @pytest.mark.parametrize("fault", BAD_KEYS)
-def test_bad_adoption_keys_are_refused(server, fault):
+def test_threat_d1_bad_adoption_keys_are_refused(server, fault):
     text, mode, options, message = BAD_KEYS[fault]
     path = server.cluster.keys_dir / f"bad-{secrets.token_hex(4)}.key"
     write_file(path, text, mode)
@@ -526,7 +526,7 @@ def test_bad_adoption_keys_are_refused(server, fault):
     with_keyring(server, entry(path, options), adopt)
 
 
-def test_adoption_keys_are_no_roots_and_roots_no_adoption_keys(server):
+def test_threat_d1_adoption_keys_are_no_roots_and_roots_no_adoption_keys(server):
     cluster = server.cluster
     root = cluster.keys_dir / "main.key"
     copy = cluster.keys_dir / "copy.key"

@@ -159,7 +159,7 @@ fn a_wrong_key_and_every_altered_byte_are_one_error() {
 }
 
 #[test]
-fn a_wrong_padding_is_the_same_error_as_a_wrong_key() {
+fn threat_a7_a_wrong_padding_is_the_same_error_as_a_wrong_key() {
     let key = ForeignKey::derive(&[7; 32], &Derivation::Sha256).unwrap();
     let mut outcomes = Vec::new();
     for last in 0..=u8::MAX {
@@ -308,7 +308,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn no_input_panics(
+    fn threat_a12_no_input_panics(
         value in prop_oneof![vec(any::<u8>(), 0..300), resembling()],
         key in vec(any::<u8>(), 1..40),
         iv in vec(any::<u8>(), 0..20),
