@@ -41,7 +41,7 @@ BEGIN
     FOR function IN
         SELECT p.oid FROM pg_catalog.pg_proc AS p
         WHERE p.pronamespace = 'fieldcrypt'::pg_catalog.regnamespace
-            AND p.proname NOT IN ('adopt', 'adopt_bytea') AND EXISTS (
+            AND p.proname NOT IN ('adopt', 'adopt_bytea', 'adopt_check_hash') AND EXISTS (
             SELECT FROM fieldcrypt.encrypted_types() AS t JOIN pg_catalog.pg_type AS e ON e.oid = t.encrypted
             WHERE p.prorettype IN (e.oid, e.typarray)
                 OR ARRAY[e.oid, e.typarray] OPERATOR(pg_catalog.&&) p.proargtypes::pg_catalog.oid[])
@@ -140,6 +140,7 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.adopt_document(bytea, text, text, text, text, text[], text, bytea, text),
     fieldcrypt.adopt_check(text, text, text, text, text[], text, bytea),
     fieldcrypt.adopt_check(bytea, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_check_hash(text, text, text, fieldcrypt.encrypted_text, text),
     fieldcrypt.adopt_check_column(regclass, name, text, text, text, name, text[], text, bytea),
     fieldcrypt.create_field(text, text[], text, text, text, text, text, text, text, text, boolean, boolean),
     fieldcrypt.alter_field(text, text, text, text, text, text),

@@ -7,6 +7,7 @@
 
 mod check;
 mod document;
+mod hash;
 mod paths;
 mod value;
 
@@ -59,7 +60,7 @@ impl<'a> Adoption<'a> {
             return Err(Error::InvalidArgument { name: "previous_keys", hint: hint.to_owned() });
         }
         for key in &mut keys {
-            *key = key.replace(ACCOUNT, account);
+            *key = name_of_key(key, account);
         }
         let associated_data = call.optional_text(places.associated_data)?;
         let iv = places.iv.filter(|&index| !call.is_null(index)).map(|index| call.bytes(index));
@@ -106,4 +107,9 @@ impl<'a> Adoption<'a> {
         let detail = format!("format {}, key \"{key}\"", self.format.name());
         statement::adopted(outcome, field, self.account, detail)
     }
+}
+
+/// The name of a key for an account.
+fn name_of_key(name: &str, account: &str) -> String {
+    name.replace(ACCOUNT, account)
 }

@@ -461,6 +461,9 @@ OTHERS = {
         )
         for stored in ("text", "bytea")
     },
+    "adopt_check_hash(text,text,text,encrypted_text,text)": Call(
+        "NULL, 'hmac-sha256-hex', 'none', s.v_text", "fieldcrypt_admin", None
+    ),
     "adopt(jsonb,text[],text,text,text,text,text[],text)": Call(
         "NULL::jsonb, '{a}', 'fernet', 'none', 'm.text', 'acme'", "fieldcrypt_admin", None
     ),

@@ -54,6 +54,9 @@ KEYS = {
     "password": ("password", f'{TEXT}\nderive = "sha256-hex"'),
     # pgcrypto takes the first 32 bytes of 40
     "long": ("K" * 40, TEXT),
+    "blind-index-secret": ("blind-index-secret", TEXT),
+    "hash-secret": ("hash-secret", TEXT),
+    "blind-secret": ("blind-secret", TEXT),
     "wrong": (secrets.token_hex(32), HEX),
     "acme-key": (KEY, HEX),
     "of-acme": (KEY, f'{HEX}\naccount = "acme"'),
@@ -462,6 +465,46 @@ def test_documents_that_are_none_are_refused(whole, server):
     with server.connect("administrator", options="-c fieldcrypt.account=acme") as administrator:
         with refused("42501", "permission denied to encrypt"):
             administrator.execute(ADOPT_DOCUMENT, [VALUE])
+
+
+# Keyed hashes
+
+HASHES = {
+    "hmac_sha256_hex": ("hmac-sha256-hex", "blind-index-secret", ""),
+    "lerian:v1:hash": ("hmac-sha256-hex", "hash-secret", ""),
+    "lerian:v4:search_token": (
+        "hmac-sha256-base64url",
+        "hex",
+        "tenant:default:org:0190:field:document:",
+    ),
+    "pgcrypto:hmac-sha256": ("hmac-sha256-hex", "blind-secret", ""),
+}
+
+
+def test_hashes_of_other_software_are_those_of_the_adopted_values(server, migrator):
+    check = "SELECT fieldcrypt.adopt_check_hash(%s, %s, %s, fieldcrypt.encrypt(%s, 'lead.ssn'), %s)"
+    count = 0
+    for name in "node", "py", "pgcrypto":
+        for case in json.loads((INTEROP / f"{name}.json").read_text())["cases"]:
+            if case["format"] in HASHES:
+                form, key, prefix = HASHES[case["format"]]
+                of = [case["value"], form, key, case["plaintext"], prefix]
+                assert migrator.execute(check, of).fetchone() == (True,), case
+                of[3] += "x"
+                assert migrator.execute(check, of).fetchone() == (False,), case
+                count += 1
+    assert count == 26
+    with refused("22023"):
+        migrator.execute(check, ["x", "md5", "hex", "x", ""])
+    # it needs the role, and the right to search
+    server.execute("SELECT fieldcrypt.grant_access('administrator', '{encrypt}', 'acme', '*')")
+    options = "-c fieldcrypt.account=acme"
+    with server.connect("administrator", options=options) as administrator:
+        with refused("42501", "permission denied to search"):
+            administrator.execute(check, ["x", "hmac-sha256-hex", "hex", "x", ""])
+    server.execute("SELECT fieldcrypt.revoke_access('administrator', '{encrypt}', 'acme', '*')")
+    with server.connect("app", options=options) as app, refused("42501"):
+        app.execute(check, ["x", "hmac-sha256-hex", "hex", "x", ""])
 
 
 # The keyring

@@ -8,6 +8,7 @@ mod cipher;
 mod colon;
 mod fernet;
 mod form;
+mod hash;
 mod inflate;
 mod joined;
 mod key;
@@ -19,6 +20,7 @@ mod tink;
 
 use zeroize::Zeroizing;
 
+pub use hash::Hash;
 pub use key::{Derivation, ForeignKey};
 
 use crate::error::AdoptError;
