@@ -82,6 +82,6 @@ COMMENT ON FUNCTION fieldcrypt.adopt_check_column(regclass, name, text, text, te
 
 CREATE FUNCTION fieldcrypt.adopt_check_hash(hash text, format text, key text, value fieldcrypt.encrypted_text, prefix text DEFAULT '')
     RETURNS boolean
-    AS 'MODULE_PATHNAME', 'adopt_check_hash_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 20;
+    AS 'MODULE_PATHNAME', 'adopt_check_hash_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 20;
 COMMENT ON FUNCTION fieldcrypt.adopt_check_hash(text, text, text, fieldcrypt.encrypted_text, text) IS
     'whether a keyed hash of other software was made of a value (behind a prefix); needs search; for fieldcrypt_admin';

@@ -17,15 +17,20 @@ use crate::value;
 fn adopt_check_hash(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer, ErrorReport> {
     let call = Call::new(fcinfo);
     require_role(ADMIN, "adopt_check_hash")?;
-    let form = Hash::from_name(&call.text(1)?).ok_or_else(|| {
+    let form = Hash::from_name(&call.required_text(1, "the format")?).ok_or_else(|| {
         let names = Hash::ALL.map(Hash::name).join(", ");
         Error::InvalidArgument { name: "format", hint: format!("It is one of: {names}.") }
     })?;
+    let name = call.required_text(2, "the key")?;
+    let prefix = call.required_text(4, "the prefix")?;
+    if call.is_null(0) || call.is_null(3) {
+        return Ok(Answer::NULL);
+    }
     let envelope = value::stored(call.bytes(3))?;
     let key = value::key_of(&envelope)?;
     // it tells whether two values are equal
     key.require(Privilege::Search)?;
-    let (name, prefix) = (super::name_of_key(&call.text(2)?, &key.account), call.text(4)?);
+    let name = super::name_of_key(&name, &key.account);
     let opened = value::open(&key, &envelope)?;
     let value = opened.plaintext()?.bytes();
     let hash = call.bytes(0);

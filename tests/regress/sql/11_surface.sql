@@ -121,7 +121,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.adopt_check(bytea,text,text,text,text[],text,bytea)', 'volatile unsafe null c -> text for fieldcrypt_admin'),
     ('fieldcrypt.adopt_check(text,text,text,text,text[],text,bytea)', 'volatile unsafe null c -> text for fieldcrypt_admin'),
     ('fieldcrypt.adopt_check_column(regclass,name,text,text,text,name,text[],text,bytea)', 'volatile unsafe null plpgsql search_path=pg_catalog, pg_temp -> SETOF record for fieldcrypt_admin'),
-    ('fieldcrypt.adopt_check_hash(text,text,text,fieldcrypt.encrypted_text,text)', 'volatile unsafe strict c -> boolean for fieldcrypt_admin'),
+    ('fieldcrypt.adopt_check_hash(text,text,text,fieldcrypt.encrypted_text,text)', 'volatile unsafe null c -> boolean for fieldcrypt_admin'),
     ('fieldcrypt.adopt_document(bytea,text,text,text,text,text[],text,bytea,text)', 'volatile unsafe null c -> jsonb for fieldcrypt_admin'),
     ('fieldcrypt.adopt_document(text,text,text,text,text,text[],text,bytea,text)', 'volatile unsafe null c -> jsonb for fieldcrypt_admin'),
     ('fieldcrypt.alter_field(text,text,text,text,text,text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
