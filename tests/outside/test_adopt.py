@@ -101,6 +101,7 @@ def server():
     """A server of its own with all keys. Its superuser may encrypt and decrypt."""
     cluster = Cluster()
     write_keyring(cluster.keys_dir, adoption_keys=KEYS)
+    cluster.settings |= {"log_min_duration_statement": 0, "fieldcrypt.redact_log": "off"}
     with cluster, account_database(cluster) as database:
         database.execute("""
             SELECT fieldcrypt.create_field('doc.text');
@@ -465,6 +466,35 @@ def test_documents_that_are_none_are_refused(whole, server):
     with server.connect("administrator", options="-c fieldcrypt.account=acme") as administrator:
         with refused("42501", "permission denied to encrypt"):
             administrator.execute(ADOPT_DOCUMENT, [VALUE])
+
+
+def test_the_plain_value_reaches_no_file(server, whole):
+    """Neither data, WAL, statistics, temporary files nor the log."""
+    canary = secrets.token_hex(16)
+    stored = sealed({"ssn": canary, "address": canary})
+    text = sealed(canary)  # a JSON string: with quotation marks
+    whole.execute("CREATE TABLE quiet (v text, s fieldcrypt.encrypted_text('lead.ssn'), d jsonb)")
+    whole.execute("INSERT INTO quiet (v) SELECT %s FROM generate_series(1, 50)", [text])
+    adopt = "fieldcrypt.adopt(v, 'gcm-iv-tag-ciphertext-hex', %s, 'lead.ssn')"
+    document = ADOPT_DOCUMENT.replace("%s", f"'{stored}'").removeprefix("SELECT ")
+    whole.execute(f"UPDATE quiet SET s = {adopt}, d = {document}", ["hex"])
+    with refused("XX001"):
+        whole.execute(f"UPDATE quiet SET s = {adopt}", ["wrong"])
+    with refused("23514"):
+        whole.execute(ADOPT_DOCUMENT, [sealed({canary: canary})])
+    plan = whole.execute(f"EXPLAIN (VERBOSE, ANALYZE) SELECT {adopt} FROM quiet", ["hex"])
+    assert canary not in str(plan.fetchall())
+    assert whole.execute("SELECT DISTINCT fieldcrypt.decrypt(s) FROM quiet").fetchall() == [
+        (f'"{canary}"',)
+    ]
+    server.execute("ANALYZE quiet; CHECKPOINT; SELECT fieldcrypt.flush_audit()")
+    places = [path for path in server.cluster.dir.rglob("*") if path.is_file()]
+    assert len(places) > 500
+    assert [path for path in places if canary.encode() in path.read_bytes()] == []
+    # what is looked for would be found
+    server.execute(f"CREATE TABLE plain AS SELECT '{canary}'::text")
+    server.execute("CHECKPOINT")
+    assert [path for path in places if canary.encode() in path.read_bytes()] != []
 
 
 # Keyed hashes
