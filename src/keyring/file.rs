@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::foreign::{self, Source};
 use super::provider::{Provider, check_file, keyring};
 use crate::error::Result;
 
@@ -24,7 +23,7 @@ use crate::error::Result;
 struct Document {
     root: BTreeMap<String, Entry>,
     #[serde(default)]
-    adopt: BTreeMap<String, foreign::Entry>,
+    adopt: BTreeMap<String, toml::Value>,
 }
 
 #[derive(Deserialize)]
@@ -50,8 +49,8 @@ enum State {
 pub struct KeyringFile {
     pub roots: BTreeMap<String, Provider>,
     pub current: String,
-    /// The keys of other software.
-    pub foreign: BTreeMap<String, Source>,
+    /// The entries of keys of other software, not looked at: a fault in one must not stop the roots.
+    pub foreign: BTreeMap<String, toml::Value>,
 }
 
 impl KeyringFile {
@@ -70,8 +69,7 @@ impl KeyringFile {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             keyring(
                 format!("the keyring file is invalid at line {line}"),
-                "A root key is [root.NAME] with provider, path or variable, and state; a key of other software \
-                 is [adopt.NAME] with provider, path or variable, and encoding.",
+                "A root key is [root.NAME] with provider, path or variable, and state.",
             )
         })?;
         let mut current = None;
@@ -101,8 +99,7 @@ impl KeyringFile {
                 "Set state = \"current\" on one.",
             )
         })?;
-        let foreign = foreign::sources(document.adopt, &roots)?;
-        Ok(Self { roots, current, foreign })
+        Ok(Self { roots, current, foreign: document.adopt })
     }
 }
 

@@ -15,7 +15,7 @@
 //! are first needed, and leave this module only to be handed to a decoder.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use base64ct::Encoding as _;
@@ -33,7 +33,7 @@ use crate::error::{Error, Result};
 /// An entry of the keyring file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entry {
+struct Entry {
     provider: String,
     path: Option<PathBuf>,
     variable: Option<String>,
@@ -46,7 +46,7 @@ pub struct Entry {
     account: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Encoding {
     Hex,
@@ -73,34 +73,11 @@ enum Derive {
 }
 
 /// Where a key of other software is, and what is made of it.
-#[derive(Debug)]
-pub struct Source {
+struct Source {
     provider: Provider,
     encoding: Encoding,
     derivation: Derivation,
     account: Option<String>,
-}
-
-/// What the entries of a keyring file say.
-pub fn sources(
-    entries: BTreeMap<String, Entry>,
-    roots: &BTreeMap<String, Provider>,
-) -> Result<BTreeMap<String, Source>> {
-    let mut sources = BTreeMap::new();
-    for (name, entry) in entries {
-        let source = Source::of(entry).ok_or_else(|| {
-            keyring(
-                format!("the keyring file describes adoption key \"{name}\" wrongly"),
-                "Use provider = \"file\" with path, or provider = \"env\" with variable; and what derive \
-                 asks for: salt and iterations (pbkdf2), salt (scrypt), salt and info (hkdf).",
-            )
-        })?;
-        if let Some((root, _)) = roots.iter().find(|(_, provider)| **provider == source.provider) {
-            return Err(is_a_root(&name, root));
-        }
-        sources.insert(name, source);
-    }
-    Ok(sources)
 }
 
 fn is_a_root(name: &str, root: &str) -> Error {
@@ -231,12 +208,22 @@ pub fn with_key<T>(name: &str, account: &str, work: impl FnOnce(&ForeignKey) -> 
 fn read(name: &str) -> Result<Owned> {
     let path = configured_path()?;
     let mut file = KeyringFile::read(Path::new(&path))?;
-    let source = file.foreign.remove(name).ok_or_else(|| {
+    let entry = file.foreign.remove(name).ok_or_else(|| {
         keyring(
             format!("adoption key \"{name}\" is not in the keyring"),
             "Name it in the keyring file as [adopt.NAME], and reload.",
         )
     })?;
+    let source = entry.try_into().ok().and_then(Source::of).ok_or_else(|| {
+        keyring(
+            format!("the keyring file describes adoption key \"{name}\" wrongly"),
+            "Use provider = \"file\" with path, or provider = \"env\" with variable; encoding; and what \
+             derive asks for: salt and iterations (pbkdf2), salt (scrypt), salt and info (hkdf).",
+        )
+    })?;
+    if let Some((root, _)) = file.roots.iter().find(|(_, root)| **root == source.provider) {
+        return Err(is_a_root(name, root));
+    }
     let key = without_traces(|| source.read(name).map(Locked::new))?;
     Ok((key, source.account))
 }
