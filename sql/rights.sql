@@ -40,7 +40,8 @@ DECLARE
 BEGIN
     FOR function IN
         SELECT p.oid FROM pg_catalog.pg_proc AS p
-        WHERE p.pronamespace = 'fieldcrypt'::pg_catalog.regnamespace AND EXISTS (
+        WHERE p.pronamespace = 'fieldcrypt'::pg_catalog.regnamespace
+            AND p.proname NOT IN ('adopt', 'adopt_bytea', 'adopt_check_hash') AND EXISTS (
             SELECT FROM fieldcrypt.encrypted_types() AS t JOIN pg_catalog.pg_type AS e ON e.oid = t.encrypted
             WHERE p.prorettype IN (e.oid, e.typarray)
                 OR ARRAY[e.oid, e.typarray] OPERATOR(pg_catalog.&&) p.proargtypes::pg_catalog.oid[])
@@ -130,6 +131,17 @@ GRANT EXECUTE ON FUNCTION
 TO fieldcrypt_key_admin;
 
 GRANT EXECUTE ON FUNCTION
+    fieldcrypt.adopt(text, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt(bytea, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt(jsonb, text[], text, text, text, text, text[], text),
+    fieldcrypt.adopt_bytea(text, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_bytea(bytea, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_document(text, text, text, text, text, text[], text, bytea, text),
+    fieldcrypt.adopt_document(bytea, text, text, text, text, text[], text, bytea, text),
+    fieldcrypt.adopt_check(text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_check(bytea, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_check_hash(text, text, text, fieldcrypt.encrypted_text, text),
+    fieldcrypt.adopt_check_column(regclass, name, text, text, text, name, text[], text, bytea),
     fieldcrypt.create_field(text, text[], text, text, text, text, text, text, text, text, boolean, boolean),
     fieldcrypt.alter_field(text, text, text, text, text, text),
     fieldcrypt.drop_field(text),

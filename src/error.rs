@@ -5,7 +5,7 @@
 
 use fieldcrypt_core::envelope::PlaintextType;
 use fieldcrypt_core::error::{
-    FormatError, MaskError, NameError, OpenError, SealError, UnwrapError,
+    AdoptError, FormatError, MaskError, NameError, OpenError, SealError, UnwrapError,
 };
 use fieldcrypt_core::key::KeyId;
 use fieldcrypt_core::mask::Mask;
@@ -21,6 +21,8 @@ use crate::encoding;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
+    #[error("{error} (format {format}, key \"{key}\")")]
+    Adopt { error: AdoptError, format: &'static str, key: String },
     #[error("{error} ({place})")]
     At { place: String, error: Box<Error> },
     #[error("account \"{0}\" is {1}")]
@@ -101,6 +103,8 @@ pub enum Error {
     SeveralValues(String),
     #[error("invalid path {path}: {reason}")]
     Path { path: String, reason: String },
+    #[error("value is not flagged in document \"{0}\"")]
+    NotFlagged(String),
     #[error("flagged value is not encrypted")]
     NotSealed,
     #[error("row has no account")]
@@ -175,6 +179,18 @@ impl Error {
             Self::AccountExists(_) | Self::FieldExists(_) | Self::FieldHandle(..) => {
                 Code::ERRCODE_DUPLICATE_OBJECT
             }
+            Self::Adopt { error, .. } => match error {
+                AdoptError::Failed => Code::ERRCODE_DATA_CORRUPTED,
+                AdoptError::NotText => Code::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+                AdoptError::NotString => Code::ERRCODE_DATATYPE_MISMATCH,
+                AdoptError::Unsupported(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                AdoptError::TooLong => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                AdoptError::KeyLength => Code::ERRCODE_CONFIG_FILE_ERROR,
+                AdoptError::Iv | AdoptError::AssociatedData => {
+                    Code::ERRCODE_INVALID_PARAMETER_VALUE
+                }
+                _ => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
+            },
             Self::At { error, .. } => error.code(),
             Self::AuditWorker => Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Self::AuditBlocked => Code::ERRCODE_T_R_DEADLOCK_DETECTED,
@@ -188,9 +204,11 @@ impl Error {
             Self::Path { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::SeveralValues(_) => Code::ERRCODE_CARDINALITY_VIOLATION,
             Self::InArray => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-            Self::Gathered | Self::Masked(_) | Self::NotSealed | Self::RowWithoutAccount => {
-                Code::ERRCODE_CHECK_VIOLATION
-            }
+            Self::Gathered
+            | Self::Masked(_)
+            | Self::NotFlagged(_)
+            | Self::NotSealed
+            | Self::RowWithoutAccount => Code::ERRCODE_CHECK_VIOLATION,
             Self::AccountMissing(_)
             | Self::DocumentMissing(_)
             | Self::FieldMissing(_)
@@ -232,6 +250,28 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Adopt { error, .. } => match error {
+                AdoptError::Failed => {
+                    "The key is wrong, or the value or its associated data were changed. \
+                     SELECT * FROM fieldcrypt.adopt_check_column(...) counts the values that open."
+                }
+                AdoptError::NotEncrypted => {
+                    "It may be plain, or of another format: docs/adopt.md lists them."
+                }
+                AdoptError::Malformed => {
+                    "A part has another length or encoding: it was cut off, or the format is another."
+                }
+                AdoptError::NotText => "adopt_bytea() takes values that are no text.",
+                AdoptError::NotString => "Only strings are read of PHP's serialized values.",
+                AdoptError::KeyLength => {
+                    "Check encoding and derive of the key in the keyring file."
+                }
+                AdoptError::Iv => "Only pgcrypto-encrypt-iv takes iv, and it needs it.",
+                AdoptError::AssociatedData => {
+                    "tink needs associated_data, formats of AES-GCM may have them, others have none."
+                }
+                _ => return None,
+            },
             Self::At { error, .. } => return error.hint(),
             Self::ColumnMissing(_) | Self::ColumnType(_) => {
                 "The table has changed since: take the protection back and set it up again."
@@ -257,6 +297,9 @@ impl Error {
             }
             Self::Masked(_) => {
                 "Write back what was read at the same place, or a new value, or leave it out."
+            }
+            Self::NotFlagged(_) => {
+                "It would come out in plain: flag its path with fieldcrypt.protect_path(...) first."
             }
             Self::NotSealed => {
                 "A trigger that runs after fieldcrypt's has changed it, or the trigger is disabled."

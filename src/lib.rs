@@ -10,6 +10,7 @@
 //! - [`audit`]: who read what, and who changed what
 //! - [`access`]: privileges and roles
 //! - [`catalog`]: the extension's tables, and when what was read from them stops being true
+//! - [`adopt`]: values of other software become values of a field
 //! - [`admin`]: accounts, fields and grants, as administrators change them, and `doctor()`
 //! - [`document`]: flagged values inside JSONB
 //! - [`trigger`]: the row triggers: values belong to their row's account, documents are sealed
@@ -19,6 +20,7 @@
 
 mod access;
 mod admin;
+mod adopt;
 mod audit;
 mod backend;
 mod call;
@@ -53,7 +55,8 @@ pgrx::extension_sql_file!("../sql/admin.sql", name = "admin", requires = ["funct
 pgrx::extension_sql_file!("../sql/protect.sql", name = "protect", requires = ["admin"]);
 pgrx::extension_sql_file!("../sql/documents.sql", name = "documents", requires = ["protect"]);
 pgrx::extension_sql_file!("../sql/table_view.sql", name = "table_view", requires = ["documents"]);
-pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["table_view"]);
+pgrx::extension_sql_file!("../sql/adopt.sql", name = "adopt", requires = ["table_view"]);
+pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["adopt"]);
 pgrx::extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/doctor.sql", name = "doctor", requires = ["audit"]);
 pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["doctor"], finalize);

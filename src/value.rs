@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::access::Privilege;
 use crate::audit::statement::{self, Action, Outcome};
 use crate::backend;
-use crate::call::{NewVarlena, varlena_bytes};
+use crate::call::{Call, NewVarlena, varlena_bytes};
 use crate::catalog::field::{By, Field, Hidden, describe, describe_handle};
 use crate::catalog::fields;
 use crate::datatype::input::accepts_envelopes;
@@ -229,6 +229,18 @@ pub fn require_account(key_id: KeyId, account: &str) -> Result<()> {
         // a restore may bring the values before the keys
         None if accepts_envelopes() => Ok(()),
         None => Err(Error::KeyMissing(key_id)),
+    }
+}
+
+/// The account of an argument, or the session's.
+pub fn with_account<T>(
+    call: &Call,
+    index: usize,
+    work: impl FnOnce(&str) -> Result<T>,
+) -> Result<T> {
+    match call.optional_text(index)? {
+        Some(account) => work(&account),
+        None => session_account(work),
     }
 }
 

@@ -24,6 +24,15 @@ VERSION = int(os.environ.get("FIELDCRYPT_PG_VERSION", "15"))
 # Login roles that every cluster has; `account_database` grants them access.
 ROLES = ("app", "app_globex", "outsider")
 
+# Keys of other software that every cluster's keyring names, each with its options.
+ADOPTION_KEYS = {
+    "floh": (bytes(range(32)).hex(), 'encoding = "hex"'),
+    "floh_previous": (bytes(range(100, 132)).hex(), 'encoding = "hex"'),
+    "leadflip-acme": (bytes(range(40, 72)).hex(), 'encoding = "hex"\naccount = "acme"'),
+    "leadflip-globex": (bytes(range(80, 112)).hex(), 'encoding = "hex"\naccount = "globex"'),
+    "passphrase": ("passphrase", 'encoding = "text"'),
+}
+
 _ENV = Path(__file__).resolve().parent.parent / "scripts" / "env"
 _AS_POSTGRES = (
     {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
@@ -37,11 +46,12 @@ def bin_dir(version=VERSION):
     return Path(subprocess.check_output(["bash", "-c", command], text=True).strip())
 
 
-def write_keyring(folder, roots=None):
+def write_keyring(folder, roots=None, adoption_keys=ADOPTION_KEYS):
     """Writes root keys and a keyring that names them; returns the keyring's path.
 
     `roots` maps the names of root keys to their states. A key file that exists is kept, so a second
-    call with other states rotates the root key.
+    call with other states rotates the root key. `adoption_keys` maps the names of keys of other
+    software to their texts and options.
     """
     folder = Path(folder)
     _make_folder(folder)
@@ -51,6 +61,10 @@ def write_keyring(folder, roots=None):
         if not key.exists():
             write_file(key, secrets.token_hex(32) + "\n", 0o400)
         toml += f'[root.{name}]\nprovider = "file"\npath = "{key}"\nstate = "{state}"\n\n'
+    for name, (text, options) in adoption_keys.items():
+        key = folder / f"adopt-{name}.key"
+        write_file(key, text + "\n", 0o400)
+        toml += f'[adopt."{name}"]\nprovider = "file"\npath = "{key}"\n{options}\n\n'
     keyring = folder / "keyring.toml"
     write_file(keyring, toml, 0o600)
     return keyring

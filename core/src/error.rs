@@ -107,3 +107,51 @@ pub enum MaskError {
     #[error("its text has 3 to 32 characters, among them ***")]
     Text,
 }
+
+/// A value of other software that cannot be adopted.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AdoptError {
+    /// It does not look like a value of the format: it may be plaintext.
+    #[error("value is not of this format")]
+    NotEncrypted,
+    /// It begins like a value of the format, and goes on otherwise.
+    #[error("malformed value of this format")]
+    Malformed,
+    /// A wrong key, an altered value, or other associated data: which is not told.
+    #[error("decryption failed")]
+    Failed,
+    /// What was encrypted is no text.
+    #[error("what was encrypted is no text in UTF-8")]
+    NotText,
+    /// What was encrypted and serialized is no string.
+    #[error("what was serialized is no string")]
+    NotString,
+    /// A variant of the format that is not read.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+    /// It is longer than 64 MiB when it is decompressed.
+    #[error("value too long to decompress")]
+    TooLong,
+    /// The format takes keys of another length.
+    #[error("the key has a length that the format does not take")]
+    KeyLength,
+    /// An iv was given to a format whose values hold it, or is missing.
+    #[error("the format takes no iv, or needs one")]
+    Iv,
+    /// Associated data were given to a format that has none, or are missing.
+    #[error("the format takes no associated data, or needs them")]
+    AssociatedData,
+}
+
+/// A secret of other software of which no key can be made.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// It is empty, or has more than 1,024 bytes.
+    #[error("has the wrong length")]
+    Length,
+    /// 1 to 10,000,000 iterations are done.
+    #[error("asks for too much work, or for none")]
+    Work,
+}

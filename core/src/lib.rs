@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, clippy::missing_errors_doc)]
 
+pub mod adopt;
 pub mod audit;
 pub mod envelope;
 pub mod error;

@@ -116,8 +116,8 @@ impl Default for Counted {
     }
 }
 
-/// By what events are told apart: how, by whom, of which field and account.
-type Place = (&'static str, &'static str, Oid, String, String);
+/// By what events are told apart: how, by whom, of which field and account, and the detail.
+type Place = (&'static str, &'static str, Oid, String, String, Option<String>);
 
 struct Reads {
     /// Counts the flushes.
@@ -164,7 +164,7 @@ pub fn read(key: &OpenKey, action: Action, outcome: Outcome) -> Result<()> {
         return Ok(());
     }
     let field = key.field.as_ref().map_or("", |field| field.name.as_str());
-    let (flush, index) = note(action.name(), outcome.name(), field, &key.account)?;
+    let (flush, index) = note(action.name(), outcome.name(), field, &key.account, None)?;
     key.counted.set(Counted { flush, user, kind, index });
     Ok(())
 }
@@ -174,14 +174,23 @@ pub fn hidden(field: &str, account: &str) -> Result<()> {
     if guc::audit() == Mode::Off {
         return Ok(());
     }
-    note(Action::Reveal.name(), Outcome::Hidden.name(), field, account).map(|_| ())
+    note(Action::Reveal.name(), Outcome::Hidden.name(), field, account, None).map(|_| ())
+}
+
+/// Notes that a value of other software was adopted (`done`), would be (`checked`), or was not
+/// (`failed`); `detail` says by which format and key.
+pub fn adopted(outcome: &'static str, field: &str, account: &str, detail: String) -> Result<()> {
+    if guc::audit() == Mode::Off {
+        return Ok(());
+    }
+    note("adopt", outcome, field, account, Some(detail)).map(|_| ())
 }
 
 /// Notes that the current user was refused something.
 pub fn denied(privilege: Privilege, field: &str, account: &str) {
     if guc::audit() != Mode::Off {
         // it fails only where it waits for the disk, which it does not for what is refused
-        let _ = note(privilege.name(), DENIED, field, account);
+        let _ = note(privilege.name(), DENIED, field, account, None);
     }
 }
 
@@ -201,8 +210,10 @@ fn note(
     outcome: &'static str,
     field: &str,
     account: &str,
+    detail: Option<String>,
 ) -> Result<(u64, usize)> {
-    let place = (action, outcome, backend::user(), field.to_owned(), account.to_owned());
+    let (of_field, of_account) = (field.to_owned(), account.to_owned());
+    let place: Place = (action, outcome, backend::user(), of_field, of_account, detail);
     let known = READS.with_borrow_mut(|reads| {
         let index = reads.places.get(&place).copied()?;
         reads.count(index);
@@ -218,7 +229,8 @@ fn note(
     sink::prepare();
     let mut event = Event::now(action, outcome);
     event.field = (!field.is_empty()).then(|| shortened(field));
-    event.account = Some(shortened(account));
+    event.account = (!account.is_empty()).then(|| shortened(account));
+    event.detail = place.5.as_deref().map(shortened);
     let shows = [Outcome::Plain.name(), Outcome::Masked.name()].contains(&outcome);
     if guc::audit() == Mode::Strict && shows {
         sink::store(&Event { outcome: OPENED.to_owned(), ..event.clone() })?;

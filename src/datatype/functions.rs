@@ -19,14 +19,6 @@ use crate::{transparent, value};
 
 type Answered = std::result::Result<Answer, ErrorReport>;
 
-/// The account of an argument, or the session's.
-fn with_account<T>(call: &Call, index: usize, work: impl FnOnce(&str) -> Result<T>) -> Result<T> {
-    match call.optional_text(index)? {
-        Some(account) => work(&account),
-        None => value::session_account(work),
-    }
-}
-
 /// `encrypt(value native, field text, account text) → encrypted_…`
 #[pg_extern(sql = false)]
 fn encrypt(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
@@ -39,7 +31,7 @@ fn encrypt(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let canonical = unsafe { native::from_datum(declared::plaintext_type(&call)?, call.datum(0))? };
     let plaintext = canonical.plaintext()?;
     let field = By::Name(&field);
-    let sealed = with_account(&call, 2, |account| value::seal(plaintext, field, account))?;
+    let sealed = value::with_account(&call, 2, |account| value::seal(plaintext, field, account))?;
     Ok(Answer::datum(sealed))
 }
 

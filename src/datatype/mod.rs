@@ -6,7 +6,7 @@
 mod analyze;
 mod cast;
 mod compare;
-mod declared;
+pub mod declared;
 mod estimate;
 mod functions;
 pub mod input;

@@ -14,7 +14,7 @@
 //! through text: numbers keep their digits, and what is not flagged is copied.
 
 pub mod admin;
-mod at;
+pub mod at;
 pub mod blob;
 pub mod check;
 pub mod json;

@@ -189,7 +189,7 @@ fn may_keep(flag: &Flag, privileges: Privileges) -> bool {
 }
 
 /// A value sealed, in text form.
-fn envelope_of(plain: &Plain<'_>, sealer: &Sealer) -> Result<Vec<u8>> {
+pub fn envelope_of(plain: &Plain<'_>, sealer: &Sealer) -> Result<Vec<u8>> {
     let sections = value::sections(sealer, plain.plaintext())?;
     let value = NewValue::new(sealer, plain.plaintext(), sections.as_bytes())?;
     let mut bytes = vec![0; value.length];
@@ -474,7 +474,7 @@ impl<'a, 'g> Seal<'a, 'g> {
 }
 
 /// Fails if an envelope stands in a value that is sealed as a whole: it would be sealed twice.
-fn refuse_envelopes(container: Container<'_>) -> Result<()> {
+pub fn refuse_envelopes(container: Container<'_>) -> Result<()> {
     strings(
         container,
         |text| {

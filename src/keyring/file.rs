@@ -6,6 +6,8 @@
 //! path = "/etc/fieldcrypt/root.key"   # with "env": variable = "NAME"
 //! state = "current"                   # exactly one; others are "previous"
 //! ```
+//!
+//! Keys of other software, by which its values are adopted, are in [`super::foreign`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,6 +22,8 @@ use crate::error::Result;
 #[serde(deny_unknown_fields)]
 struct Document {
     root: BTreeMap<String, Entry>,
+    #[serde(default)]
+    adopt: BTreeMap<String, toml::Value>,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +49,8 @@ enum State {
 pub struct KeyringFile {
     pub roots: BTreeMap<String, Provider>,
     pub current: String,
+    /// The entries of keys of other software, not looked at: a fault in one must not stop the roots.
+    pub foreign: BTreeMap<String, toml::Value>,
 }
 
 impl KeyringFile {
@@ -93,7 +99,7 @@ impl KeyringFile {
                 "Set state = \"current\" on one.",
             )
         })?;
-        Ok(Self { roots, current })
+        Ok(Self { roots, current, foreign: document.adopt })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Root keys, and the keys that they unwrap.
+//! Root keys, the keys that they unwrap, and the keys of other software.
 //!
 //! Invariants: key bytes stay in locked memory that no core dump holds ([`locked`]) and reach no
 //! SQL function. No key is made because one was missing. A root key that is not the one recorded
@@ -7,6 +7,7 @@
 pub mod cache;
 mod examine;
 pub mod file;
+pub mod foreign;
 pub mod locked;
 pub mod provider;
 pub mod sealer;

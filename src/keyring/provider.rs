@@ -26,30 +26,35 @@ pub enum Provider {
 impl Provider {
     /// Reads the key.
     pub fn read(&self, root: &str) -> Result<SecretKey> {
+        let text = self.read_text(
+            &format!("root key \"{root}\""),
+            "It holds 64 hexadecimal digits or 44 base64 characters, and nothing else.",
+        )?;
+        decode(&text, root)
+    }
+
+    /// Reads the text of a secret, which errors call `what`; `contents` says what it holds.
+    pub(super) fn read_text(
+        &self,
+        what: &str,
+        contents: &'static str,
+    ) -> Result<Zeroizing<String>> {
         match self {
             Self::File(path) => {
-                check_file(path, &format!("file of root key \"{root}\""), 0o077)?;
+                check_file(path, &format!("file of {what}"), 0o077)?;
                 // with room for all of it: one that grows leaves copies behind
                 let mut text = Zeroizing::new(String::with_capacity(2 * LONGEST_FILE as usize));
                 let read = fs::File::open(path)
                     .and_then(|file| file.take(LONGEST_FILE).read_to_string(&mut text));
-                read.map_err(|_| {
-                    keyring(
-                        format!("could not read the file of root key \"{root}\""),
-                        "It holds 64 hexadecimal digits or 44 base64 characters, and nothing else.",
-                    )
-                })?;
-                decode(&text, root)
+                read.map_err(|_| keyring(format!("could not read the file of {what}"), contents))?;
+                Ok(text)
             }
-            Self::Environment(name) => {
-                let text = std::env::var(name).map(Zeroizing::new).map_err(|_| {
-                    keyring(
-                        format!("environment variable of root key \"{root}\" is not set"),
-                        "Set it in the environment that starts the server.",
-                    )
-                })?;
-                decode(&text, root)
-            }
+            Self::Environment(name) => std::env::var(name).map(Zeroizing::new).map_err(|_| {
+                keyring(
+                    format!("environment variable of {what} is not set"),
+                    "Set it in the environment that starts the server.",
+                )
+            }),
         }
     }
 }
@@ -85,7 +90,7 @@ fn decode(text: &str, root: &str) -> Result<SecretKey> {
              openssl rand -hex 32.",
         ));
     }
-    if is_weak(&bytes) {
+    if is_weak(bytes.as_slice()) {
         return Err(keyring(
             format!("root key \"{root}\" is not random: its bytes repeat"),
             "Make one with: openssl rand -hex 32.",
@@ -96,8 +101,10 @@ fn decode(text: &str, root: &str) -> Result<SecretKey> {
 
 /// Whether the bytes are a repetition, or have fewer than 8 different values: of 2^256 random
 /// keys fewer than 2^85 do.
-fn is_weak(bytes: &[u8; KEY_LENGTH]) -> bool {
-    let repeats = [1, 2, 4, 8, 16].iter().any(|&n| bytes[n..] == bytes[..KEY_LENGTH - n]);
+pub(super) fn is_weak(bytes: &[u8]) -> bool {
+    let length = bytes.len();
+    let mut repeats = [1, 2, 4, 8, 16].into_iter().filter(|&n| n < length);
+    let repeats = repeats.any(|n| bytes[n..] == bytes[..length - n]);
     let mut seen = [false; 256];
     bytes.iter().for_each(|&b| seen[usize::from(b)] = true);
     repeats || seen.iter().filter(|&&seen| seen).count() < 8

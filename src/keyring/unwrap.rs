@@ -33,7 +33,8 @@ thread_local! {
     static KEYRING: RefCell<Option<Keyring>> = const { RefCell::new(None) };
 }
 
-fn configuration_loaded() -> pg_sys::TimestampTz {
+/// When the configuration was last loaded.
+pub(super) fn configuration_loaded() -> pg_sys::TimestampTz {
     // SAFETY: a variable of the only thread
     unsafe { pg_sys::PgReloadTime }
 }
@@ -147,6 +148,14 @@ pub fn require_roots(names: &[String]) -> Result<()> {
     with_keyring(|keyring| match names.iter().find(|name| !keyring.names.contains(*name)) {
         Some(name) => Err(Error::UnknownRoot(name.clone())),
         None => Ok(()),
+    })
+}
+
+/// The name of a root key of which that is true.
+pub(super) fn root_that(is: impl Fn(&SecretKey) -> bool) -> Result<Option<String>> {
+    with_keyring(|keyring| {
+        let mut roots = keyring.roots.iter();
+        Ok(roots.find(|(_, root)| is(root)).map(|(name, _)| name.clone()))
     })
 }
 

@@ -443,6 +443,35 @@ OTHERS = {
     "unprotect_path(text,text[],text,text)": Call(
         "'m.document', '{age}', 'acme'", **MANAGER, change="unprotect_path", field="m.bigint"
     ),
+    # adoption: besides the role it needs encrypt, which nobody here has with it
+    **{
+        f"{name}({stored},text,text,text,text,text[],text,bytea)": Call(
+            f"NULL::{stored}, 'fernet', 'none', 'm.text', 'acme'", "fieldcrypt_admin", None
+        )
+        for name in ("adopt", "adopt_bytea")
+        for stored in ("text", "bytea")
+    },
+    **{
+        f"adopt_check({stored},text,text,text,text[],text,bytea)": Call(
+            f"NULL::{stored}, 'fernet', 'none'", "fieldcrypt_admin", None
+        )
+        for stored in ("text", "bytea")
+    },
+    **{
+        f"adopt_document({stored},text,text,text,text,text[],text,bytea,text)": Call(
+            f"NULL::{stored}, 'fernet', 'none', 'm.document', 'acme'", "fieldcrypt_admin", None
+        )
+        for stored in ("text", "bytea")
+    },
+    "adopt_check_hash(text,text,text,encrypted_text,text)": Call(
+        "NULL, 'hmac-sha256-hex', 'none', s.v_text", "fieldcrypt_admin", None
+    ),
+    "adopt(jsonb,text[],text,text,text,text,text[],text)": Call(
+        "NULL::jsonb, '{a}', 'fernet', 'none', 'm.text', 'acme'", "fieldcrypt_admin", None
+    ),
+    "adopt_check_column(regclass,name,text,text,text,name,text[],text,bytea)": Call(
+        "'m.sample', 'account_id', 'fernet', 'none'", "fieldcrypt_admin", refuses="F0000"
+    ),
     # the audit
     "set_actor(text,text,text,text)": Call("'7', 'Ann', '192.0.2.7', 'export'"),
     "flush_audit()": Call(""),

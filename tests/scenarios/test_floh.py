@@ -6,8 +6,7 @@ are PII; those are gathered into one encrypted JSON blob, `pii_attributes`, and 
 `decrypt`.
 
 Needs a later issue:
-- values that Floh encrypted before, in the stored form iv:authTag:ciphertext: adopt (issue 6)
-- a current and a previous key, for gradual re-encryption: rotation (issue 6)
+- a current and a previous key of fieldcrypt's own, for gradual re-encryption: rotation (issue 6)
 - an attribute that becomes PII when users have it already: encrypt_existing (issue 6). Here it is
   gathered when the user is next written.
 """
@@ -30,7 +29,9 @@ from checks import (
     transparent,
     value,
 )
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from exactjson import Number, dumps
+from harness import ADOPTION_KEYS
 from people import people
 from psycopg.types.json import Jsonb
 
@@ -47,6 +48,7 @@ ROLES = (
     "floh_guest",  # has no grants
     "floh_workflow",  # owns the trusted workflows
     "floh_untrusted",  # owns a workflow that nobody trusts
+    "floh_migrator",  # adopts what Floh encrypted before, and reads nothing
 )
 
 # key of the attribute, is it PII, field, search, normalizer, mask
@@ -105,6 +107,7 @@ SCHEMA = """
     CREATE INDEX users_pii_tokens ON users USING gin (fieldcrypt.tokens(pii_attributes));
     GRANT SELECT, INSERT, UPDATE, DELETE ON users TO floh_app, floh_pii, floh_support, floh_guest;
     GRANT SELECT ON users TO floh_payroll, floh_workflow, floh_untrusted;
+    GRANT SELECT, UPDATE ON users TO floh_migrator;
 """
 
 GRANTS = """
@@ -112,6 +115,7 @@ GRANTS = """
     SELECT fieldcrypt.grant_access('floh_pii', '{encrypt,search,decrypt}', 'floh', 'user.*');
     SELECT fieldcrypt.grant_access('floh_support', '{encrypt,mask}', 'floh', 'user.*');
     SELECT fieldcrypt.grant_access('floh_payroll', '{decrypt}', 'floh', 'user.ssn');
+    SELECT fieldcrypt.grant_access('floh_migrator', '{encrypt}', 'floh', 'user.*');
     SELECT fieldcrypt.grant_access('floh_workflow', '{decrypt}', 'floh', 'user.birth_date');
     SELECT fieldcrypt.grant_access('floh_workflow', '{decrypt}', 'floh', 'user.phone_number');
 """
@@ -250,7 +254,7 @@ def users(cluster, database, session):
     """The database of Floh with all of its users; returns these by their ids."""
     cluster.create_roles(*ROLES)
     database.execute("GRANT CREATE ON SCHEMA public TO floh_owner")
-    database.execute("GRANT fieldcrypt_admin TO floh_owner")
+    database.execute("GRANT fieldcrypt_admin TO floh_owner, floh_migrator")
     database.execute("SELECT fieldcrypt.create_account('floh')")
     owner = session("floh_owner")
     owner.execute(SCHEMA)
@@ -805,6 +809,110 @@ def test_an_attribute_is_no_longer_pii(new_users, app, pii, session, database):
     app.execute("UPDATE users SET status = 'locked' WHERE id = %s", [untouched.id])
     for each, size in (user, "L"), (untouched, "M"):
         assert read_all(pii, each)[2] == {**each.attributes, "shirt_size": size}
+
+
+# What Floh encrypted before, in the form iv:authTag:ciphertext
+
+FORMAT = "gcm-iv-tag-ciphertext-hex"
+ADOPT = f"""
+    UPDATE users AS u SET
+        phone_number = fieldcrypt.adopt(
+            l.phone_number, '{FORMAT}', 'floh', 'user.phone_number', u.tenant_id, %(previous)s),
+        employee_id = fieldcrypt.adopt(
+            l.employee_id, '{FORMAT}', 'floh', 'user.employee_id', u.tenant_id, %(previous)s),
+        custom_attributes = u.custom_attributes || fieldcrypt.adopt_document(
+            l.pii_attributes, '{FORMAT}', 'floh', 'user.attributes', u.tenant_id, %(previous)s)
+    FROM legacy AS l WHERE l.id = u.id
+"""
+
+
+def before(key, text):
+    """A text as Floh stored it, under one of its keys."""
+    key = bytes.fromhex(ADOPTION_KEYS[key][0])
+    iv = secrets.token_bytes(12)
+    sealed = AESGCM(key).encrypt(iv, text.encode(), None)
+    return ":".join(part.hex() for part in (iv, sealed[-16:], sealed[:-16]))
+
+
+@pytest.fixture
+def legacy(users, app, database):
+    """Users that are here without their PII, which stands in another table as Floh stored it: of
+    one in three under the previous key."""
+    made = [User(3_000_000 + n, person) for n, person in enumerate(people(120, seed=34), start=1)]
+    keys = {user.id: "floh_previous" if user.id % 3 == 0 else "floh" for user in made}
+    with app.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO users (id, email, display_name, custom_attributes)"
+            " VALUES (%s, %s, %s, %s)",
+            [(user.id, user.email, user.name, Jsonb(user.plain)) for user in made],
+        )
+    database.execute("""
+        CREATE TABLE legacy (id bigint, phone_number text, employee_id text, pii_attributes text);
+        GRANT SELECT ON legacy TO floh_migrator;
+    """)
+    for number, user in enumerate(made):
+        user.employee_id = f"L-{number:06d}"
+    rows = [
+        (
+            user.id,
+            *(
+                before(keys[user.id], text)
+                for text in (user.phone, user.employee_id, dumps(user.pii))
+            ),
+        )
+        for user in made
+    ]
+    load(database.conn, "legacy", ("id", "phone_number", "employee_id", "pii_attributes"), rows)
+    yield made
+    app.execute("DELETE FROM users WHERE id > 3000000")
+    database.execute("DROP TABLE legacy")
+
+
+def test_what_floh_encrypted_before_is_adopted(legacy, session, pii, app, database):
+    migrator = session("floh_migrator")
+    check = (
+        f"SELECT * FROM fieldcrypt.adopt_check_column('legacy', %s, '{FORMAT}', 'floh',"
+        " previous_keys => %s)"
+    )
+    for name in "phone_number", "employee_id", "pii_attributes":
+        counts = migrator.execute(check, [name, ["floh_previous"]]).fetchall()
+        assert counts == [("opens with floh", 80), ("opens with floh_previous", 40)]
+        counts = migrator.execute(check, [name, []]).fetchall()
+        assert counts == [("fails: wrong key, or altered", 40), ("opens with floh", 80)]
+
+    # with the current key alone the statement fails, and has done nothing
+    with refused("XX001", "decryption failed"):
+        migrator.execute(ADOPT, {"previous": []})
+    assert value(app, "SELECT count(phone_number) FROM users WHERE id > 3000000") == 0
+    assert migrator.execute(ADOPT, {"previous": ["floh_previous"]}).rowcount == len(legacy)
+
+    for user in legacy:
+        assert read_all(pii, user) == (user.phone, user.employee_id, user.attributes | user.pii)
+        columns = stored(database, user)
+        text = str(columns)
+        assert [canary for canary in user.canaries() if canary in text] == []
+        assert columns[2] == user.plain
+        found = "SELECT id FROM users WHERE employee_id = %s AND phone_number = %s"
+        assert column(app, found, [user.employee_id, user.phone]) == [user.id]
+    # who adopts reads nothing
+    with refused("42501", "permission denied to decrypt"):
+        migrator.execute("SELECT fieldcrypt.decrypt(phone_number) FROM users WHERE id > 3000000")
+    events = audited(
+        database,
+        "outcome, count, detail",
+        "action = 'adopt' AND field = 'user.phone_number' AND acting_role = 'floh_migrator'",
+    )
+    detail = f'format {FORMAT}, key "{{}}"'
+    done = {(o, n, d) for o, n, d in events if o == "done" and n >= 40}
+    assert done == {
+        ("done", 80, detail.format("floh")),
+        ("done", 40, detail.format("floh_previous")),
+    }
+
+
+def test_who_may_read_pii_may_not_adopt(legacy, pii):
+    with refused("42501"):
+        pii.execute(ADOPT, {"previous": ["floh_previous"]})
 
 
 # The server's log

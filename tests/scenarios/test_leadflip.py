@@ -4,12 +4,12 @@ An account's fields stand in the table `entity_fields`. Its trigger turns the sw
 into flags of the document `lead.data`, for that account and that entity (the document's kind).
 
 Needs a later issue:
-- values that Leadflip encrypted with AES-256-CBC before are readable: adopt, issue 6
 - switching on and off as a job, with progress, beside live writes, and the plaintext that stays in
   dead tuples and WAL until it is cleaned: issue 6 (here: `UPDATE … SET data = data`)
 """
 
 import random
+import secrets
 from collections import Counter
 from dataclasses import dataclass
 
@@ -34,7 +34,12 @@ from checks import (
     value,
     with_values,
 )
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+from cryptography.hazmat.primitives.padding import PKCS7
 from exactjson import Number, dumps
+from harness import ADOPTION_KEYS
 from people import people
 from psycopg.types.json import Jsonb
 
@@ -48,6 +53,7 @@ ROLES = (
     "leadflip_clerk",  # sees acme's masks, and writes
     "leadflip_dashboard",  # sees acme's masks
     "leadflip_support",  # sees tables, but no values
+    "leadflip_migrator",  # adopts what Leadflip encrypted before, and reads nothing
 )
 APPLICATIONS = {
     "leadflip_acme": "acme",
@@ -73,7 +79,9 @@ FIELDS = """
 
 RIGHTS = """
     GRANT CREATE ON SCHEMA public TO leadflip_owner;
-    GRANT fieldcrypt_admin TO leadflip_owner;
+    GRANT fieldcrypt_admin TO leadflip_owner, leadflip_migrator;
+    SELECT fieldcrypt.grant_access('leadflip_migrator', '{encrypt}', account, 'lead.*')
+    FROM unnest('{acme,globex}'::text[]) AS account;
     SELECT fieldcrypt.grant_access('leadflip_acme', '{encrypt,search,decrypt}', 'acme', 'lead.*');
     SELECT fieldcrypt.grant_access(
         'leadflip_globex', '{encrypt,search,decrypt}', 'globex', 'lead.*');
@@ -126,6 +134,7 @@ SCHEMA = """
         leadflip_acme, leadflip_globex, leadflip_initech, leadflip_umbrella, leadflip_agency,
         leadflip_clerk;
     GRANT SELECT ON leads TO leadflip_dashboard, leadflip_support;
+    GRANT SELECT, UPDATE ON leads TO leadflip_migrator;
     GRANT SELECT ON accounts, entity_fields TO PUBLIC;
 """
 
@@ -1070,3 +1079,105 @@ def test_masks_that_are_written_back_change_nothing(leads, session, model):
         with refused("23514", next(iter(wrong))):
             clerk.execute(update, [Jsonb({**form, **wrong}), id])
     assert stored_data(leads, id) == before
+
+
+# What Leadflip encrypted before with AES-256-CBC, under a key of each account
+
+FORMAT = "cbc-iv-ciphertext-hex"
+ADOPTED_PATHS = {"email": "email", "phones[*].number": "phone", "notes": "textarea"}
+
+
+def before(account, text):
+    """A text as Leadflip stored it."""
+    key = bytes.fromhex(ADOPTION_KEYS[f"leadflip-{account}"][0])
+    iv = secrets.token_bytes(16)
+    padder = PKCS7(128).padder()
+    encryptor = Cipher(AES(key), CBC(iv)).encryptor()
+    padded = padder.update(text.encode()) + padder.finalize()
+    return f"{iv.hex()}:{(encryptor.update(padded) + encryptor.finalize()).hex()}"
+
+
+def legacy_lead(account, number):
+    plain = {
+        "email": f"legacy{number}@{account}.example",
+        "phones": [{"kind": "mobile", "number": f"+49 30 {number:07d}"}],
+        "notes": f"Zo\u00eb\n\t{number} \U0001f44d",
+        "source": "import",
+        "score": number,
+    }
+    encrypted = {
+        **plain,
+        "email": before(account, plain["email"]),
+        "phones": [{"kind": "mobile", "number": before(account, plain["phones"][0]["number"])}],
+        "notes": before(account, plain["notes"]),
+    }
+    return plain, encrypted
+
+
+def test_what_leadflip_encrypted_before_is_adopted(leads, session, acme, globex):
+    legacy = {
+        (2_000_000 if account == "acme" else 3_000_000) + number: (account, *lead)
+        for account in SIZES
+        for number, lead in enumerate(legacy_lead(account, n) for n in range(50))
+    }
+    owner, migrator = session("leadflip_owner"), session("leadflip_migrator")
+    for id, (account, _, encrypted) in legacy.items():
+        session(f"leadflip_{account}", account).execute(
+            "INSERT INTO leads VALUES (%s, %s, 'legacy', %s)", [id, account, Jsonb(encrypted)]
+        )
+    check = (
+        f"SELECT fieldcrypt.adopt_check(data ->> 'email', '{FORMAT}', 'leadflip-{{account}}',"
+        " account_id), count(*) FROM leads WHERE entity = 'legacy' GROUP BY 1 ORDER BY 1"
+    )
+    assert migrator.execute(check).fetchall() == [
+        ("opens with leadflip-acme", 50),
+        ("opens with leadflip-globex", 50),
+    ]
+    # a key of one account opens nothing for another, even by its name
+    with refused("F0000", 'adoption key "leadflip-acme" is another account'):
+        migrator.execute(
+            f"SELECT fieldcrypt.adopt(data, '{{email}}', '{FORMAT}', 'leadflip-acme', 'lead.email',"
+            " account => 'globex') FROM leads WHERE id = 2000001"
+        )
+    # nor does another account's, with whom the value is not
+    moved = (
+        f"SELECT fieldcrypt.adopt(data, '{{email}}', '{FORMAT}', 'leadflip-{{account}}',"
+        " 'lead.email', account => 'globex') FROM leads WHERE id = 2000001"
+    )
+    with refused("XX001", "decryption failed"):
+        migrator.execute(moved)
+
+    # the switch and the adoption, with nobody writing in between
+    with owner.transaction():
+        for account in SIZES:
+            for path, kind in ADOPTED_PATHS.items():
+                owner.execute(
+                    "INSERT INTO entity_fields VALUES (%s, 'legacy', %s, %s, true)",
+                    [account, path, kind],
+                )
+    adopt = "data"
+    for path, kind in ADOPTED_PATHS.items():
+        adopt = (
+            f"fieldcrypt.adopt({adopt}, '{{{path}}}', '{FORMAT}', 'leadflip-{{account}}',"
+            f" 'lead.{kind}', account_id)"
+        )
+    assert migrator.execute(
+        f"UPDATE leads SET data = {adopt} WHERE entity = 'legacy'"
+    ).rowcount == len(legacy)
+    for id, (account, plain, _) in legacy.items():
+        sealed = {("email",), ("phones", 0, "number"), ("notes",)}
+        assert_stored(stored_data(leads, id), plain, sealed)
+        reader, other = (acme, globex) if account == "acme" else (globex, acme)
+        read = "SELECT fieldcrypt.decrypt(data) FROM leads WHERE id = %s"
+        assert value(reader, read, [id]) == plain
+        with refused("42501"):
+            other.execute(read, [id])
+        found = "SELECT id FROM leads WHERE fieldcrypt.matches(data, 'lead.email', %s)"
+        assert column(reader, found, [plain["email"]]) == [id]
+    with refused("42501", "permission denied to decrypt"):
+        migrator.execute("SELECT fieldcrypt.decrypt(data) FROM leads WHERE id = 2000001")
+    # once more it changes nothing: what is adopted stays
+    stored = stored_data(leads, 2_000_001)
+    migrator.execute(f"UPDATE leads SET data = {adopt} WHERE entity = 'legacy'")
+    assert stored_data(leads, 2_000_001) == stored
+    leads.execute("DELETE FROM leads WHERE entity = 'legacy'")

@@ -117,6 +117,17 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.account_text(regclass,name)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text for PUBLIC'),
     ('fieldcrypt.add_audit_partition()', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp TimeZone=UTC -> timestamp with time zone for'),
     ('fieldcrypt.add_document_trigger(regclass,text[])', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
+    ('fieldcrypt.adopt(bytea,text,text,text,text,text[],text,bytea)', 'volatile unsafe null c -> fieldcrypt.encrypted_text for fieldcrypt_admin'),
+    ('fieldcrypt.adopt(jsonb,text[],text,text,text,text,text[],text)', 'volatile unsafe null c -> jsonb for fieldcrypt_admin'),
+    ('fieldcrypt.adopt(text,text,text,text,text,text[],text,bytea)', 'volatile unsafe null c -> fieldcrypt.encrypted_text for fieldcrypt_admin'),
+    ('fieldcrypt.adopt_bytea(bytea,text,text,text,text,text[],text,bytea)', 'volatile unsafe null c -> fieldcrypt.encrypted_bytea for fieldcrypt_admin'),
+    ('fieldcrypt.adopt_bytea(text,text,text,text,text,text[],text,bytea)', 'volatile unsafe null c -> fieldcrypt.encrypted_bytea for fieldcrypt_admin'),
+    ('fieldcrypt.adopt_check(bytea,text,text,text,text[],text,bytea)', 'volatile unsafe null c -> text for fieldcrypt_admin'),
+    ('fieldcrypt.adopt_check(text,text,text,text,text[],text,bytea)', 'volatile unsafe null c -> text for fieldcrypt_admin'),
+    ('fieldcrypt.adopt_check_column(regclass,name,text,text,text,name,text[],text,bytea)', 'volatile unsafe null plpgsql search_path=pg_catalog, pg_temp -> SETOF record for fieldcrypt_admin'),
+    ('fieldcrypt.adopt_check_hash(text,text,text,fieldcrypt.encrypted_text,text)', 'volatile unsafe null c -> boolean for fieldcrypt_admin'),
+    ('fieldcrypt.adopt_document(bytea,text,text,text,text,text[],text,bytea,text)', 'volatile unsafe null c -> jsonb for fieldcrypt_admin'),
+    ('fieldcrypt.adopt_document(text,text,text,text,text,text[],text,bytea,text)', 'volatile unsafe null c -> jsonb for fieldcrypt_admin'),
     ('fieldcrypt.alter_field(text,text,text,text,text,text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
     ('fieldcrypt.audit_findings(text)', 'volatile unsafe null c -> text for fieldcrypt_auditor'),
     ('fieldcrypt.audit_head()', 'stable unsafe strict c -> text for fieldcrypt_auditor'),
@@ -277,11 +288,13 @@ SELECT name FROM actual_function WHERE properties ~ ' (sql|plpgsql) ' AND proper
     AND name NOT IN ('fieldcrypt.insert_through_view()', 'fieldcrypt.update_through_view()');
 -- Those that pin nothing are single expressions.
 SELECT name FROM actual_function WHERE properties ~ ' sql -> ' AND pg_get_functiondef(name::regprocedure) !~ '\nRETURN ';
--- Key bytes go neither in nor out: bytea is only the result of blind_index, token and send functions, and the plain value of encrypted_bytea.
+-- Key bytes go neither in nor out: bytea is only the result of blind_index, token and send functions, the plain value of encrypted_bytea, and
+-- what other software has stored, with its iv.
 SELECT name FROM (SELECT name, replace(concat(name, ' ', properties), 'encrypted_bytea', '') AS line FROM actual_function) AS f WHERE line LIKE '%bytea%'
     AND name !~ '^fieldcrypt\.(blind_index\(text,|token\((fieldcrypt\.encrypted_\w+|jsonb),text|encrypted_\w+_send\(fieldcrypt\.encrypted_\w+\))'
     AND name !~ '^fieldcrypt\.(encrypt\(bytea,text,text|(decrypt|reveal)\(fieldcrypt\.encrypted_bytea(\[\]|,text|,"any")?|probe\(bytea(\[\])?,integer|encrypted_bytea_from\(bytea,integer,boolean)\)'
     AND name <> 'fieldcrypt.trigger_arguments(bytea)'
+    AND name !~ '^fieldcrypt\.adopt(_bytea|_check|_document)?\((bytea|text),|^fieldcrypt\.adopt_check_column\('
     AND name !~ '^fieldcrypt\.encrypted_(eq|ne)\((fieldcrypt\.encrypted_bytea,bytea|bytea,fieldcrypt\.encrypted_bytea)\)';
 -- What uses a key, a right or a setting is not IMMUTABLE.
 SELECT name FROM actual_function WHERE properties LIKE 'immutable%'
