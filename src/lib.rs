@@ -12,6 +12,7 @@
 //! - [`catalog`]: the extension's tables, and when what was read from them stops being true
 //! - [`admin`]: accounts, fields and grants, as administrators change them, and `doctor()`
 //! - [`document`]: flagged values inside JSONB
+//! - [`jobs`]: work on whole tables, a batch at a time
 //! - [`trigger`]: the row triggers: values belong to their row's account, documents are sealed
 //! - [`transparent`]: encrypted columns in results, shown as their plain values
 //! - [`hooks`]: where PostgreSQL calls us while it analyses, plans and runs statements
@@ -30,6 +31,7 @@ mod encoding;
 mod error;
 mod guc;
 mod hooks;
+mod jobs;
 mod keyring;
 mod transparent;
 mod trigger;
@@ -56,7 +58,8 @@ pgrx::extension_sql_file!("../sql/table_view.sql", name = "table_view", requires
 pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["table_view"]);
 pgrx::extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/doctor.sql", name = "doctor", requires = ["audit"]);
-pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["doctor"], finalize);
+pgrx::extension_sql_file!("../sql/jobs.sql", name = "jobs", requires = ["doctor"]);
+pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["jobs"], finalize);
 
 /// Called by PostgreSQL when it loads the library: in the postmaster with
 /// `shared_preload_libraries`, otherwise in the session that first needs it.
