@@ -131,28 +131,35 @@ CREATE FUNCTION fieldcrypt.name_of_table(relation regclass) RETURNS text
 COMMENT ON FUNCTION fieldcrypt.name_of_table(regclass) IS
     'schema and table, whatever the search path';
 
+-- each batch asks for these, so that their plans have to be kept
+
 CREATE FUNCTION fieldcrypt.tables_of_job(job_target text) RETURNS SETOF regclass
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    WITH RECURSIVE part (relation) AS (
-        SELECT COALESCE(pg_catalog.to_regclass(j.relation)::pg_catalog.oid, d.relation::pg_catalog.oid)
-        FROM fieldcrypt.job AS j LEFT JOIN fieldcrypt.documents AS d ON j.relation IS NULL AND d.name = j.target
-        WHERE j.target = job_target
-        UNION
-        SELECT i.inhrelid FROM part JOIN pg_catalog.pg_inherits AS i ON i.inhparent = part.relation
-    )
-    SELECT c.oid::pg_catalog.regclass FROM part JOIN pg_catalog.pg_class AS c ON c.oid = part.relation
-    WHERE c.relkind = 'r';
-END;
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        WITH RECURSIVE part (relation) AS (
+            SELECT COALESCE(to_regclass(j.relation)::oid, d.relation::oid)
+            FROM fieldcrypt.job AS j LEFT JOIN fieldcrypt.documents AS d ON j.relation IS NULL AND d.name = j.target
+            WHERE j.target = job_target
+            UNION
+            SELECT i.inhrelid FROM part JOIN pg_inherits AS i ON i.inhparent = part.relation
+        )
+        SELECT c.oid::regclass FROM part JOIN pg_class AS c ON c.oid = part.relation WHERE c.relkind = 'r';
+END
+$$;
 COMMENT ON FUNCTION fieldcrypt.tables_of_job(text) IS
     'the tables and partitions with rows that a job works on';
 
 CREATE FUNCTION fieldcrypt.owners_of_job(job_target text) RETURNS SETOF oid
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT DISTINCT c.relowner
-    FROM fieldcrypt.tables_of_job(job_target) AS t (relation) JOIN pg_catalog.pg_class AS c ON c.oid = t.relation;
-END;
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        SELECT DISTINCT c.relowner
+        FROM fieldcrypt.tables_of_job(job_target) AS t (relation) JOIN pg_class AS c ON c.oid = t.relation;
+END
+$$;
 COMMENT ON FUNCTION fieldcrypt.owners_of_job(text) IS
     'the owners of the tables that a job works on';
 
@@ -742,7 +749,7 @@ $$;
 COMMENT ON PROCEDURE fieldcrypt.run_job(text, integer, integer) IS
     'goes on with a job until it is done, paused or cancelled; for fieldcrypt_admin, and who inherits the rights of the table''s owner';
 
-CREATE PROCEDURE fieldcrypt.encrypt_existing(document text, batch_size integer DEFAULT 1000, rate integer DEFAULT NULL)
+CREATE PROCEDURE fieldcrypt.encrypt_existing(document text, batch_size integer DEFAULT 5000, rate integer DEFAULT NULL)
     LANGUAGE plpgsql
 AS $$
 BEGIN
@@ -753,7 +760,7 @@ $$;
 COMMENT ON PROCEDURE fieldcrypt.encrypt_existing(text, integer, integer) IS
     'encrypts what is plain at the flagged paths of a document; the table''s owner needs encrypt';
 
-CREATE PROCEDURE fieldcrypt.decrypt_existing(document text, batch_size integer DEFAULT 1000, rate integer DEFAULT NULL)
+CREATE PROCEDURE fieldcrypt.decrypt_existing(document text, batch_size integer DEFAULT 5000, rate integer DEFAULT NULL)
     LANGUAGE plpgsql
 AS $$
 BEGIN
@@ -765,7 +772,7 @@ COMMENT ON PROCEDURE fieldcrypt.decrypt_existing(text, integer, integer) IS
     'decrypts what is encrypted in a document at paths that are no longer flagged; the table''s owner needs decrypt';
 
 CREATE PROCEDURE fieldcrypt.encrypt_column(relation regclass, column_name name, field text, account_column name,
-        batch_size integer DEFAULT 1000, rate integer DEFAULT NULL, cut_over boolean DEFAULT true)
+        batch_size integer DEFAULT 5000, rate integer DEFAULT NULL, cut_over boolean DEFAULT true)
     LANGUAGE plpgsql
 AS $$
 BEGIN
@@ -778,7 +785,7 @@ COMMENT ON PROCEDURE fieldcrypt.encrypt_column(regclass, name, text, name, integ
     'makes a column an encrypted one of a field, while it is read and written; the table''s owner needs encrypt';
 
 CREATE PROCEDURE fieldcrypt.decrypt_column(relation regclass, column_name name, account_column name,
-        batch_size integer DEFAULT 1000, rate integer DEFAULT NULL, cut_over boolean DEFAULT true)
+        batch_size integer DEFAULT 5000, rate integer DEFAULT NULL, cut_over boolean DEFAULT true)
     LANGUAGE plpgsql
 AS $$
 BEGIN

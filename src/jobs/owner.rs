@@ -47,13 +47,35 @@ fn run_as_owner(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     // SAFETY: the name is NUL-terminated; it raises an error on a standby
     unsafe { pg_sys::PreventCommandDuringRecovery(c"a change of a table".as_ptr()) };
     let changed = as_its_owner(relation, || {
-        if quietly {
-            set(c"session_replication_role", c"replica");
-        }
+        let _quiet = quietly.then(Quiet::begin);
         Spi::connect_mut(|client| client.update(&*statement, None, &[]).map(|rows| rows.len()))
     })?;
     let changed = changed.map_err(|_| Error::Catalog("statement failed"))?;
     Ok(i64::try_from(changed).unwrap_or(i64::MAX).into())
+}
+
+/// While it lives, only triggers that are ENABLE REPLICA or ALWAYS fire, as with the setting
+/// `session_replication_role`. Changing the setting would have every cached plan of the session made
+/// anew, at each batch, for the sake of rules, which a table with a job has not.
+struct Quiet {
+    before: i32,
+}
+
+impl Quiet {
+    fn begin() -> Self {
+        let role = pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32;
+        // SAFETY: the setting's variable, of the only thread
+        unsafe {
+            Self { before: std::mem::replace(&mut *&raw mut pg_sys::SessionReplicationRole, role) }
+        }
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // SAFETY: as above; it holds what it held before, also while an error unwinds
+        unsafe { pg_sys::SessionReplicationRole = self.before };
+    }
 }
 
 /// `differing_rows(relation regclass, query text) → text`: of the rows of a query, which are a place,
