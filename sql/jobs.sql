@@ -14,7 +14,7 @@ CREATE TABLE fieldcrypt.job (
     state text NOT NULL DEFAULT 'running' CHECK (state OPERATOR(pg_catalog.=) ANY
         (ARRAY['running', 'paused', 'cancelled', 'done'])),
     step text NOT NULL DEFAULT 'prepare' CHECK (step OPERATOR(pg_catalog.=) ANY
-        (ARRAY['prepare', 'backfill', 'verify', 'cut over'])),
+        (ARRAY['prepare', 'backfill', 'verify', 'cut over', 'analyze'])),
     place text,
     page bigint NOT NULL DEFAULT 0,
     end_page bigint NOT NULL DEFAULT 0,
@@ -37,7 +37,7 @@ COMMENT ON COLUMN fieldcrypt.job.field IS 'field of a column';
 COMMENT ON COLUMN fieldcrypt.job.account_column IS 'column that names the row''s account';
 COMMENT ON COLUMN fieldcrypt.job.cut_over IS 'whether the new column takes the place of the old one once it is verified';
 COMMENT ON COLUMN fieldcrypt.job.state IS 'running, paused, cancelled or done; one that a crash has ended stays running until it is called again';
-COMMENT ON COLUMN fieldcrypt.job.step IS 'prepare, backfill, verify or cut over';
+COMMENT ON COLUMN fieldcrypt.job.step IS 'prepare, backfill, verify, cut over or analyze';
 COMMENT ON COLUMN fieldcrypt.job.place IS 'table or partition that the step is at';
 COMMENT ON COLUMN fieldcrypt.job.page IS 'first page of it that the step has not been through';
 COMMENT ON COLUMN fieldcrypt.job.end_page IS 'number of its pages when the step came to it';
@@ -52,6 +52,28 @@ COMMENT ON COLUMN fieldcrypt.job.step_started_at IS 'when its step began, pauses
 COMMENT ON COLUMN fieldcrypt.job.changed_at IS 'when its last batch was written';
 SELECT pg_catalog.pg_extension_config_dump('fieldcrypt.job', '');
 
+-- of this server's files: it is not dumped
+CREATE TABLE fieldcrypt.remnant (
+    target text COLLATE "C" NOT NULL,
+    kind text NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['snapshot', 'file', 'WAL', 'backup'])),
+    relation text,
+    part text,
+    file oid,
+    xid xid8,
+    lsn pg_lsn,
+    noted_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+CREATE INDEX remnant_by_target ON fieldcrypt.remnant (target);
+COMMENT ON TABLE fieldcrypt.remnant IS 'what may hold plain values that jobs have encrypted';
+COMMENT ON COLUMN fieldcrypt.remnant.target IS 'target of the job';
+COMMENT ON COLUMN fieldcrypt.remnant.kind IS 'snapshot: older ones may see the values; file: of a table; WAL: up to a position; backup: from before it, the server itself is clean';
+COMMENT ON COLUMN fieldcrypt.remnant.relation IS 'table that has to be rewritten';
+COMMENT ON COLUMN fieldcrypt.remnant.part IS 'the table itself, its TOAST table or an index';
+COMMENT ON COLUMN fieldcrypt.remnant.file IS 'its file when it was noted';
+COMMENT ON COLUMN fieldcrypt.remnant.xid IS 'transaction that ended the job';
+COMMENT ON COLUMN fieldcrypt.remnant.lsn IS 'position in WAL';
+COMMENT ON COLUMN fieldcrypt.remnant.noted_at IS 'when it was noted';
+
 CREATE VIEW fieldcrypt.progress AS
     SELECT j.target, j.action, j.state, j.step, p.percent,
         pg_catalog.round((j.rows_total OPERATOR(pg_catalog.*) p.percent) OPERATOR(pg_catalog./) 100)::bigint AS rows_done,
@@ -62,6 +84,7 @@ CREATE VIEW fieldcrypt.progress AS
         CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND p.percent OPERATOR(pg_catalog.>) 0 THEN
             pg_catalog.make_interval(secs => ((p.seconds OPERATOR(pg_catalog.*) (100 OPERATOR(pg_catalog.-) p.percent))
                 OPERATOR(pg_catalog./) p.percent)::double precision) END AS eta,
+        EXISTS (SELECT FROM fieldcrypt.remnant AS r WHERE r.target OPERATOR(pg_catalog.=) j.target AND r.kind OPERATOR(pg_catalog.<>) 'backup') AS has_remnants,
         j.started_at, j.started_by, j.changed_at
     FROM fieldcrypt.job AS j CROSS JOIN LATERAL (
         SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100
@@ -74,13 +97,14 @@ COMMENT ON VIEW fieldcrypt.progress IS 'jobs, and how far each has come';
 COMMENT ON COLUMN fieldcrypt.progress.target IS 'document, or schema, table and column';
 COMMENT ON COLUMN fieldcrypt.progress.action IS 'procedure that started it, and that goes on with it';
 COMMENT ON COLUMN fieldcrypt.progress.state IS 'running, paused, cancelled or done; one that a crash has ended stays running until it is called again';
-COMMENT ON COLUMN fieldcrypt.progress.step IS 'prepare, backfill, verify or cut over';
+COMMENT ON COLUMN fieldcrypt.progress.step IS 'prepare, backfill, verify, cut over or analyze';
 COMMENT ON COLUMN fieldcrypt.progress.percent IS 'how much of the tables the step has been through';
 COMMENT ON COLUMN fieldcrypt.progress.rows_done IS 'about how many rows that are';
 COMMENT ON COLUMN fieldcrypt.progress.rows_total IS 'about how many rows there are, by the last ANALYZE';
 COMMENT ON COLUMN fieldcrypt.progress.rows_changed IS 'how many rows the job has written';
 COMMENT ON COLUMN fieldcrypt.progress.rows_per_second IS 'rate of the step';
 COMMENT ON COLUMN fieldcrypt.progress.eta IS 'how long the step still takes at that rate';
+COMMENT ON COLUMN fieldcrypt.progress.has_remnants IS 'whether files still hold what the job has encrypted, as remnants() has found last';
 COMMENT ON COLUMN fieldcrypt.progress.started_at IS 'when it was started';
 COMMENT ON COLUMN fieldcrypt.progress.started_by IS 'session user who started it';
 COMMENT ON COLUMN fieldcrypt.progress.changed_at IS 'when its last batch was written';
@@ -150,6 +174,20 @@ END
 $$;
 COMMENT ON FUNCTION fieldcrypt.tables_of_job(text) IS
     'the tables and partitions with rows that a job works on';
+
+CREATE FUNCTION fieldcrypt.roots_of_job(job_target text) RETURNS SETOF regclass
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT r.relation
+    FROM (SELECT pg_catalog.to_regclass(j.relation) FROM fieldcrypt.job AS j WHERE j.target = job_target
+          UNION
+          SELECT d.relation FROM fieldcrypt.job AS j JOIN fieldcrypt.documents AS d ON d.name = j.target
+          WHERE j.target = job_target AND j.relation IS NULL) AS r (relation)
+    WHERE r.relation IS NOT NULL
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = r.relation);
+END;
+COMMENT ON FUNCTION fieldcrypt.roots_of_job(text) IS
+    'the tables that a job works on, partitions left out';
 
 CREATE FUNCTION fieldcrypt.owners_of_job(job_target text) RETURNS SETOF oid
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -565,6 +603,135 @@ $$;
 COMMENT ON FUNCTION fieldcrypt.cut_over(fieldcrypt.job) IS
     'last step of a column: its successor takes its place, with its name, privileges, comment and NOT NULL';
 
+-- what is left
+
+CREATE FUNCTION fieldcrypt.older_snapshots(than xid8) RETURNS SETOF text
+    LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT pg_catalog.format('session %s', a.pid) FROM pg_catalog.pg_stat_activity AS a
+    WHERE a.pid <> pg_catalog.pg_backend_pid() AND COALESCE(a.datname = pg_catalog.current_database(), true)
+        AND GREATEST(pg_catalog.age(a.backend_xmin), pg_catalog.age(a.backend_xid)) > pg_catalog.age(than::pg_catalog.xid)
+    UNION ALL
+    SELECT pg_catalog.format('prepared transaction %s', p.gid) FROM pg_catalog.pg_prepared_xacts AS p
+    WHERE p.database = pg_catalog.current_database() AND pg_catalog.age(p.transaction) > pg_catalog.age(than::pg_catalog.xid)
+    UNION ALL
+    SELECT pg_catalog.format('replication slot %s', s.slot_name) FROM pg_catalog.pg_replication_slots AS s
+    WHERE GREATEST(pg_catalog.age(s.xmin), pg_catalog.age(s.catalog_xmin)) > pg_catalog.age(than::pg_catalog.xid);
+END;
+COMMENT ON FUNCTION fieldcrypt.older_snapshots(xid8) IS
+    'what may still see rows that were there before a transaction, so that VACUUM FULL keeps them';
+
+CREATE FUNCTION fieldcrypt.note_files(job_target text) RETURNS void
+    LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    INSERT INTO fieldcrypt.remnant (target, kind, relation, part, file)
+    SELECT job_target, 'file', t.relation::text, c.oid::pg_catalog.regclass::text, pg_catalog.pg_relation_filenode(c.oid)
+    FROM (SELECT relation FROM fieldcrypt.tables_of_job(job_target) AS j (relation)
+          UNION ALL VALUES ('pg_catalog.pg_statistic'::pg_catalog.regclass), ('pg_catalog.pg_statistic_ext_data'::pg_catalog.regclass)
+         ) AS t (relation)
+        JOIN pg_catalog.pg_class AS h ON h.oid = t.relation
+        JOIN pg_catalog.pg_class AS c ON c.oid IN (h.oid, h.reltoastrelid)
+            OR c.oid IN (SELECT i.indexrelid FROM pg_catalog.pg_index AS i WHERE i.indrelid = h.oid);
+END;
+COMMENT ON FUNCTION fieldcrypt.note_files(text) IS
+    'notes the files that may hold what a job has encrypted: those of its tables, and of statistics';
+
+CREATE FUNCTION fieldcrypt.note_remnants(job_target text, encrypts boolean) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM fieldcrypt.remnant AS r WHERE r.target = job_target;
+    IF encrypts THEN
+        INSERT INTO fieldcrypt.remnant (target, kind, xid) VALUES (job_target, 'snapshot', pg_current_xact_id());
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.note_remnants(text, boolean) IS
+    'notes at the end of a job what may hold plain values';
+
+CREATE FUNCTION fieldcrypt.find_remnants(wanted regclass) RETURNS SETOF fieldcrypt.finding
+    LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    job_target text;
+    noted fieldcrypt.remnant;
+    segment text;
+    reset timestamptz;
+    is_clean boolean;
+BEGIN
+    FOR job_target IN
+        SELECT DISTINCT r.target FROM fieldcrypt.remnant AS r
+        WHERE wanted IS NULL OR wanted IN (SELECT fieldcrypt.tables_of_job(r.target) UNION SELECT fieldcrypt.roots_of_job(r.target))
+        ORDER BY r.target
+    LOOP
+        SELECT * INTO noted FROM fieldcrypt.remnant AS r WHERE r.target = job_target AND r.kind = 'snapshot';
+        IF FOUND THEN
+            RETURN QUERY SELECT 'error', job_target, format('%s may still see plain values, which VACUUM FULL keeps for it', o),
+                'End it, or let it catch up.'
+            FROM fieldcrypt.older_snapshots(noted.xid) AS o;
+            CONTINUE WHEN FOUND;
+            -- only what is rewritten from now on is free of old rows
+            DELETE FROM fieldcrypt.remnant AS r WHERE r.target = job_target;
+            PERFORM fieldcrypt.note_files(job_target);
+        END IF;
+        SELECT * INTO noted FROM fieldcrypt.remnant AS r WHERE r.target = job_target AND r.kind IN ('WAL', 'backup');
+        IF NOT FOUND THEN
+            DELETE FROM fieldcrypt.remnant AS r
+            WHERE r.target = job_target AND pg_relation_filenode(to_regclass(r.part)) IS DISTINCT FROM r.file;
+            RETURN QUERY SELECT 'error', job_target, format('file of %s holds old rows: %s', r.relation, string_agg(r.part, ', ' ORDER BY r.part)),
+                format('VACUUM FULL %s;', r.relation)
+            FROM fieldcrypt.remnant AS r WHERE r.target = job_target GROUP BY r.relation ORDER BY r.relation;
+            IF FOUND THEN
+                RETURN QUERY VALUES ('error', job_target, 'WAL holds them as well', 'Call remnants() again when the files are rewritten.');
+                CONTINUE;
+            END IF;
+            -- pages of the files were in WAL until now
+            INSERT INTO fieldcrypt.remnant (target, kind, lsn) VALUES (job_target, 'WAL', pg_current_wal_insert_lsn())
+            RETURNING * INTO noted;
+        END IF;
+        IF noted.kind = 'WAL' THEN
+            segment := right(pg_walfile_name(noted.lsn), 16);
+            RETURN QUERY SELECT 'error', job_target, format('%s of WAL hold values from before %s', count(*), noted.lsn), r.remedy
+            FROM pg_ls_waldir() AS w CROSS JOIN (VALUES (1, 'SELECT pg_switch_wal();'), (2, 'CHECKPOINT;')) AS r (n, remedy)
+            WHERE w.name ~ '^[0-9A-F]{24}$' AND right(w.name, 16) <= segment
+            GROUP BY r.n, r.remedy ORDER BY r.n;
+            is_clean := NOT FOUND;
+            RETURN QUERY SELECT 'error', job_target, format('%s recycled segments of WAL hold old ones'' content', count(*)),
+                'ALTER SYSTEM SET wal_recycle = off, reload, and write on until they are overwritten.'
+            FROM pg_ls_waldir() AS w
+            WHERE w.name ~ '^[0-9A-F]{24}$' AND right(w.name, 16) > right(pg_walfile_name(pg_current_wal_insert_lsn()), 16)
+                AND w.modification <= noted.noted_at
+            HAVING count(*) > 0;
+            is_clean := is_clean AND NOT FOUND;
+            RETURN QUERY SELECT 'error', job_target, format('replication slot %s keeps WAL from before %s', s.slot_name, noted.lsn),
+                'Let it catch up, or drop it.'
+            FROM pg_replication_slots AS s WHERE s.restart_lsn <= noted.lsn;
+            is_clean := is_clean AND NOT FOUND;
+            IF EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_stat_statements') THEN
+                EXECUTE format('SELECT stats_reset FROM %s.pg_stat_statements_info',
+                    (SELECT e.extnamespace::regnamespace FROM pg_extension AS e WHERE e.extname = 'pg_stat_statements')) INTO reset;
+                RETURN QUERY SELECT 'error', job_target, 'pg_stat_statements has statements from before, some with values',
+                    format('SELECT %s.pg_stat_statements_reset();', e.extnamespace::regnamespace)
+                FROM pg_extension AS e WHERE e.extname = 'pg_stat_statements' AND reset < noted.noted_at;
+                is_clean := is_clean AND NOT FOUND;
+            END IF;
+            IF is_clean THEN
+                UPDATE fieldcrypt.remnant AS r SET kind = 'backup' WHERE r.target = job_target;
+            END IF;
+        END IF;
+        RETURN QUERY SELECT 'notice', job_target, format('base backups and archived WAL from before %s hold values', noted.lsn),
+            'Delete them once there is a newer base backup.';
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.find_remnants(regclass) IS
+    'what remnants() says; notes what is clean by now';
+
+CREATE FUNCTION fieldcrypt.remnants(relation regclass DEFAULT NULL) RETURNS SETOF fieldcrypt.finding
+    AS 'MODULE_PATHNAME', 'remnants_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 5;
+COMMENT ON FUNCTION fieldcrypt.remnants(regclass) IS
+    'where plain values are left that jobs have encrypted in a table, or in all, and what clears each; for fieldcrypt_admin and fieldcrypt_auditor';
+
 CREATE FUNCTION fieldcrypt.advance_job(job_target text, batch_size integer, waits boolean) RETURNS boolean
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -589,9 +756,18 @@ BEGIN
     ELSIF job.step = 'cut over' THEN
         IF job.cut_over THEN
             PERFORM fieldcrypt.cut_over(job);
+            UPDATE fieldcrypt.job AS j SET step = 'analyze', changed_at = now() WHERE j.target = job_target;
+        ELSE
+            UPDATE fieldcrypt.job AS j SET state = 'paused', changed_at = now() WHERE j.target = job_target;
         END IF;
-        UPDATE fieldcrypt.job AS j SET state = CASE WHEN job.cut_over THEN 'done' ELSE 'paused' END, changed_at = now()
-        WHERE j.target = job_target;
+        RETURN job.cut_over;
+    ELSIF job.step = 'analyze' THEN
+        -- statistics hold values, too
+        FOR next_part IN SELECT fieldcrypt.roots_of_job(job_target) LOOP
+            PERFORM fieldcrypt.run_as_owner(next_part, format('ANALYZE %s', next_part), false);
+        END LOOP;
+        PERFORM fieldcrypt.note_remnants(job_target, job.action LIKE 'encrypt%');
+        UPDATE fieldcrypt.job AS j SET state = 'done', changed_at = now() WHERE j.target = job_target;
         RETURN false;
     ELSIF job.page < job.end_page THEN
         size := CASE WHEN (SELECT c.reltuples > 0 FROM pg_class AS c WHERE c.oid = job.place::regclass)
@@ -625,8 +801,7 @@ BEGIN
     ELSIF job.step = 'backfill' OR NOT job.clean THEN
         PERFORM fieldcrypt.begin_pass(job_target, 'verify');
     ELSIF job.relation IS NULL THEN
-        UPDATE fieldcrypt.job AS j SET state = 'done', changed_at = now() WHERE j.target = job_target;
-        RETURN false;
+        UPDATE fieldcrypt.job AS j SET step = 'analyze', changed_at = now() WHERE j.target = job_target;
     ELSE
         IF EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = job.relation::regclass AND c.contype = 'c'
                    AND c.conname = fieldcrypt.successor_of(job.column_name)) THEN

@@ -162,6 +162,8 @@ GRANT EXECUTE ON PROCEDURE
     fieldcrypt.decrypt_column(regclass, name, name, integer, integer, boolean)
 TO fieldcrypt_admin;
 
+GRANT EXECUTE ON FUNCTION fieldcrypt.remnants(regclass) TO fieldcrypt_admin, fieldcrypt_auditor;
+
 GRANT SELECT ON fieldcrypt.progress TO fieldcrypt_admin, fieldcrypt_auditor;
 
 GRANT EXECUTE ON FUNCTION

@@ -1,14 +1,15 @@
 //! What the procedures call.
 
-use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};
+use pgrx::{Spi, pg_extern};
 
-use crate::access::roles::{ADMIN, inherited, require_role};
+use crate::access::roles::{ADMIN, AUDITOR, has_role, inherited, require_role};
 use crate::audit::change::{self, About};
 use crate::backend;
-use crate::call::{Answer, Call};
-use crate::catalog::write;
+use crate::call::{Answer, Call, Rows};
+use crate::catalog::tables::Tables;
+use crate::catalog::write::{self, Restriction, as_owner_of};
 use crate::error::{Error, Result};
 
 type Answered = std::result::Result<Answer, ErrorReport>;
@@ -111,4 +112,30 @@ fn end(call: &Call, action: &str, state: &str) -> Answered {
         &[target.as_ref().into(), state.into()],
     )?;
     done()
+}
+
+/// `remnants(relation regclass) → SETOF finding`
+#[pg_extern(sql = false)]
+fn remnants(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    if !has_role(AUDITOR) {
+        require_role(ADMIN, "remnants")?;
+    }
+    // SAFETY: the names are NUL-terminated; they raise an error where nothing can be noted
+    unsafe {
+        pg_sys::PreventCommandDuringRecovery(c"remnants()".as_ptr());
+        pg_sys::PreventCommandIfReadOnly(c"remnants()".as_ptr());
+    }
+    let relation = (!call.is_null(0)).then(|| Oid::from(call.datum(0).value() as u32));
+    let rows = Rows::of(fcinfo);
+    let table = Tables::get()?.account.table;
+    let query = "SELECT f.severity, f.subject, f.finding, f.remedy \
+                 FROM fieldcrypt.find_remnants($1::pg_catalog.regclass) AS f";
+    let found = as_owner_of(table, Restriction::None, || {
+        Spi::connect_mut(|client| {
+            client.update(query, None, &[relation.into()]).map(|_table| rows.push_queried())
+        })
+    })?;
+    found.map_err(|_| Error::Catalog("statement failed"))?;
+    Ok(Answer::NULL)
 }

@@ -535,6 +535,12 @@ OTHERS = {
     "name_of_column(regclass,name)": Call("'m.held', 'v'", "fieldcrypt_admin", "m.held.v"),
     "name_of_table(regclass)": Call("'m.held'", "fieldcrypt_admin", "m.held"),
     "tables_of_job(text)": Call("'none'", "nobody", None),
+    "roots_of_job(text)": Call("'none'", "nobody", None),
+    "older_snapshots(xid8)": Call("'2'", "nobody", None),
+    "note_files(text)": Call("'none'", "nobody", None, writes=True),
+    "note_remnants(text,boolean)": Call("'none', false", "nobody", writes=True),
+    "find_remnants(regclass)": Call("NULL", "nobody", None),
+    "remnants(regclass)": Call("NULL", "fieldcrypt_admin|fieldcrypt_auditor", None, writes=True),
     "owners_of_job(text)": Call("'none'", "nobody", None),
     "successor_of(name)": Call("'phone'", "nobody", "fieldcrypt_new_phone"),
     "open_job(text,text,text,text,text,text,boolean)": Call(

@@ -123,7 +123,7 @@ def test_documents_there_and_back(tables, mover):
     before = tables.execute("SELECT id, data FROM lead ORDER BY id").fetchall()
     flag(tables)
     mover.execute("CALL fieldcrypt.encrypt_existing('lead.data', 50)")
-    assert state(tables, "lead.data") == ("done", "verify", 500)
+    assert state(tables, "lead.data") == ("done", "analyze", 500)
     assert plain_emails(tables) == 0
     stored = "SELECT id, fieldcrypt.{}(data) FROM lead ORDER BY id"
     with tables.connect("keeper") as keeper:
@@ -139,7 +139,7 @@ def test_documents_there_and_back(tables, mover):
 
     tables.execute("SELECT fieldcrypt.unprotect_path('lead.data', '{contact.email}')")
     mover.execute("CALL fieldcrypt.decrypt_existing('lead.data')")
-    assert state(tables, "lead.data") == ("done", "verify", 500)
+    assert state(tables, "lead.data") == ("done", "analyze", 500)
     assert plain_emails(tables) == 500
     # the other path is still flagged
     sealed = "SELECT count(*) FROM lead WHERE data ->> 'ssn' LIKE 'fc1:%'"
@@ -180,7 +180,7 @@ def test_column_of_every_type(tables, mover, kind, value):
     )
     before = tables.execute("SELECT id, v FROM kind ORDER BY id").fetchall()
     mover.execute("CALL fieldcrypt.encrypt_column('kind', 'v', 'customer.v', 'tenant')")
-    assert state(tables, "public.kind.v") == ("done", "cut over", 40)
+    assert state(tables, "public.kind.v") == ("done", "analyze", 40)
     kept = (
         "SELECT count(*) FROM kind WHERE v::text LIKE 'fc1:%' AND fieldcrypt.account_of(v) = 'acme'"
     )
@@ -205,7 +205,7 @@ def test_column_keeps_what_it_had(tables, mover):
         "CALL fieldcrypt.encrypt_column('customer', 'phone', field => 'customer.phone',"
         " account_column => 'account_id', batch_size => 50)"
     )
-    assert state(tables, "public.customer.phone") == ("done", "cut over", 500)
+    assert state(tables, "public.customer.phone") == ("done", "analyze", 500)
     assert tables.value("SELECT sum(touched) FROM customer") == 0
     assert tables.value("""
         SELECT attnotnull AND col_description(attrelid, attnum) = 'where to call'
@@ -532,7 +532,7 @@ def test_verifying_finds_what_went_round_the_trigger(tables, mover):
         "UPDATE fieldcrypt.job SET step = 'verify', page = 0, end_page = 0, place = NULL"
     )
     mover.execute(f"{call})")
-    assert state(tables, "public.customer.phone") == ("done", "cut over", 303)
+    assert state(tables, "public.customer.phone") == ("done", "analyze", 303)
     with tables.connect("keeper") as keeper:
         assert keeper.execute(
             "SELECT count(*) FROM customer WHERE fieldcrypt.decrypt(phone) ="
