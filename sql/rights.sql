@@ -72,6 +72,10 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.is_literal(pg_node_tree),
     fieldcrypt.account_text(regclass, name),
     fieldcrypt.seal_document(),
+    fieldcrypt.seal_existing(text, jsonb, text, text),
+    fieldcrypt.open_retired(text, jsonb, text, text),
+    fieldcrypt.holds_retired(text, jsonb, text, text),
+    fieldcrypt.write_both(),
     fieldcrypt.check_document(text, jsonb, text, text, boolean),
     fieldcrypt.state_of_document(text, jsonb, text, text, boolean),
     fieldcrypt.check_document_name(text),
@@ -147,8 +151,32 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.drop_field(text),
     fieldcrypt.uses_of_field(integer),
     fieldcrypt.keep_plain(text[]),
-    fieldcrypt.path_ending_in(text)
+    fieldcrypt.path_ending_in(text),
+    fieldcrypt.start_job(text, text, text, text, text, text, boolean),
+    fieldcrypt.step_job(text, integer, boolean),
+    fieldcrypt.report_job(text, timestamptz),
+    fieldcrypt.rest_after(timestamptz, integer, integer, boolean),
+    fieldcrypt.pause_job(text),
+    fieldcrypt.cancel_job(text),
+    fieldcrypt.plan_table(regclass),
+    fieldcrypt.plan_existing(text),
+    fieldcrypt.plan_column(regclass, name),
+    fieldcrypt.encrypted_type_of(oid),
+    fieldcrypt.name_of_column(regclass, name),
+    fieldcrypt.name_of_table(regclass)
 TO fieldcrypt_admin;
+
+GRANT EXECUTE ON PROCEDURE
+    fieldcrypt.run_job(text, integer, integer),
+    fieldcrypt.encrypt_existing(text, integer, integer),
+    fieldcrypt.decrypt_existing(text, integer, integer),
+    fieldcrypt.encrypt_column(regclass, name, text, name, integer, integer, boolean),
+    fieldcrypt.decrypt_column(regclass, name, name, integer, integer, boolean)
+TO fieldcrypt_admin;
+
+GRANT EXECUTE ON FUNCTION fieldcrypt.remnants(regclass) TO fieldcrypt_admin, fieldcrypt_auditor;
+
+GRANT SELECT ON fieldcrypt.progress TO fieldcrypt_admin, fieldcrypt_auditor;
 
 GRANT EXECUTE ON FUNCTION
     fieldcrypt.grant_access(text, text[], text, text),

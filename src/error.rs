@@ -133,6 +133,12 @@ pub enum Error {
     Unwrap(&'static str, String, #[source] UnwrapError),
     #[error("root key \"{0}\" is not the one that this database was set up with")]
     WrongRoot(String),
+    #[error("job \"{0}\" does not exist")]
+    JobMissing(String),
+    #[error("job \"{0}\" has no table")]
+    JobWithoutTable(String),
+    #[error("permission denied: the rights of the table's owner are required")]
+    NotOwner,
     #[error("{0} must not be NULL")]
     Null(&'static str),
     #[error("no active {0} key of account \"{1}\"")]
@@ -212,6 +218,8 @@ impl Error {
             Self::AccountMissing(_)
             | Self::DocumentMissing(_)
             | Self::FieldMissing(_)
+            | Self::JobMissing(_)
+            | Self::JobWithoutTable(_)
             | Self::KeyMissing(_) => Code::ERRCODE_UNDEFINED_OBJECT,
             Self::AccountUnset | Self::Transit => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::AccountMismatch | Self::FieldMismatch(..) => Code::ERRCODE_CHECK_VIOLATION,
@@ -233,6 +241,7 @@ impl Error {
             | Self::Encoding => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::EnvelopeRefused
             | Self::GrantToSelf
+            | Self::NotOwner
             | Self::Privilege(..)
             | Self::Role(_)
             | Self::Superuser => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -303,6 +312,14 @@ impl Error {
             }
             Self::NotSealed => {
                 "A trigger that runs after fieldcrypt's has changed it, or the trigger is disabled."
+            }
+            Self::JobMissing(_) => "SELECT target FROM fieldcrypt.progress names them.",
+            Self::JobWithoutTable(_) => {
+                "The table was dropped or renamed, or is no longer protected."
+            }
+            Self::NotOwner => {
+                "A job runs as the table's owner: be a member of that role, whose rights you inherit. \
+                 That holds for superusers too."
             }
             Self::RowWithoutAccount => "The account column must name the account.",
             Self::SeveralValues(_) => "A unique index takes one value of a field from a document.",

@@ -13,6 +13,7 @@
 //! - [`adopt`]: values of other software become values of a field
 //! - [`admin`]: accounts, fields and grants, as administrators change them, and `doctor()`
 //! - [`document`]: flagged values inside JSONB
+//! - [`jobs`]: work on whole tables, a batch at a time
 //! - [`trigger`]: the row triggers: values belong to their row's account, documents are sealed
 //! - [`transparent`]: encrypted columns in results, shown as their plain values
 //! - [`hooks`]: where PostgreSQL calls us while it analyses, plans and runs statements
@@ -32,6 +33,7 @@ mod encoding;
 mod error;
 mod guc;
 mod hooks;
+mod jobs;
 mod keyring;
 mod transparent;
 mod trigger;
@@ -59,7 +61,8 @@ pgrx::extension_sql_file!("../sql/adopt.sql", name = "adopt", requires = ["table
 pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["adopt"]);
 pgrx::extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/doctor.sql", name = "doctor", requires = ["audit"]);
-pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["doctor"], finalize);
+pgrx::extension_sql_file!("../sql/jobs.sql", name = "jobs", requires = ["doctor"]);
+pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["jobs"], finalize);
 
 /// Called by PostgreSQL when it loads the library: in the postmaster with
 /// `shared_preload_libraries`, otherwise in the session that first needs it.

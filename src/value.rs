@@ -221,6 +221,24 @@ pub fn decrypt(bytes: &[u8], plaintext_type: PlaintextType) -> Result<Datum> {
     open_datum(&key, &envelope)
 }
 
+/// Whether a stored value is that one, of that account. It is opened for this, and goes nowhere.
+pub fn holds(bytes: &[u8], plaintext: Plaintext<'_>, account: &str) -> Result<bool> {
+    let envelope = Envelope::parse(bytes)?;
+    let header = envelope.header();
+    if header.plaintext_type != plaintext.plaintext_type() {
+        return Ok(false);
+    }
+    require_account(header.key_id, account)?;
+    if envelope.is_token_only() {
+        let sealer = Sealer::to_encrypt(By::Id(header.field_id), account)?;
+        let sections = sections(&sealer, plaintext)?;
+        let sections = sections.as_bytes();
+        return Ok(!sections.is_empty() && sections == envelope.token_sections());
+    }
+    let opened = open(&*key_of(&envelope)?, &envelope)?;
+    Ok(opened.plaintext()? == plaintext)
+}
+
 /// Fails unless a key is of that account.
 pub fn require_account(key_id: KeyId, account: &str) -> Result<()> {
     match cache::account_of(key_id)? {

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::ffi::CStr;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, Oid};
@@ -111,16 +112,7 @@ pub fn as_owner_of<T>(table: Oid, restriction: Restriction, work: impl FnOnce() 
         let owner = owner_of(table)?;
         let (settings, in_progress) = (pg_sys::NewGUCNestLevel(), IN_PROGRESS.replace(true));
         let restore = Restore { user, context, settings, in_progress };
-        pg_sys::set_config_option(
-            c"search_path".as_ptr(),
-            c"pg_catalog, pg_temp".as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
+        set(c"search_path", c"pg_catalog, pg_temp");
         let restricted = match restriction {
             Restriction::None => 0,
             Restriction::Operation => pg_sys::SECURITY_RESTRICTED_OPERATION,
@@ -132,6 +124,24 @@ pub fn as_owner_of<T>(table: Oid, restriction: Restriction, work: impl FnOnce() 
     let result = work();
     drop(restore);
     Ok(result)
+}
+
+/// Gives a setting, which may be one for superusers, another value until the work of
+/// [`as_owner_of`] is done, in which this is called.
+pub fn set(name: &CStr, value: &CStr) {
+    // SAFETY: both are NUL-terminated
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
 }
 
 /// # Safety

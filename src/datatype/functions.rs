@@ -111,7 +111,12 @@ fn given(bytes: &[u8], plaintext_type: PlaintextType) -> Result<Datum> {
     native::datum(value::open_in_transit(&envelope)?.plaintext()?)
 }
 
-fn read(bytes: &[u8], plaintext_type: PlaintextType, reading: Reading) -> Result<Option<Datum>> {
+/// A stored value as it is read; `None` is SQL NULL.
+pub fn read(
+    bytes: &[u8],
+    plaintext_type: PlaintextType,
+    reading: Reading,
+) -> Result<Option<Datum>> {
     match (plaintext_type, reading) {
         (PlaintextType::Json, reading) => open::value(bytes, reading),
         (_, Reading::Decrypt) => value::decrypt(bytes, plaintext_type).map(Some),

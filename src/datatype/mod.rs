@@ -8,7 +8,7 @@ mod cast;
 mod compare;
 pub mod declared;
 mod estimate;
-mod functions;
+pub mod functions;
 pub mod input;
 pub mod native;
 pub mod probe;

@@ -15,6 +15,7 @@ use pgrx::{PgSqlErrorCode as Code, PgTryBuilder};
 use zeroize::Zeroizing;
 
 use crate::call::{NewVarlena, varlena_bytes};
+use crate::catalog::family::native;
 use crate::document::json;
 use crate::encoding;
 use crate::error::{Error, Result, is_data_exception};
@@ -156,6 +157,36 @@ pub unsafe fn from_datum(plaintext_type: PlaintextType, datum: Datum) -> Result<
             PlaintextType::Date => canonical(&(datum.value() as i32).to_be_bytes()),
             PlaintextType::Boolean => canonical(&[(datum.value() & 1) as u8]),
             PlaintextType::Uuid => canonical(&*datum.cast_mut_ptr::<[u8; 16]>()),
+        }
+    }
+}
+
+/// The canonical bytes of a column's value, whose type need not be that of an encrypted type's plain
+/// values, but is one that PostgreSQL casts to it.
+///
+/// # Safety
+/// `datum` is a datum of type `column_type` that is not NULL.
+pub unsafe fn from_column(column_type: Oid, datum: Datum) -> Result<Canonical> {
+    let of_type = |kind: &PlaintextType| native(*kind) == column_type;
+    // SAFETY: the caller's; short integers are passed by value, and char is a varlena
+    unsafe {
+        match column_type {
+            pg_sys::INT2OID => {
+                from_datum(PlaintextType::Bigint, Datum::from(i64::from(datum.value() as i16)))
+            }
+            pg_sys::INT4OID => {
+                from_datum(PlaintextType::Bigint, Datum::from(i64::from(datum.value() as i32)))
+            }
+            pg_sys::VARCHAROID => from_datum(PlaintextType::Text, datum),
+            // the padding of char(n) is no part of the value
+            pg_sys::BPCHAROID => {
+                let text = encoding::to_utf8(varlena_bytes(datum).trim_ascii_end())?;
+                from_text(PlaintextType::Text, &text)
+            }
+            _ => {
+                let plaintext_type = PlaintextType::ALL.into_iter().find(of_type);
+                from_datum(plaintext_type.ok_or(Error::Catalog("type of a column"))?, datum)
+            }
         }
     }
 }

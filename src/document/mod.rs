@@ -4,6 +4,7 @@
 //! - [`seal`]: flagged values become envelopes when a row is written; [`made`] knows which of
 //!   them this statement has made, [`moved`] which came with a row from another partition, [`masked`] recognises masks that are written back
 //! - [`check`]: the CHECK behind the row trigger
+//! - [`existing`]: documents that were stored before their paths were flagged, or after
 //! - [`open`]: reading: plain, masked or hidden
 //! - [`search`]: tokens of documents
 //! - [`blob`]: flagged values gathered in a column of their own
@@ -17,6 +18,7 @@ pub mod admin;
 pub mod at;
 pub mod blob;
 pub mod check;
+mod existing;
 pub mod json;
 pub mod made;
 pub mod masked;

@@ -223,7 +223,7 @@ fn may_hold_envelopes(container: Container<'_>) -> bool {
 }
 
 /// What is read in place of an envelope; `None` if the envelope itself.
-fn open(text: &[u8], reading: Reading) -> Result<Option<Node>> {
+pub fn open(text: &[u8], reading: Reading) -> Result<Option<Node>> {
     let bytes = envelope::from_text(text)?;
     let envelope = value::stored(&bytes)?;
     let plain = match reading {

@@ -119,6 +119,7 @@ fn seal_values(row: &mut Row, name: &str, columns: &Columns, arrived: &[Vec<u8>]
         old,
         same_account,
         arrived,
+        is_stored: false,
     };
     let Some(blob_column) = columns.blob else {
         let old = old.map(Container::new).transpose()?;

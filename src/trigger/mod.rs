@@ -1,9 +1,11 @@
 //! Row triggers: what they are given and what they return.
 //!
 //! - [`account`]: holds encrypted values to their row's account
+//! - [`both`]: writes a column and its successor while a job moves the values
 //! - [`document`]: seals the flagged values of a document
 
 pub mod account;
+mod both;
 pub mod document;
 mod row;
 

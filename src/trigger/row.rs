@@ -85,10 +85,17 @@ impl Row {
         self.old.is_some()
     }
 
+    /// The table.
+    pub fn table(&self) -> Oid {
+        // SAFETY: the trigger's relation is valid while it runs
+        unsafe { (*(*self.data).tg_relation).rd_id }
+    }
+
     /// The table and the old row's place in it; of an insert, the new row's, which means nothing.
     pub fn place(&self) -> (Oid, pg_sys::ItemPointerData) {
-        // SAFETY: the trigger's relation and tuples are valid while it runs
-        unsafe { ((*(*self.data).tg_relation).rd_id, (*self.old.unwrap_or(self.new)).t_self) }
+        // SAFETY: the trigger's tuples are valid while it runs
+        let place = unsafe { (*self.old.unwrap_or(self.new)).t_self };
+        (self.table(), place)
     }
 
     /// Whether the current user writes as the table's owner: by himself, or in what a foreign key

@@ -294,6 +294,8 @@ def literal(native):
 # type internal nor show a result of type trigger.
 TRIGGER = {"arguments": "", "refuses": "0A000"}
 INTERNAL = {"refuses": "42883", "unparsable": True}
+# It is called by CALL: what it does is tested in test_jobs.
+PROCEDURE = {"refuses": "42809", "unparsable": True}
 
 
 def family(kind):
@@ -358,6 +360,8 @@ def family(kind):
     }
 
 
+# one of nothing
+JOB = "jsonb_populate_record(NULL::fieldcrypt.job, s.document)"
 HANDLE = "m.handle('m.text')"
 DOCUMENT = Shown('{"email": "value of text"}', '{"email": "****text"}', '{"email": "********"}')
 ADMIN = {"needs": "fieldcrypt_admin", "writes": True}
@@ -538,6 +542,79 @@ OTHERS = {
         "'pg_class'::regclass, 'm.held_plain'::regclass", gives=re.compile("true|false")
     ),
     "check_expressions(regclass)": Call("'m.sample'"),
+    # jobs
+    "start_job(text,text,text,text,text,text,boolean)": Call(
+        "NULL, NULL, NULL, NULL, NULL, NULL, true", "fieldcrypt_admin", refuses="22004"
+    ),
+    "step_job(text,integer,boolean)": Call(
+        "NULLIF(s.account_id, s.account_id), 1, true", "fieldcrypt_admin", None
+    ),
+    "pause_job(text)": Call("NULL", "fieldcrypt_admin", refuses="22004"),
+    "cancel_job(text)": Call("NULL", "fieldcrypt_admin", refuses="22004"),
+    "report_job(text,timestamp with time zone)": Call(
+        "'none', '-infinity'", "fieldcrypt_admin", SOMETHING
+    ),
+    "rest_after(timestamp with time zone,integer,integer,boolean)": Call(
+        "now(), 1, NULL, true", "fieldcrypt_admin"
+    ),
+    "plan_table(regclass)": Call("'m.sample'", "fieldcrypt_admin", SOMETHING),
+    "plan_existing(text)": Call("'m.document'", "fieldcrypt_admin", SOMETHING),
+    "plan_column(regclass,name)": Call("'m.held', 'v'", "fieldcrypt_admin", SOMETHING),
+    "encrypted_type_of(oid)": Call(
+        "'integer'::regtype", "fieldcrypt_admin", "fieldcrypt.encrypted_bigint"
+    ),
+    "name_of_column(regclass,name)": Call("'m.held', 'v'", "fieldcrypt_admin", "m.held.v"),
+    "name_of_table(regclass)": Call("'m.held'", "fieldcrypt_admin", "m.held"),
+    "tables_of_job(text)": Call("'none'", "nobody", None),
+    "roots_of_job(text)": Call("'none'", "nobody", None),
+    "older_snapshots(xid8)": Call("'2'", "nobody", None),
+    "note_files(text)": Call("'none'", "nobody", None, writes=True),
+    "note_remnants(text,boolean)": Call("'none', false", "nobody", writes=True),
+    "find_remnants(regclass)": Call("NULL", "nobody", None),
+    "remnants(regclass)": Call("NULL", "fieldcrypt_admin|fieldcrypt_auditor", None, writes=True),
+    "owners_of_job(text)": Call("'none'", "nobody", None),
+    "successor_of(name)": Call("'phone'", "nobody", "fieldcrypt_new_phone"),
+    "open_job(text,text,text,text,text,text,boolean)": Call(
+        "NULL, NULL, NULL, NULL, NULL, NULL, true", "nobody", writes=True, refuses="23502"
+    ),
+    "check_job(job)": Call(JOB, "nobody"),
+    "prepare_job(job)": Call(JOB, "nobody"),
+    "cut_over(job)": Call(JOB, "nobody", refuses="55000"),
+    "places_that_differ(job,regclass,text)": Call(
+        f"{JOB}, 'm.held', 'true'", "nobody", refuses="22004"
+    ),
+    "job_statement(job,regclass,text,text,boolean)": Call(
+        "NULL, 'm.held', 'true', NULL, true", "nobody", refuses="P0002"
+    ),
+    "begin_pass(text,text)": Call("'none', 'verify'", "nobody", None, writes=True),
+    "advance_job(text,integer,boolean)": Call("'none', 1, true", "nobody", "false", writes=True),
+    "end_job(text,text)": Call("'none', 'paused'", "nobody", writes=True, refuses="P0002"),
+    "run_as_owner(regclass,text,boolean)": Call(
+        "'m.held', 'SELECT 1', true", "nobody", "1", locks=True
+    ),
+    "differing_rows(regclass,text)": Call(
+        "'m.held', 'SELECT NULL::text, NULL::text, NULL::fieldcrypt.encrypted_text, NULL::text'",
+        "nobody",
+        "{}",
+    ),
+    "seal_existing(text,jsonb,text,text)": Call(
+        "'m.document', s.document, 'acme', NULL", gives=re.compile('{"email": "fc1:.*"}')
+    ),
+    "open_retired(text,jsonb,text,text)": Call(
+        "'m.document', s.document, 'acme', NULL", gives=re.compile('{"email": "fc1:.*"}')
+    ),
+    "holds_retired(text,jsonb,text,text)": Call(
+        "'m.document', s.document, 'acme', NULL", gives="false"
+    ),
+    "run_job(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
+    "encrypt_existing(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
+    "decrypt_existing(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
+    "encrypt_column(regclass,name,text,name,integer,integer,boolean)": Call(
+        "NULL, NULL, NULL, NULL, NULL, NULL, NULL", **PROCEDURE
+    ),
+    "decrypt_column(regclass,name,name,integer,integer,boolean)": Call(
+        "NULL, NULL, NULL, NULL, NULL, NULL", **PROCEDURE
+    ),
     # tables and their definitions
     "protect_table(regclass,name,text)": Call(
         "'m.free', 'account_id'", locks=True, change="protect", **OWNER
@@ -585,6 +662,7 @@ OTHERS = {
     # what PostgreSQL calls
     "hold_account()": Call("", refuses="22023"),
     "seal_document()": Call("", refuses="22023"),
+    "write_both()": Call("", refuses="22023"),
     "insert_through_view()": Call(**TRIGGER),
     "update_through_view()": Call(**TRIGGER),
     "check_definition()": Call(**TRIGGER),

@@ -26,6 +26,14 @@ WITHOUT_SEARCH_PATH = {
     # that their bodies qualify every name.
     "fieldcrypt.insert_through_view()",
     "fieldcrypt.update_through_view()",
+    # Procedures that commit can have no settings.
+    "fieldcrypt.run_job(target text,batch_size integer,rate integer)",
+    "fieldcrypt.encrypt_existing(document text,batch_size integer,rate integer)",
+    "fieldcrypt.decrypt_existing(document text,batch_size integer,rate integer)",
+    "fieldcrypt.encrypt_column(relation regclass,column_name name,field text,account_column name,"
+    "batch_size integer,rate integer,cut_over boolean)",
+    "fieldcrypt.decrypt_column(relation regclass,column_name name,account_column name,"
+    "batch_size integer,rate integer,cut_over boolean)",
 }
 
 # What everybody may call: it checks the caller's rights itself, or needs none.
@@ -40,6 +48,7 @@ PUBLIC_FUNCTIONS = """
     has_unique_column hold_account holds_encrypted inherit_documents insert_through_view is_literal
     is_plain_name key_of_view make_view_anew plain_type_of seal_document shape_of_view
     trigger_arguments update_through_view
+    holds_retired open_retired seal_existing write_both
     encrypted_cmp encrypted_eq encrypted_eqsel encrypted_ge encrypted_gt encrypted_hash
     encrypted_hash_extended encrypted_le encrypted_lt encrypted_ne encrypted_neqsel
     encrypted_support encrypted_typanalyze encrypted_types encrypted_typmod_in

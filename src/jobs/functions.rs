@@ -1,0 +1,141 @@
+//! What the procedures call.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::{self, Oid};
+use pgrx::{Spi, pg_extern};
+
+use crate::access::roles::{ADMIN, AUDITOR, has_role, inherited, require_role};
+use crate::audit::change::{self, About};
+use crate::backend;
+use crate::call::{Answer, Call, Rows};
+use crate::catalog::tables::Tables;
+use crate::catalog::write::{self, Restriction, as_owner_of};
+use crate::error::{Error, Result};
+
+type Answered = std::result::Result<Answer, ErrorReport>;
+
+fn done() -> Answered {
+    Ok(Answer::datum(pg_sys::Datum::null()))
+}
+
+/// Fails unless the current user inherits the rights of the owner of each table that a job works on.
+/// That a superuser could take any role does not count: the owner may decrypt, and he may not.
+fn require_owner(target: &str, action: &str) -> Result<()> {
+    let owners = write::texts("SELECT fieldcrypt.owners_of_job($1)::text", &[target.into()])?;
+    if owners.is_empty() {
+        return Err(Error::JobWithoutTable(target.to_owned()));
+    }
+    let roles = inherited(backend::user())?;
+    let owns =
+        |owner: &String| owner.parse().is_ok_and(|owner: u32| roles.contains(&Oid::from(owner)));
+    if owners.iter().all(owns) {
+        return Ok(());
+    }
+    let detail = Some(format!("{target}, needs the table's owner"));
+    change::denied(action, About { detail, ..About::default() });
+    Err(Error::NotOwner)
+}
+
+/// `start_job(action, target, relation, column_name, field, account_column, cut_over)`: notes the
+/// job, or that it goes on.
+#[pg_extern(sql = false)]
+fn start_job(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    let action = call.required_text(0, "the action")?;
+    require_role(ADMIN, &action)?;
+    let target = call.required_text(1, "the target")?;
+    let (relation, column) = (call.optional_text(2)?, call.optional_text(3)?);
+    let (field, account_column) = (call.optional_text(4)?, call.optional_text(5)?);
+    let cut_over = call.is_null(6) || call.boolean(6);
+    let detail = Some(target.clone().into_owned());
+    change::begins(&action, About { field: field.as_deref(), detail, account: None })?;
+    write::texts(
+        "SELECT fieldcrypt.open_job($1, $2, $3, $4, $5, $6, $7)::text",
+        &[
+            action.as_ref().into(),
+            target.as_ref().into(),
+            relation.as_deref().into(),
+            column.as_deref().into(),
+            field.as_deref().into(),
+            account_column.as_deref().into(),
+            cut_over.into(),
+        ],
+    )?;
+    require_owner(&target, &action)?;
+    done()
+}
+
+/// `step_job(target text, batch_size integer, waits boolean) → boolean`: the next batch or step;
+/// whether there is another one.
+#[pg_extern(sql = false)]
+fn step_job(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    require_role(ADMIN, "step_job")?;
+    let target = call.text(0)?;
+    require_owner(&target, "step_job")?;
+    let goes_on = write::texts(
+        "SELECT fieldcrypt.advance_job($1, $2, $3)::text",
+        &[target.as_ref().into(), call.int(1).into(), call.boolean(2).into()],
+    )?;
+    Ok((goes_on == ["true"]).into())
+}
+
+/// `pause_job(target text)`: it ends after its batch; calling the procedure again goes on.
+#[pg_extern(sql = false)]
+fn pause_job(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    end(&Call::new(fcinfo), "pause_job", "paused")
+}
+
+/// `cancel_job(target text)`: it ends after its batch. What a column was to be replaced by goes; what
+/// is encrypted in documents stays so.
+#[pg_extern(sql = false)]
+fn cancel_job(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    end(&Call::new(fcinfo), "cancel_job", "cancelled")
+}
+
+fn end(call: &Call, action: &str, state: &str) -> Answered {
+    require_role(ADMIN, action)?;
+    let target = call.required_text(0, "the target")?;
+    let detail = Some(target.clone().into_owned());
+    change::begins(action, About { detail, ..About::default() })?;
+    // a table that is gone has no owner, and its job has nothing to do
+    let known = "SELECT j.target FROM fieldcrypt.job AS j WHERE j.target OPERATOR(pg_catalog.=) $1";
+    if write::texts(known, &[target.as_ref().into()])?.is_empty() {
+        return Err(Error::JobMissing(target.into_owned()).into());
+    }
+    match require_owner(&target, action) {
+        Ok(()) | Err(Error::JobWithoutTable(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    write::texts(
+        "SELECT fieldcrypt.end_job($1, $2)::text",
+        &[target.as_ref().into(), state.into()],
+    )?;
+    done()
+}
+
+/// `remnants(relation regclass) → SETOF finding`
+#[pg_extern(sql = false)]
+fn remnants(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    if !has_role(AUDITOR) {
+        require_role(ADMIN, "remnants")?;
+    }
+    // SAFETY: the names are NUL-terminated; they raise an error where nothing can be noted
+    unsafe {
+        pg_sys::PreventCommandDuringRecovery(c"remnants()".as_ptr());
+        pg_sys::PreventCommandIfReadOnly(c"remnants()".as_ptr());
+    }
+    let relation = (!call.is_null(0)).then(|| Oid::from(call.datum(0).value() as u32));
+    let rows = Rows::of(fcinfo);
+    let table = Tables::get()?.account.table;
+    let query = "SELECT f.severity, f.subject, f.finding, f.remedy \
+                 FROM fieldcrypt.find_remnants($1::pg_catalog.regclass) AS f";
+    let found = as_owner_of(table, Restriction::None, || {
+        Spi::connect_mut(|client| {
+            client.update(query, None, &[relation.into()]).map(|_table| rows.push_queried())
+        })
+    })?;
+    found.map_err(|_| Error::Catalog("statement failed"))?;
+    Ok(Answer::NULL)
+}

@@ -1,0 +1,130 @@
+//! What is done to the rows and the definition of a user's table, as its owner.
+
+use std::fmt::Write;
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::{self, Oid};
+use pgrx::spi::{self, SpiTupleTable};
+use pgrx::{Spi, pg_extern};
+
+use crate::call::{Answer, Call, varlena_bytes};
+use crate::catalog::family::{Family, native};
+use crate::catalog::write::{Restriction, as_owner_of, set};
+use crate::datatype::native;
+use crate::encoding;
+use crate::error::{Error, Result};
+use crate::value;
+
+type Answered = std::result::Result<Answer, ErrorReport>;
+
+/// The table of a call that only superusers may make: the statement is the extension's own.
+fn relation_of(call: &Call) -> Result<Oid> {
+    // SAFETY: looks at the current user
+    if !unsafe { pg_sys::superuser() } {
+        return Err(Error::Superuser);
+    }
+    Ok(Oid::from(call.datum(0).value() as u32))
+}
+
+/// Runs `work` as the owner of the table, who sees all of its rows or gets an error, and who waits
+/// for a lock only a moment: shorter than `deadlock_timeout`, so that of a job and an application
+/// that wait for each other it is the job that gives way.
+fn as_its_owner<T>(relation: Oid, work: impl FnOnce() -> T) -> Result<T> {
+    as_owner_of(relation, Restriction::Operation, || {
+        set(c"row_security", c"off");
+        set(c"lock_timeout", c"100ms");
+        work()
+    })
+}
+
+/// `run_as_owner(relation regclass, statement text, quietly boolean) → bigint`: the number of rows
+/// changed. Quietly, the table's triggers do not fire, nor those for commands.
+#[pg_extern(sql = false)]
+fn run_as_owner(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    let relation = relation_of(&call)?;
+    let (statement, quietly) = (call.text(1)?, call.boolean(2));
+    // SAFETY: the name is NUL-terminated; it raises an error on a standby
+    unsafe { pg_sys::PreventCommandDuringRecovery(c"a change of a table".as_ptr()) };
+    let changed = as_its_owner(relation, || {
+        let _quiet = quietly.then(Quiet::begin);
+        Spi::connect_mut(|client| client.update(&*statement, None, &[]).map(|rows| rows.len()))
+    })?;
+    let changed = changed.map_err(|_| Error::Catalog("statement failed"))?;
+    Ok(i64::try_from(changed).unwrap_or(i64::MAX).into())
+}
+
+/// While it lives, only triggers that are ENABLE REPLICA or ALWAYS fire, as with the setting
+/// `session_replication_role`. Changing the setting would have every cached plan of the session made
+/// anew, at each batch, for the sake of rules, which a table with a job has not.
+struct Quiet {
+    before: i32,
+}
+
+impl Quiet {
+    fn begin() -> Self {
+        let role = pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32;
+        // SAFETY: the setting's variable, of the only thread
+        unsafe {
+            Self { before: std::mem::replace(&mut *&raw mut pg_sys::SessionReplicationRole, role) }
+        }
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // SAFETY: as above; it holds what it held before, also while an error unwinds
+        unsafe { pg_sys::SessionReplicationRole = self.before };
+    }
+}
+
+/// `differing_rows(relation regclass, query text) → text`: of the rows of a query, which are a place,
+/// a plain value, the encrypted one and an account, the places of those that are not the same, as
+/// an array. The values go nowhere: no function that users could call compares them.
+#[pg_extern(sql = false)]
+fn differing_rows(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    let relation = relation_of(&call)?;
+    let query = call.text(1)?;
+    let places = as_its_owner(relation, || {
+        Spi::connect(|client| Ok(places_of(client.select(&*query, None, &[])?)))
+    })?;
+    let places = places.map_err(|_: spi::Error| Error::Catalog("query failed"))??;
+    Ok(Answer::text(&places))
+}
+
+fn places_of(mut rows: SpiTupleTable<'_>) -> Result<String> {
+    let failed = |_| Error::Catalog("query failed");
+    let plain_type = rows.column_type_oid(2).map_err(failed)?.value();
+    let encrypted_type = rows.column_type_oid(3).map_err(failed)?.value();
+    let plaintext_type = Family::get()?.plaintext_type(encrypted_type);
+    let plaintext_type = plaintext_type.filter(|kind| native(*kind) == plain_type);
+    let plaintext_type = plaintext_type.ok_or(Error::Catalog("types of a query"))?;
+    let mut places = String::from("{");
+    while rows.next().is_some() {
+        let column = |number| rows.get_datum_by_ordinal(number).map_err(failed);
+        let is_same = match (column(2)?, column(3)?, column(4)?) {
+            (None, None, _) => true,
+            (Some(plain), Some(encrypted), Some(account)) => {
+                // SAFETY: the plain value is of that type, as was checked; the others are varlenas.
+                // They live as long as the rows
+                let (plain, encrypted, account) = unsafe {
+                    let plain = native::from_datum(plaintext_type, plain)?;
+                    (plain, varlena_bytes(encrypted), varlena_bytes(account))
+                };
+                let account = encoding::to_utf8(account)?;
+                // what cannot be opened is not the same; writing it anew says why
+                value::holds(encrypted, plain.plaintext()?, &account).unwrap_or(false)
+            }
+            _ => false,
+        };
+        if let (false, Some(place)) = (is_same, column(1)?) {
+            let separator = if places.len() > 1 { "," } else { "" };
+            // SAFETY: the query returns a text
+            let place = String::from_utf8_lossy(unsafe { varlena_bytes(place) });
+            let _ = write!(places, "{separator}\"{place}\"");
+        }
+    }
+    places.push('}');
+    Ok(places)
+}
