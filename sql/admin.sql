@@ -15,6 +15,16 @@ CREATE FUNCTION fieldcrypt.enable_account(account text) RETURNS void
 COMMENT ON FUNCTION fieldcrypt.enable_account(text) IS
     'lets a disabled account be used again; for fieldcrypt_key_admin';
 
+CREATE FUNCTION fieldcrypt.rotate_root() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'rotate_root_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.rotate_root() IS
+    'wraps the keys of all accounts under the current root key, but for those under a customer''s; how many accounts; for fieldcrypt_key_admin';
+
+CREATE FUNCTION fieldcrypt.set_account_root(account text, root text DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'set_account_root_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.set_account_root(text, text) IS
+    'wraps an account''s keys under a customer''s root key of the keyring, or, by default, under the current one; for fieldcrypt_key_admin';
+
 CREATE FUNCTION fieldcrypt.create_field(name text, search text[] DEFAULT '{}',
         normalizer text DEFAULT 'none', mask text DEFAULT 'none', hidden text DEFAULT 'mask',
         padding text DEFAULT 'none', suite text DEFAULT 'xaes-256-gcm', label text DEFAULT NULL,

@@ -126,7 +126,9 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.drop_audit(timestamptz),
     fieldcrypt.create_account(text),
     fieldcrypt.disable_account(text),
-    fieldcrypt.enable_account(text)
+    fieldcrypt.enable_account(text),
+    fieldcrypt.rotate_root(),
+    fieldcrypt.set_account_root(text, text)
 TO fieldcrypt_key_admin;
 
 GRANT EXECUTE ON FUNCTION
@@ -143,8 +145,10 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.revoke_access(text, text[], text, text)
 TO fieldcrypt_grantor;
 
-GRANT EXECUTE ON FUNCTION fieldcrypt.doctor(integer)
+GRANT EXECUTE ON FUNCTION fieldcrypt.doctor(integer), fieldcrypt.root_keys()
 TO fieldcrypt_key_admin, fieldcrypt_admin, fieldcrypt_auditor;
+
+GRANT SELECT ON fieldcrypt.status TO fieldcrypt_key_admin, fieldcrypt_admin, fieldcrypt_auditor;
 
 GRANT SELECT ON fieldcrypt.account_key, fieldcrypt.root_key TO fieldcrypt_key_admin;
 

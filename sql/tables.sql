@@ -12,13 +12,17 @@ CREATE TABLE fieldcrypt.root_key (
     name text COLLATE "C" CONSTRAINT root_key_pkey PRIMARY KEY,
     check_value bytea NOT NULL CHECK (pg_catalog.octet_length(check_value) OPERATOR(pg_catalog.=) 32),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    created_by name NOT NULL DEFAULT session_user
+    created_by name NOT NULL DEFAULT session_user,
+    state text NOT NULL DEFAULT 'own'
+        CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['own', 'customer', 'retired']))
 );
 COMMENT ON TABLE fieldcrypt.root_key IS 'root keys that this database has used; the keys themselves are outside';
 COMMENT ON COLUMN fieldcrypt.root_key.name IS 'name in the keyring';
 COMMENT ON COLUMN fieldcrypt.root_key.check_value IS 'HMAC-SHA-256 under the key, by which a wrong key is noticed before anything is written';
 COMMENT ON COLUMN fieldcrypt.root_key.created_at IS 'when it was first used';
 COMMENT ON COLUMN fieldcrypt.root_key.created_by IS 'session user who first used it';
+COMMENT ON COLUMN fieldcrypt.root_key.state IS
+    'own; customer: the accounts under it are locked where it cannot be had; retired: no account is under it any more';
 
 CREATE TABLE fieldcrypt.account (
     account text COLLATE "C" CONSTRAINT account_pkey PRIMARY KEY,

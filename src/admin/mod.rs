@@ -5,3 +5,4 @@ pub mod account;
 mod doctor;
 mod field;
 pub mod grant;
+mod root;

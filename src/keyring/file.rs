@@ -4,7 +4,7 @@
 //! [root.main]
 //! provider = "file"                   # or "env", for development
 //! path = "/etc/fieldcrypt/root.key"   # with "env": variable = "NAME"
-//! state = "current"                   # exactly one; others are "previous"
+//! state = "current"                   # exactly one; others are "previous", or a "customer"'s own
 //! ```
 
 use std::collections::BTreeMap;
@@ -32,18 +32,41 @@ struct Entry {
     state: State,
 }
 
-#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+/// What a root key is for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-enum State {
+pub enum State {
+    /// New accounts are wrapped under it.
     #[default]
     Current,
+    /// It was current.
     Previous,
+    /// Accounts of a customer are wrapped under it, who can withdraw it.
+    Customer,
+}
+
+impl State {
+    /// Its name in the file and in SQL.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Previous => "previous",
+            Self::Customer => "customer",
+        }
+    }
+}
+
+/// What the file says of one root key.
+#[derive(Clone, Debug)]
+pub struct RootEntry {
+    pub provider: Provider,
+    pub state: State,
 }
 
 /// What a keyring file says.
 #[derive(Debug)]
 pub struct KeyringFile {
-    pub roots: BTreeMap<String, Provider>,
+    pub roots: BTreeMap<String, RootEntry>,
     pub current: String,
 }
 
@@ -72,7 +95,7 @@ impl KeyringFile {
             if entry.state == State::Current && current.replace(name.clone()).is_some() {
                 return Err(keyring(
                     "the keyring file names more than one current root key".to_owned(),
-                    "Set state = \"previous\" on all but one.",
+                    "Set state = \"previous\" or \"customer\" on all but one.",
                 ));
             }
             let provider = match (entry.provider.as_str(), entry.path, entry.variable) {
@@ -85,7 +108,7 @@ impl KeyringFile {
                     ));
                 }
             };
-            roots.insert(name, provider);
+            roots.insert(name, RootEntry { provider, state: entry.state });
         }
         let current = current.ok_or_else(|| {
             keyring(

@@ -17,4 +17,7 @@ pub use cache::OpenKey;
 pub use locked::without_traces;
 #[cfg(any(test, feature = "pg_test"))]
 pub use unwrap::wrapping_key;
-pub use unwrap::{current_root, load_in_postmaster, require_roots, unwrap_account_key, with_root};
+pub use unwrap::{
+    Root, current_root, current_root_read_anew, load_in_postmaster, require_roots, root,
+    unwrap_account_key, unwrap_under_root,
+};
