@@ -445,7 +445,7 @@ CREATE FUNCTION fieldcrypt.findings_of_keys() RETURNS SETOF fieldcrypt.finding
 AS $$
     WITH used (subject, sealed, remedy) AS (
         SELECT format('key %s of account "%s" in field %s', k.key_id, k.account, f.name), sum(u.sealed),
-            format('SELECT fieldcrypt.alter_field(%L, suite => ''xaes-256-gcm'');', f.name)
+            format('SELECT fieldcrypt.rotate_account_key(%L);', k.account)
         FROM fieldcrypt.key_use AS u
             JOIN fieldcrypt.account_key AS k ON k.key_id = u.key_id
             JOIN fieldcrypt.field AS f ON f.field_id = u.field_id
@@ -453,7 +453,7 @@ AS $$
         GROUP BY k.key_id, f.name
     ), old (subject, age, remedy) AS (
         SELECT format('data key of account "%s"', k.account), now() - k.created_at,
-            format('Create another account, move the rows there, and then: SELECT fieldcrypt.disable_account(%L)', k.account)
+            format('SELECT fieldcrypt.rotate_account_key(%L);', k.account)
         FROM fieldcrypt.account_key AS k JOIN fieldcrypt.account AS a ON a.account = k.account
         WHERE k.purpose = 'data' AND k.state = 'active' AND a.state = 'active' AND now() - k.created_at > '1 year'
     ), memory (wanted, lockable) AS (

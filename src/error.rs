@@ -317,7 +317,8 @@ impl Error {
                  index key."
             }
             Self::KeyExhausted(_) => {
-                "SELECT fieldcrypt.alter_field(..., suite => 'xaes-256-gcm') has no such limit."
+                "SELECT fieldcrypt.rotate_account_key(...) makes a new one. \
+                 alter_field(..., suite => 'xaes-256-gcm') has no such limit."
             }
             Self::KeyMissing(_) => {
                 "The value comes from another database, or its key rows were \

@@ -14,7 +14,7 @@ use crate::call::{Answer, Call};
 use crate::catalog::account::{self, AccountState};
 use crate::catalog::write;
 use crate::error::{Error, Result};
-use crate::keyring::{Root, without_traces};
+use crate::keyring::{Root, current_root, without_traces};
 
 type Answered = std::result::Result<Answer, ErrorReport>;
 
@@ -28,11 +28,11 @@ fn create_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     if account::state(&account)?.is_some() {
         return Err(Error::AccountExists(account.into_owned()).into());
     }
-    root::hold_off_rotation()?;
-    let root = root::for_new_accounts()?;
+    // a wrong root key stops here, before anything is written
+    let root = current_root()?;
     let detail = Some(format!("root key {}", root.name));
     change::begins("create_account", About { account: Some(&account), detail, field: None })?;
-    root::record(&root)?;
+    let root = root::for_new_accounts(root)?;
     if account::state(DATABASE_ACCOUNT)?.is_none() {
         make(DATABASE_ACCOUNT, &root, &[Purpose::Transit, Purpose::Index, Purpose::Audit])?;
     }
@@ -65,12 +65,18 @@ fn make(account: &str, root: &Root, purposes: &[Purpose]) -> Result<bool> {
     })
 }
 
-fn new_name(account: &str, purpose: Purpose, version: u32) -> Result<KeyName<'_>> {
+/// The name of a new key.
+pub(super) fn new_name(account: &str, purpose: Purpose, version: u32) -> Result<KeyName<'_>> {
     Ok(KeyName { account, purpose, version, id: KeyId::generate(purpose, account)? })
 }
 
 /// Stores a key as it is wrapped, with its check value.
-fn store(name: &KeyName<'_>, key: &SecretKey, wrapped: &[u8], root: Option<&str>) -> Result<()> {
+pub(super) fn store(
+    name: &KeyName<'_>,
+    key: &SecretKey,
+    wrapped: &[u8],
+    root: Option<&str>,
+) -> Result<()> {
     write::run(
         "INSERT INTO fieldcrypt.account_key \
          (key_id, account, purpose, version, state, wrapped, wrapped_by, check_value) \
@@ -91,7 +97,7 @@ fn store(name: &KeyName<'_>, key: &SecretKey, wrapped: &[u8], root: Option<&str>
 #[cfg(any(test, feature = "pg_test"))]
 /// Adds a version of a key.
 pub fn add_key(account: &str, purpose: Purpose, version: u32) -> Result<()> {
-    let wrapping_key = crate::keyring::wrapping_key(account)?;
+    let (wrapping_key, _) = crate::keyring::wrapping_key(account)?;
     let (name, key) = (new_name(account, purpose, version)?, SecretKey::generate()?);
     store(&name, &key, &wrap::wrap(&wrapping_key, &name, &key)?, None)
 }

@@ -6,3 +6,4 @@ mod doctor;
 mod field;
 pub mod grant;
 mod root;
+mod rotation;

@@ -22,32 +22,34 @@ type Answered = std::result::Result<Answer, ErrorReport>;
 const BATCH: usize = 10_000;
 
 /// Waits for a rotation of the root key, and lets none begin before the transaction ends.
-pub fn hold_off_rotation() -> Result<()> {
+fn hold_off_rotation() -> Result<()> {
     write::run("LOCK TABLE fieldcrypt.account_key IN ROW EXCLUSIVE MODE", &[])?;
     Ok(())
 }
 
-/// The current root key, for accounts that are made, as this database records it.
-pub fn for_new_accounts() -> Result<Root> {
-    // a wrong root key stops here, before anything is written
-    let root = keyring::current_root()?;
-    let record = RootRecord::find(&root.name)?;
-    if record.is_some_and(|record| record.state == RootState::Retired) {
+/// The root key for new accounts: the current one, or what has replaced it. It is recorded.
+pub fn for_new_accounts(current: Root) -> Result<Root> {
+    hold_off_rotation()?;
+    let mut root = current;
+    let recorded = RootRecord::find(&root.name)?;
+    if recorded.is_some_and(|record| record.state == RootState::Retired) {
         // another session has heard of a newer keyring already, and rotated
-        return keyring::current_root_read_anew();
+        root = keyring::current_root_read_anew()?;
+        change::add_detail(&format!("then root key {}", root.name));
     }
+    record(&root)?;
     Ok(root)
 }
 
 /// Records a root key that is about to wrap keys.
-pub fn record(root: &Root) -> Result<()> {
+fn record(root: &Root) -> Result<()> {
     let state = match root.state {
         State::Customer => RootState::Customer,
         State::Current | State::Previous => RootState::Own,
     };
     let recorded = RootRecord::find(&root.name)?.map(|record| record.state);
     match recorded {
-        Some(recorded) if recorded == state => return Ok(()),
+        Some(recorded) if recorded == state => return root.verify(),
         Some(RootState::Customer) => return Err(Error::RootOfCustomer(root.name.clone())),
         // a root that this database does not know yet joins those that it uses, and replaces none
         None if state == RootState::Own => {
@@ -57,14 +59,27 @@ pub fn record(root: &Root) -> Result<()> {
         }
         _ => {}
     }
+    if recorded.is_some() {
+        root.verify()?;
+        write::run(
+            "UPDATE fieldcrypt.root_key SET state = $2 WHERE name OPERATOR(pg_catalog.=) $1",
+            &[root.name.as_str().into(), state.name().into()],
+        )?;
+        return Ok(());
+    }
+    let (check_value, wrapped_check) = root.check()?;
     write::run(
-        "INSERT INTO fieldcrypt.root_key (name, check_value, state) VALUES ($1, $2, $3) \
-         ON CONFLICT (name) DO UPDATE SET state = EXCLUDED.state",
-        &[root.name.as_str().into(), root.check_value().as_slice().into(), state.name().into()],
+        "INSERT INTO fieldcrypt.root_key (name, check_value, state, wrapped_check) \
+         VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO NOTHING",
+        &[
+            root.name.as_str().into(),
+            check_value.as_slice().into(),
+            state.name().into(),
+            wrapped_check.into(),
+        ],
     )?;
     // of two sessions that do this at once with different keys, one is stopped here
-    keyring::root(&root.name)?;
-    Ok(())
+    keyring::root(&root.name)?.verify()
 }
 
 /// `rotate_root() → bigint`: wraps the wrapping keys of all accounts under the current root key, but
@@ -76,10 +91,10 @@ fn rotate_root(_fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     if unsafe { pg_sys::XactIsoLevel } > pg_sys::XACT_READ_COMMITTED as i32 {
         return Err(Error::RotationSnapshot.into());
     }
-    write::run("LOCK TABLE fieldcrypt.account_key IN SHARE ROW EXCLUSIVE MODE", &[])?;
     let root = keyring::current_root()?;
     let detail = Some(format!("root key {}", root.name));
     change::begins("rotate_root", About { detail, ..About::default() })?;
+    write::run("LOCK TABLE fieldcrypt.account_key IN SHARE ROW EXCLUSIVE MODE", &[])?;
     record(&root)?;
     let rewrapped = rewrap_all(&root)?;
     for batch in rewrapped.chunks(BATCH) {
@@ -101,7 +116,7 @@ fn rewrap_all(root: &Root) -> Result<Vec<Rewrapped>> {
         .collect();
     let mut rewrapped = Vec::new();
     let mut replaced: Option<Root> = None;
-    StoredKey::each(|stored| {
+    StoredKey::each_wrapping(|stored| {
         let Some(old) = stored.wrapped_by.as_ref().filter(|_| stored.is_in_use()) else {
             return Ok(());
         };
@@ -120,7 +135,7 @@ fn rewrap_all(root: &Root) -> Result<Vec<Rewrapped>> {
 }
 
 fn rewrap(stored: &StoredKey, old: &Root, new: &Root) -> Result<Rewrapped> {
-    let wrapped = without_traces(|| new.wrap(&stored.name(), &old.unwrap(stored)?))?;
+    let wrapped = without_traces(|| new.wrap(&stored.name(), &old.unwrap(stored)?.0))?;
     Ok((stored.id.number().cast_signed(), wrapped))
 }
 
@@ -158,7 +173,6 @@ fn set_account_root(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     require_role(KEY_ADMIN, "set_account_root")?;
     let account = call.required_text(0, "the account")?;
     check_account(&account).map_err(|error| Error::Name("account", error))?;
-    hold_off_rotation()?;
     let root = match call.optional_text(1)? {
         Some(name) => keyring::root(&name)?,
         None => keyring::current_root()?,
@@ -167,15 +181,16 @@ fn set_account_root(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         let hint = "It is the current root key, or one of state \"customer\".".to_owned();
         return Err(Error::InvalidArgument { name: "root", hint }.into());
     }
-    let stored = StoredKey::wrapping(&account)?;
     let detail = Some(format!("root key {}", root.name));
     change::begins("set_account_root", About { account: Some(&account), detail, field: None })?;
+    hold_off_rotation()?;
+    let stored = StoredKey::wrapping(&account)?;
     if stored.wrapped_by.as_ref() == Some(&root.name) {
         return Ok(Answer::datum(pg_sys::Datum::null()));
     }
     record(&root)?;
     let wrapped =
-        without_traces(|| root.wrap(&stored.name(), &keyring::unwrap_under_root(&stored)?))?;
+        without_traces(|| root.wrap(&stored.name(), &keyring::unwrap_under_root(&stored)?.0))?;
     store(&[(stored.id.number().cast_signed(), wrapped)], &root)?;
     retire_unused(&keyring::current_root()?)?;
     Ok(Answer::datum(pg_sys::Datum::null()))

@@ -95,15 +95,30 @@ impl StoredKey {
         Ok(newest)
     }
 
+    /// The greatest version of the keys of an account and purpose; 0 if there is none.
+    pub fn latest_version(account: &str, purpose: Purpose) -> Result<u32> {
+        let matching = [Equals::Text(2, account), Equals::Text(3, purpose.name())];
+        let mut latest = 0;
+        scan::rows(Tables::get()?.account_key_by_account, &matching, |row| {
+            latest = latest.max(Self::read(row)?.version);
+            Ok(())
+        })?;
+        Ok(latest)
+    }
+
     /// The wrapping key of an account.
     pub fn wrapping(account: &str) -> Result<Self> {
         Self::newest(account, Purpose::Wrapping)?
             .ok_or_else(|| Error::AccountMissing(account.to_owned()))
     }
 
-    /// Reads every key, until `visit` fails.
-    pub fn each(mut visit: impl FnMut(Self) -> Result<()>) -> Result<()> {
-        scan::rows(Tables::get()?.account_key, &[], |row| visit(Self::read(row)?))
+    /// Reads every wrapping key, until `visit` fails.
+    pub fn each_wrapping(mut visit: impl FnMut(Self) -> Result<()>) -> Result<()> {
+        // in the order in which accounts were made, more or less, the table is read faster
+        scan::rows(Tables::get()?.account_key_by_account, &[], |row| {
+            // only they have a root key, and most keys are others
+            if row.is_null(7) { Ok(()) } else { visit(Self::read(row)?) }
+        })
     }
 
     fn read(row: &Row) -> Result<Self> {
@@ -152,6 +167,8 @@ pub struct RootRecord {
     pub name: String,
     pub check_value: Vec<u8>,
     pub state: RootState,
+    /// The key that the check value is of, wrapped, where a program uses the root key.
+    pub wrapped_check: Option<Vec<u8>>,
 }
 
 impl RootRecord {
@@ -179,6 +196,7 @@ impl RootRecord {
                 .into_iter()
                 .find(|known| known.name() == state)
                 .ok_or(Error::Catalog("state of a root key"))?,
+            wrapped_check: row.optional_bytes(6),
         })
     }
 }

@@ -11,11 +11,13 @@ use super::cache::OpenKey;
 use super::file::KeyringFile;
 use super::locked::Locked;
 use super::provider::Provider;
-use super::unwrap::{configured_path, verify_root};
+use super::root::Root;
+use super::unwrap::configured_path;
 use crate::call::{Answer, Rows};
 use crate::error::Result;
 
-/// `keyring_entries() → SETOF (root, provider, state, is_public, folder_is_shared, problem, hint)`: the keyring file, whose root is NULL, and each root key that it names, all read anew.
+/// `keyring_entries() → SETOF (root, provider, state, is_public, folder_is_shared, problem, hint)`:
+/// the keyring file, whose root is NULL, and each root key that it names, all read anew and tried.
 #[pg_extern(sql = false)]
 fn keyring_entries(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
     let rows = Rows::of(fcinfo);
@@ -40,12 +42,15 @@ fn keyring_entries(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
         Err(error) => push(None, None, None, None, Err(error)),
         Ok(file) => {
             for (name, entry) in &file.roots {
-                let (kind, path) = match &entry.provider {
-                    Provider::File(path) => ("file", Some(path.as_path())),
-                    Provider::Environment(_) => ("env", None),
+                let path = match &entry.provider {
+                    Provider::File(path) => Some(path.as_path()),
+                    Provider::Command(command) => Some(command.program.as_path()),
+                    Provider::Environment(_) => None,
                 };
-                let result = entry.provider.read(name).and_then(|root| verify_root(name, &root));
-                push(Some(name.as_str()), Some(kind), Some(entry.state.name()), path, result);
+                let held = entry.provider.hold(name);
+                let result = held.and_then(|held| Root::new(name, entry.state, held).verify());
+                let (kind, state) = (entry.provider.name(), entry.state.name());
+                push(Some(name.as_str()), Some(kind), Some(state), path, result);
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! [root.main]
-//! provider = "file"                   # or "env", for development
+//! provider = "file"                   # or "command", or "env", for development
 //! path = "/etc/fieldcrypt/root.key"   # with "env": variable = "NAME"
 //! state = "current"                   # exactly one; others are "previous", or a "customer"'s own
 //! ```
@@ -10,9 +10,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::command::Command;
 use super::provider::{Provider, check_file, keyring};
 use crate::error::Result;
 
@@ -28,8 +30,38 @@ struct Entry {
     provider: String,
     path: Option<PathBuf>,
     variable: Option<String>,
+    command: Option<Vec<String>>,
+    time_limit: Option<u64>,
     #[serde(default)]
     state: State,
+}
+
+/// How long a program may take to answer, in seconds.
+const TIME_LIMIT: u64 = 10;
+/// How long it may be given, in seconds.
+const LONGEST_TIME_LIMIT: u64 = 300;
+
+impl Entry {
+    /// Where the key is; `None` if that is not clear.
+    fn provider(self) -> Option<Provider> {
+        let Self { path, variable, command, time_limit, .. } = self;
+        match (self.provider.as_str(), path, variable, command, time_limit) {
+            ("file", Some(path), None, None, None) => Some(Provider::File(path)),
+            ("env", None, Some(variable), None, None) => Some(Provider::Environment(variable)),
+            ("command", None, None, Some(command), time_limit) => {
+                let seconds = time_limit.unwrap_or(TIME_LIMIT);
+                let (program, arguments) = command.split_first()?;
+                (1..=LONGEST_TIME_LIMIT).contains(&seconds).then(|| {
+                    Provider::Command(Command {
+                        program: program.into(),
+                        arguments: arguments.to_vec(),
+                        time_limit: Duration::from_secs(seconds),
+                    })
+                })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What a root key is for.
@@ -86,7 +118,7 @@ impl KeyringFile {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             keyring(
                 format!("the keyring file is invalid at line {line}"),
-                "A root key is [root.NAME] with provider, path or variable, and state.",
+                "A root key is [root.NAME] with provider, path, variable or command, and state.",
             )
         })?;
         let mut current = None;
@@ -98,17 +130,15 @@ impl KeyringFile {
                     "Set state = \"previous\" or \"customer\" on all but one.",
                 ));
             }
-            let provider = match (entry.provider.as_str(), entry.path, entry.variable) {
-                ("file", Some(path), None) => Provider::File(path),
-                ("env", None, Some(variable)) => Provider::Environment(variable),
-                _ => {
-                    return Err(keyring(
-                        format!("the keyring file describes root key \"{name}\" wrongly"),
-                        "Use provider = \"file\" with path, or provider = \"env\" with variable.",
-                    ));
-                }
-            };
-            roots.insert(name, RootEntry { provider, state: entry.state });
+            let state = entry.state;
+            let provider = entry.provider().ok_or_else(|| {
+                keyring(
+                    format!("the keyring file describes root key \"{name}\" wrongly"),
+                    "Use provider = \"file\" with path, \"env\" with variable, or \"command\" with \
+                     command (a list) and time_limit (1 to 300 seconds).",
+                )
+            })?;
+            roots.insert(name, RootEntry { provider, state });
         }
         let current = current.ok_or_else(|| {
             keyring(

@@ -9,6 +9,8 @@ use base64ct::Encoding;
 use fieldcrypt_core::key::{KEY_LENGTH, SecretKey};
 use zeroize::Zeroizing;
 
+use super::command::Command;
+use super::locked::{Locked, without_traces};
 use crate::error::{Error, Result};
 
 /// Longest file that can hold a key: 64 hex digits and white space, with room to spare.
@@ -21,37 +23,69 @@ pub enum Provider {
     File(PathBuf),
     /// An environment variable of the server, for development.
     Environment(String),
+    /// A key service, by way of a program.
+    Command(Command),
+}
+
+/// What can be had of a root key.
+#[derive(Clone, Debug)]
+pub enum Held {
+    /// Its bytes.
+    Key(Locked<SecretKey>),
+    /// The program that uses it.
+    Command(Command),
 }
 
 impl Provider {
-    /// Reads the key.
-    pub fn read(&self, root: &str) -> Result<SecretKey> {
+    /// Its name in the keyring file.
+    pub const fn name(&self) -> &'static str {
         match self {
+            Self::File(_) => "file",
+            Self::Environment(_) => "env",
+            Self::Command(_) => "command",
+        }
+    }
+
+    /// Reads the key, or looks at the program that is to be asked.
+    pub fn hold(&self, root: &str) -> Result<Held> {
+        match self {
+            Self::Command(command) => {
+                command.check(root)?;
+                Ok(Held::Command(command.clone()))
+            }
             Self::File(path) => {
-                check_file(path, &format!("file of root key \"{root}\""), 0o077)?;
-                // with room for all of it: one that grows leaves copies behind
-                let mut text = Zeroizing::new(String::with_capacity(2 * LONGEST_FILE as usize));
-                let read = fs::File::open(path)
-                    .and_then(|file| file.take(LONGEST_FILE).read_to_string(&mut text));
-                read.map_err(|_| {
-                    keyring(
-                        format!("could not read the file of root key \"{root}\""),
-                        "It holds 64 hexadecimal digits or 44 base64 characters, and nothing else.",
-                    )
-                })?;
-                decode(&text, root)
+                without_traces(|| Ok(Held::Key(Locked::new(read_file(path, root)?))))
             }
             Self::Environment(name) => {
-                let text = std::env::var(name).map(Zeroizing::new).map_err(|_| {
-                    keyring(
-                        format!("environment variable of root key \"{root}\" is not set"),
-                        "Set it in the environment that starts the server.",
-                    )
-                })?;
-                decode(&text, root)
+                without_traces(|| Ok(Held::Key(Locked::new(read_variable(name, root)?))))
             }
         }
     }
+}
+
+fn read_file(path: &Path, root: &str) -> Result<SecretKey> {
+    check_file(path, &format!("file of root key \"{root}\""), 0o077)?;
+    // with room for all of it: one that grows leaves copies behind
+    let mut text = Zeroizing::new(String::with_capacity(2 * LONGEST_FILE as usize));
+    let read =
+        fs::File::open(path).and_then(|file| file.take(LONGEST_FILE).read_to_string(&mut text));
+    read.map_err(|_| {
+        keyring(
+            format!("could not read the file of root key \"{root}\""),
+            "It holds 64 hexadecimal digits or 44 base64 characters, and nothing else.",
+        )
+    })?;
+    decode(&text, root)
+}
+
+fn read_variable(name: &str, root: &str) -> Result<SecretKey> {
+    let text = std::env::var(name).map(Zeroizing::new).map_err(|_| {
+        keyring(
+            format!("environment variable of root key \"{root}\" is not set"),
+            "Set it in the environment that starts the server.",
+        )
+    })?;
+    decode(&text, root)
 }
 
 pub(super) fn keyring(message: String, hint: &'static str) -> Error {

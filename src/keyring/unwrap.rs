@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fieldcrypt_core::key::SecretKey;
-use fieldcrypt_core::wrap::{self, KeyName};
+use fieldcrypt_core::wrap;
 use pgrx::pg_sys;
 
 use super::file::{KeyringFile, RootEntry, State};
-use super::locked::{Locked, lock_after_fork, without_traces};
-use super::provider::keyring;
+use super::locked::{lock_after_fork, without_traces};
+use super::provider::{Held, keyring};
+use super::root::Root;
 use crate::backend;
 use crate::catalog::invalidation;
 use crate::catalog::key::{RootRecord, RootState, StoredKey};
@@ -25,7 +26,7 @@ struct Keyring {
     read_in: i64,
     path: String,
     /// Of a customer's key no copy is kept: it counts that it can be had now.
-    roots: BTreeMap<String, Locked<SecretKey>>,
+    roots: BTreeMap<String, Held>,
     /// What the file says of each, whether or not it could be read.
     entries: BTreeMap<String, RootEntry>,
     current: String,
@@ -51,9 +52,9 @@ impl Keyring {
         let mut roots = BTreeMap::new();
         let own = file.roots.iter().filter(|(_, entry)| entry.state != State::Customer);
         for (name, entry) in own {
-            match entry.provider.read(name) {
-                Ok(key) => {
-                    roots.insert(name.clone(), Locked::new(key));
+            match entry.provider.hold(name) {
+                Ok(held) => {
+                    roots.insert(name.clone(), held);
                 }
                 // a previous key that is gone is missed when something needs it
                 Err(error) if *name == file.current => return Err(error),
@@ -73,7 +74,7 @@ impl Keyring {
     }
 
     /// The root key of that name, compared with its recorded check value: one that is kept only once
-    /// per generation of the catalog.
+    /// per generation of the catalog. One that a program uses is compared when it is about to wrap.
     fn root(&mut self, name: &str) -> Result<Root> {
         let entry = self.entries.get(name).ok_or_else(|| {
             keyring(
@@ -84,39 +85,16 @@ impl Keyring {
         let kept = self.roots.get(name).cloned();
         let generation = invalidation::generation();
         let is_verified = kept.is_some() && self.verified.get(name) == Some(&generation);
-        let key = match kept {
-            Some(key) => key,
-            None => without_traces(|| entry.provider.read(name).map(Locked::new))?,
+        let held = match kept {
+            Some(held) => held,
+            None => entry.provider.hold(name)?,
         };
-        if !is_verified {
-            verify_root(name, &key)?;
+        let root = Root::new(name, entry.state, held);
+        if root.is_here() && !is_verified {
+            root.verify()?;
             self.verified.insert(name.to_owned(), generation);
         }
-        Ok(Root { name: name.to_owned(), state: entry.state, key })
-    }
-}
-
-/// A root key, to wrap and unwrap with.
-pub struct Root {
-    pub name: String,
-    pub state: State,
-    key: Locked<SecretKey>,
-}
-
-impl Root {
-    /// By which it is known again.
-    pub fn check_value(&self) -> [u8; wrap::CHECK_VALUE_LENGTH] {
-        wrap::root_check_value(&self.key)
-    }
-
-    /// Wraps an account's wrapping key.
-    pub fn wrap(&self, name: &KeyName<'_>, key: &SecretKey) -> Result<Vec<u8>> {
-        Ok(wrap::wrap(&self.key, name, key)?.to_vec())
-    }
-
-    /// Unwraps an account's wrapping key.
-    pub fn unwrap(&self, stored: &StoredKey) -> Result<SecretKey> {
-        unwrap(&self.key, stored)
+        Ok(root)
     }
 }
 
@@ -128,16 +106,6 @@ pub fn configured_path() -> Result<String> {
             "Name the keyring file in postgresql.conf and reload.",
         )
     })
-}
-
-/// Fails if a root key is not the one whose check value this database has recorded.
-pub fn verify_root(name: &str, root: &SecretKey) -> Result<()> {
-    match RootRecord::find(name)? {
-        Some(record) if !wrap::verify(&wrap::root_check_value(root), &record.check_value) => {
-            Err(Error::WrongRoot(name.to_owned()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Uses the keyring, which is read first if need be.
@@ -202,14 +170,14 @@ pub fn require_roots(names: &[String]) -> Result<()> {
     })
 }
 
-/// The wrapping key of an account.
-pub fn wrapping_key(account: &str) -> Result<SecretKey> {
+/// The wrapping key of an account, and when it was unwrapped.
+pub fn wrapping_key(account: &str) -> Result<(SecretKey, i64)> {
     unwrap_under_root(&StoredKey::wrapping(account)?)
 }
 
-/// Unwraps an account's wrapping key. Where a customer's root key cannot be had, the account is
+/// Unwraps an account's wrapping key; when that was done. Where a customer's root key cannot be had, the account is
 /// locked; that is remembered until the statement ends.
-pub fn unwrap_under_root(stored: &StoredKey) -> Result<SecretKey> {
+pub fn unwrap_under_root(stored: &StoredKey) -> Result<(SecretKey, i64)> {
     let name = stored.wrapped_by.as_deref().ok_or(Error::Catalog("root of a wrapping key"))?;
     let statement = backend::statement_start();
     let locked = |reason| Err(Error::AccountLocked(stored.account.clone(), reason));
@@ -230,12 +198,15 @@ pub fn unwrap_under_root(stored: &StoredKey) -> Result<SecretKey> {
     }
 }
 
-/// The bytes of a data, index or transit key.
-pub fn unwrap_account_key(stored: &StoredKey) -> Result<SecretKey> {
-    unwrap(&wrapping_key(&stored.account)?, stored)
+/// The bytes of a data, index or transit key, and when the key above it was unwrapped: so old they
+/// are.
+pub fn unwrap_account_key(stored: &StoredKey) -> Result<(SecretKey, i64)> {
+    let (wrapping_key, at) = wrapping_key(&stored.account)?;
+    Ok((unwrap(&wrapping_key, stored)?, at))
 }
 
-fn unwrap(wrapping_key: &SecretKey, stored: &StoredKey) -> Result<SecretKey> {
+/// Unwraps a key under the one that has wrapped it here.
+pub fn unwrap(wrapping_key: &SecretKey, stored: &StoredKey) -> Result<SecretKey> {
     wrap::unwrap(wrapping_key, &stored.name(), &stored.wrapped, &stored.check_value)
         .map_err(|error| Error::Unwrap(stored.purpose.name(), stored.account.clone(), error))
 }

@@ -410,6 +410,11 @@ OTHERS = {
     "create_account(text)": Call("'new'", **KEY_ADMIN, change="create_account", account="new"),
     "disable_account(text)": Call("'acme'", **KEY_ADMIN, change="disable_account"),
     "enable_account(text)": Call("'acme'", **KEY_ADMIN, change="enable_account"),
+    "rotate_account_key(text)": Call(
+        "'acme'", **KEY_ADMIN, gives=NUMBER, change="rotate_account_key"
+    ),
+    "set_rotation(text,interval)": Call("'acme', '1 year'", **KEY_ADMIN, change="set_rotation"),
+    "accounts_due()": Call("", "fieldcrypt_key_admin", None),
     "rotate_root()": Call("", **KEY_ADMIN, gives="0", change="rotate_root", account=None),
     "set_account_root(text,text)": Call("'acme'", **KEY_ADMIN, change="set_account_root"),
     "create_field(text,text[],text,text,text,text,text,text,text,text,boolean,boolean)": Call(
