@@ -5,7 +5,7 @@
 //! with its whole process group when nobody waits for its answer any more; what it answers is
 //! verified, and none of it is shown.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use base64ct::{Base64, Encoding};
 use fieldcrypt_core::key::{KEY_LENGTH, SecretKey};
 use fieldcrypt_core::wrap::{self, KeyName};
+use pgrx::{pg_guard, pg_sys};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -132,11 +133,48 @@ struct Running {
     output: ChildStdout,
 }
 
+thread_local! {
+    /// The groups of the programs that run. `None`: nothing was ever started.
+    static GROUPS: RefCell<Option<Vec<Pid>>> = const { RefCell::new(None) };
+}
+
+impl Running {
+    fn group(&self) -> Option<Pid> {
+        // it is the leader of its group
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// Has the program end with this process, also where nothing is unwound.
+    fn end_with_process(&self) {
+        GROUPS.with_borrow_mut(|groups| {
+            let groups = groups.get_or_insert_with(|| {
+                // SAFETY: once for each process; the callback is guarded and raises no error
+                unsafe { pg_sys::on_proc_exit(Some(process_ends), pg_sys::Datum::null()) };
+                Vec::new()
+            });
+            groups.extend(self.group());
+        });
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn process_ends(_code: i32, _argument: pg_sys::Datum) {
+    let groups = GROUPS.with(|groups| groups.try_borrow_mut().ok().and_then(|mut g| g.take()));
+    for group in groups.unwrap_or_default() {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(group) = Pid::from_raw(self.child.id().cast_signed()) {
-            // it is the leader of its group, and nobody else waits for it
+        // nobody else waits for it, so that its id is still its own
+        if let Some(group) = self.group() {
             let _ = kill_process_group(group, Signal::KILL);
+            GROUPS.with_borrow_mut(|groups| {
+                if let Some(groups) = groups {
+                    groups.retain(|&running| running != group);
+                }
+            });
         }
         let _ = self.child.wait();
     }
@@ -147,18 +185,13 @@ pub struct Conversation {
     command: Command,
     root: String,
     running: RefCell<Option<Running>>,
-    line: Locked<RefCell<Line>>,
+    line: OnceCell<Locked<RefCell<Line>>>,
 }
 
 impl Conversation {
     /// Nothing is asked yet.
     pub fn new(command: Command, root: &str) -> Self {
-        Self {
-            command,
-            root: root.to_owned(),
-            running: RefCell::new(None),
-            line: Locked::new(RefCell::new(Line { bytes: [0; LONGEST_LINE], length: 0 })),
-        }
+        Self { command, root: root.to_owned(), running: RefCell::new(None), line: OnceCell::new() }
     }
 
     /// How long an answer may take.
@@ -210,7 +243,10 @@ impl Conversation {
         bytes: &[u8],
         read: impl Fn(&Reply<'_>) -> Answered<T>,
     ) -> Answered<T> {
-        let mut line = self.line.borrow_mut();
+        let line = self.line.get_or_init(|| {
+            Locked::new(RefCell::new(Line { bytes: [0; LONGEST_LINE], length: 0 }))
+        });
+        let mut line = line.borrow_mut();
         let mut running = self.running.borrow_mut();
         let deadline = Instant::now() + self.command.time_limit;
         // one that has ended after its last answer is started again
@@ -293,6 +329,7 @@ impl Command {
             return Err(Failure::Start);
         };
         let running = Running { child, input, output };
+        running.end_with_process();
         let set = ioctl_fionbio(&running.input, true).and(ioctl_fionbio(&running.output, true));
         set.map_err(|_| Failure::Start)?;
         Ok(running)

@@ -324,8 +324,8 @@ def test_threat_d8_an_interrupt_ends_the_program(short, how):
             with refused("57P01" if how == "terminate" else "57014"):
                 result.result()
         assert time.monotonic() - start < 10
+        assert_gone(short.service)
         if how != "terminate":
-            assert_gone(short.service)
             short.service.behave("well")
             assert read(app) == [SSN]
     # at once: nothing is left that says that somebody asks
