@@ -35,12 +35,12 @@ BEGIN ATOMIC
     SELECT COALESCE(e.root, r.name), COALESCE(e.state, CASE WHEN r.name IS NOT NULL AND r.state <> 'own' THEN r.state END),
         e.provider, COALESCE(u.accounts, 0),
         CASE WHEN e.root IS NOT NULL OR r.name IS NULL THEN e.problem
-             WHEN r.state <> 'retired' THEN COALESCE(f.problem, 'is not in the keyring') END,
+             WHEN r.state <> 'retired' OR u.accounts > 0 THEN COALESCE(f.problem, 'is not in the keyring') END,
         CASE WHEN e.root IS NOT NULL OR r.name IS NULL THEN e.hint
              WHEN f.problem IS NOT NULL THEN f.hint
-             WHEN r.state = 'own' THEN 'Name it in the keyring file, with state = "previous", and reload.'
+             WHEN r.state = 'own' OR r.state = 'retired' AND u.accounts > 0 THEN 'Name it in the keyring file, with state = "previous", and reload.'
              WHEN r.state = 'customer' THEN 'Accounts under it are locked until it is in the keyring file again, with state = "customer".' END
-    FROM entry AS e FULL JOIN fieldcrypt.root_key AS r ON r.name = e.root 
+    FROM entry AS e FULL JOIN fieldcrypt.root_key AS r ON r.name = e.root
         LEFT JOIN used AS u ON u.root = COALESCE(e.root, r.name), file AS f
     WHERE e.root IS NOT NULL OR r.name IS NOT NULL OR e.problem IS NOT NULL;
 END;
@@ -384,7 +384,8 @@ AS $$
         WHERE k.purpose = 'wrapping' AND k.state <> 'destroyed' GROUP BY k.wrapped_by
     ), missing (root, accounts) AS (
         SELECT r.name, COALESCE(u.accounts, 0) FROM fieldcrypt.root_key AS r LEFT JOIN used AS u ON u.root = r.name
-        WHERE r.state = 'own' AND NOT EXISTS (SELECT FROM entry AS e WHERE e.root = r.name)
+        WHERE (r.state = 'own' OR r.state = 'retired' AND u.accounts > 0)
+            AND NOT EXISTS (SELECT FROM entry AS e WHERE e.root = r.name)
             AND EXISTS (SELECT FROM entry AS e WHERE e.root IS NULL AND e.problem IS NULL)
     ), old (subject, age, remedy) AS (
         SELECT e.subject, now() - r.created_at,
