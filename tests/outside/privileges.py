@@ -415,6 +415,8 @@ OTHERS = {
     ),
     "set_rotation(text,interval)": Call("'acme', '1 year'", **KEY_ADMIN, change="set_rotation"),
     "accounts_due()": Call("", "fieldcrypt_key_admin", None),
+    # a procedure, which test_account_keys calls
+    "rotate_due()": Call("", refuses="42809", unparsable=True),
     "rotate_root()": Call("", **KEY_ADMIN, gives="0", change="rotate_root", account=None),
     "set_account_root(text,text)": Call("'acme'", **KEY_ADMIN, change="set_account_root"),
     "create_field(text,text[],text,text,text,text,text,text,text,text,boolean,boolean)": Call(
