@@ -15,6 +15,62 @@ CREATE FUNCTION fieldcrypt.enable_account(account text) RETURNS void
 COMMENT ON FUNCTION fieldcrypt.enable_account(text) IS
     'lets a disabled account be used again; for fieldcrypt_key_admin';
 
+CREATE FUNCTION fieldcrypt.rotate_account_key(account text) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'rotate_account_key_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.rotate_account_key(text) IS
+    'makes a new data key, by which values of the account are sealed from now on; its id; for fieldcrypt_key_admin';
+
+CREATE FUNCTION fieldcrypt.set_rotation(account text, rotate_after interval) RETURNS void
+    AS 'MODULE_PATHNAME', 'set_rotation_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.set_rotation(text, interval) IS
+    'at which age rotate_due() replaces an account''s data key; NULL: at none; for fieldcrypt_key_admin';
+
+CREATE FUNCTION fieldcrypt.accounts_due() RETURNS SETOF text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT a.account FROM fieldcrypt.account AS a JOIN fieldcrypt.account_key AS k ON k.account = a.account
+    WHERE a.state = 'active' AND k.purpose = 'data' AND k.state = 'active'
+        AND (k.created_at + a.rotate_after <= now()
+            OR EXISTS (SELECT FROM fieldcrypt.key_use AS u WHERE u.key_id = k.key_id
+                       GROUP BY u.field_id HAVING sum(u.sealed) >= 2147483648))
+    ORDER BY k.created_at, a.account;
+END;
+COMMENT ON FUNCTION fieldcrypt.accounts_due() IS
+    'active accounts whose data key is older than rotate_after, or has sealed 2^31 values in a field of the suite aes-256-gcm';
+
+-- no setting: a procedure with one cannot commit. Every name in it has its schema
+CREATE PROCEDURE fieldcrypt.rotate_due()
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    due text;
+BEGIN
+    FOR due IN SELECT d FROM fieldcrypt.accounts_due() AS d LOOP
+        BEGIN
+            PERFORM fieldcrypt.rotate_account_key(due);
+        EXCEPTION
+            WHEN query_canceled THEN -- the next condition is of the same class
+                RAISE;
+            WHEN operator_intervention OR config_file_error THEN
+                RAISE WARNING 'the key of account "%" was not rotated: %', due, SQLERRM;
+        END;
+        COMMIT;
+    END LOOP;
+END;
+$$;
+COMMENT ON PROCEDURE fieldcrypt.rotate_due() IS
+    'rotates the data keys that are due, each in a transaction of its own; for fieldcrypt_key_admin';
+
+CREATE FUNCTION fieldcrypt.rotate_root() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'rotate_root_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.rotate_root() IS
+    'wraps the keys of all accounts under the current root key, but for those under a customer''s; how many accounts; for fieldcrypt_key_admin';
+
+CREATE FUNCTION fieldcrypt.set_account_root(account text, root text DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'set_account_root_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.set_account_root(text, text) IS
+    'wraps an account''s keys under a customer''s root key of the keyring, or, by default, under the current one; for fieldcrypt_key_admin';
+
 CREATE FUNCTION fieldcrypt.create_field(name text, search text[] DEFAULT '{}',
         normalizer text DEFAULT 'none', mask text DEFAULT 'none', hidden text DEFAULT 'mask',
         padding text DEFAULT 'none', suite text DEFAULT 'xaes-256-gcm', label text DEFAULT NULL,

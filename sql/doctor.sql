@@ -15,11 +15,50 @@ COMMENT ON COLUMN fieldcrypt.finding.remedy IS 'what to do; with a semicolon it 
 
 -- what SQL cannot see
 
-CREATE FUNCTION fieldcrypt.keyring_entries(OUT root text, OUT provider text, OUT is_current boolean,
+CREATE FUNCTION fieldcrypt.keyring_entries(OUT root text, OUT provider text, OUT state text,
         OUT is_public boolean, OUT folder_is_shared boolean, OUT problem text, OUT hint text) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'keyring_entries_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 3;
 COMMENT ON FUNCTION fieldcrypt.keyring_entries() IS
     'the keyring file (root is NULL) and the root keys that it names, read anew, and what is wrong with each';
+
+-- the accounts under each root key are counted, not named
+CREATE FUNCTION fieldcrypt.root_keys(OUT root_key text, OUT state text, OUT provider text, OUT accounts bigint,
+        OUT problem text, OUT hint text) RETURNS SETOF record
+    LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH entry AS MATERIALIZED (SELECT e.* FROM fieldcrypt.keyring_entries() AS e),
+    used (root, accounts) AS (
+        SELECT k.wrapped_by, count(*) FROM fieldcrypt.account_key AS k
+        WHERE k.purpose = 'wrapping' AND k.state <> 'destroyed' GROUP BY k.wrapped_by
+    ), file (problem, hint) AS (SELECT max(e.problem), max(e.hint) FROM entry AS e WHERE e.root IS NULL)
+    SELECT COALESCE(e.root, r.name), COALESCE(e.state, CASE WHEN r.name IS NOT NULL AND r.state <> 'own' THEN r.state END),
+        e.provider, COALESCE(u.accounts, 0),
+        CASE WHEN e.root IS NOT NULL OR r.name IS NULL THEN e.problem
+             WHEN r.state <> 'retired' OR u.accounts > 0 THEN COALESCE(f.problem, 'is not in the keyring') END,
+        CASE WHEN e.root IS NOT NULL OR r.name IS NULL THEN e.hint
+             WHEN f.problem IS NOT NULL THEN f.hint
+             WHEN r.state = 'own' OR r.state = 'retired' AND u.accounts > 0 THEN 'Name it in the keyring file, with state = "previous", and reload.'
+             WHEN r.state = 'customer' THEN 'Accounts under it are locked until it is in the keyring file again, with state = "customer".' END
+    FROM entry AS e FULL JOIN fieldcrypt.root_key AS r ON r.name = e.root
+        LEFT JOIN used AS u ON u.root = COALESCE(e.root, r.name), file AS f
+    WHERE e.root IS NOT NULL OR r.name IS NOT NULL OR e.problem IS NOT NULL;
+END;
+COMMENT ON FUNCTION fieldcrypt.root_keys() IS
+    'the root keys of the keyring and of this database, tried out: what the view status shows';
+
+CREATE VIEW fieldcrypt.status AS
+    SELECT s.root_key, s.state, s.provider, s.accounts, s.problem IS NULL AS usable, s.problem, s.hint
+    FROM fieldcrypt.root_keys() AS s;
+COMMENT ON VIEW fieldcrypt.status IS 'root keys, what is under them, and what is missing';
+COMMENT ON COLUMN fieldcrypt.status.root_key IS 'name in the keyring; NULL: the keyring as a whole';
+COMMENT ON COLUMN fieldcrypt.status.state IS
+    'current, previous or customer, as the keyring says; otherwise customer or retired, as recorded';
+COMMENT ON COLUMN fieldcrypt.status.provider IS 'where the keyring has it from; NULL: it does not name it';
+COMMENT ON COLUMN fieldcrypt.status.accounts IS 'number of accounts whose keys it wraps; *database* is one';
+COMMENT ON COLUMN fieldcrypt.status.usable IS 'whether nothing is wrong';
+COMMENT ON COLUMN fieldcrypt.status.problem IS 'what is wrong';
+COMMENT ON COLUMN fieldcrypt.status.hint IS 'what to do about it';
 
 CREATE FUNCTION fieldcrypt.lockable_keys() RETURNS bigint
     AS 'MODULE_PATHNAME', 'lockable_keys_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
@@ -345,19 +384,20 @@ AS $$
         WHERE k.purpose = 'wrapping' AND k.state <> 'destroyed' GROUP BY k.wrapped_by
     ), missing (root, accounts) AS (
         SELECT r.name, COALESCE(u.accounts, 0) FROM fieldcrypt.root_key AS r LEFT JOIN used AS u ON u.root = r.name
-        WHERE NOT EXISTS (SELECT FROM entry AS e WHERE e.root = r.name)
+        WHERE (r.state = 'own' OR r.state = 'retired' AND u.accounts > 0)
+            AND NOT EXISTS (SELECT FROM entry AS e WHERE e.root = r.name)
             AND EXISTS (SELECT FROM entry AS e WHERE e.root IS NULL AND e.problem IS NULL)
     ), old (subject, age, remedy) AS (
         SELECT e.subject, now() - r.created_at,
-            'Make a new key, name it in the keyring with state = "current", and this one with state = "previous", and reload.'
+            'Make a new key, name it in the keyring with state = "current", and this one with state = "previous", reload, and: SELECT fieldcrypt.rotate_root()'
         FROM entry AS e JOIN fieldcrypt.root_key AS r ON r.name = e.root
-        WHERE e.is_current AND now() - r.created_at > '1 year'
+        WHERE e.state = 'current' AND now() - r.created_at > '1 year'
     ), standby (consequence) AS (
         SELECT CASE WHEN pg_is_in_recovery() THEN '; after a promotion nothing can be encrypted or decrypted here' END
     )
     SELECT f.severity, f.subject, f.finding, f.remedy FROM (
-        SELECT CASE WHEN e.root IS NULL OR e.is_current OR u.accounts > 0 THEN 'error' ELSE 'warning' END,
-            concat(e.problem, CASE WHEN e.root IS NULL OR e.is_current OR u.accounts > 0 THEN s.consequence END),
+        SELECT CASE WHEN e.root IS NULL OR e.state = 'current' OR e.state = 'previous' AND u.accounts > 0 THEN 'error' ELSE 'warning' END,
+            concat(e.problem, CASE WHEN e.root IS NULL OR e.state = 'current' OR e.state = 'previous' AND u.accounts > 0 THEN s.consequence END),
             e.subject, e.hint
         FROM entry AS e LEFT JOIN used AS u ON u.root = e.root, standby AS s WHERE e.problem IS NOT NULL
         UNION ALL
@@ -370,6 +410,13 @@ AS $$
             format('root key "%s"', m.root),
             format('DELETE FROM fieldcrypt.root_key WHERE name = %L;', m.root)
         FROM missing AS m WHERE m.accounts = 0
+        UNION ALL
+        SELECT 'warning', format('is a customer''s that cannot be had: %s accounts are locked', u.accounts),
+            format('root key "%s"', r.name),
+            'The customer gives it back, or has withdrawn it: SELECT * FROM fieldcrypt.status'
+        FROM fieldcrypt.root_key AS r JOIN used AS u ON u.root = r.name
+        WHERE r.state = 'customer' AND NOT EXISTS (SELECT FROM entry AS e WHERE e.root = r.name)
+            AND EXISTS (SELECT FROM entry AS e WHERE e.root IS NULL AND e.problem IS NULL)
         UNION ALL
         SELECT 'warning', 'comes from the environment, which other programs of the same user can read: for development',
             e.subject,
@@ -384,8 +431,8 @@ AS $$
         FROM entry AS e WHERE e.root IS NULL AND e.is_public
         UNION ALL
         SELECT 'notice', format('is a previous one, but wraps the keys of %s accounts', u.active_accounts), e.subject,
-            'Keep it in the keyring, or move the values to new accounts and SELECT fieldcrypt.disable_account(...) the old ones.'
-        FROM entry AS e JOIN used AS u ON u.root = e.root WHERE NOT e.is_current AND u.active_accounts > 0
+            'SELECT fieldcrypt.rotate_root();'
+        FROM entry AS e JOIN used AS u ON u.root = e.root WHERE e.state = 'previous' AND u.active_accounts > 0
         UNION ALL
         SELECT 'warning', 'has been in use for more than two years', o.subject, o.remedy FROM old AS o WHERE o.age > '2 years'
         UNION ALL
@@ -399,7 +446,7 @@ CREATE FUNCTION fieldcrypt.findings_of_keys() RETURNS SETOF fieldcrypt.finding
 AS $$
     WITH used (subject, sealed, remedy) AS (
         SELECT format('key %s of account "%s" in field %s', k.key_id, k.account, f.name), sum(u.sealed),
-            format('SELECT fieldcrypt.alter_field(%L, suite => ''xaes-256-gcm'');', f.name)
+            format('SELECT fieldcrypt.rotate_account_key(%L);', k.account)
         FROM fieldcrypt.key_use AS u
             JOIN fieldcrypt.account_key AS k ON k.key_id = u.key_id
             JOIN fieldcrypt.field AS f ON f.field_id = u.field_id
@@ -407,7 +454,7 @@ AS $$
         GROUP BY k.key_id, f.name
     ), old (subject, age, remedy) AS (
         SELECT format('data key of account "%s"', k.account), now() - k.created_at,
-            format('Create another account, move the rows there, and then: SELECT fieldcrypt.disable_account(%L)', k.account)
+            format('SELECT fieldcrypt.rotate_account_key(%L);', k.account)
         FROM fieldcrypt.account_key AS k JOIN fieldcrypt.account AS a ON a.account = k.account
         WHERE k.purpose = 'data' AND k.state = 'active' AND a.state = 'active' AND now() - k.created_at > '1 year'
     ), memory (wanted, lockable) AS (

@@ -131,7 +131,12 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.drop_audit(timestamptz),
     fieldcrypt.create_account(text),
     fieldcrypt.disable_account(text),
-    fieldcrypt.enable_account(text)
+    fieldcrypt.enable_account(text),
+    fieldcrypt.accounts_due(),
+    fieldcrypt.rotate_account_key(text),
+    fieldcrypt.rotate_root(),
+    fieldcrypt.set_rotation(text, interval),
+    fieldcrypt.set_account_root(text, text)
 TO fieldcrypt_key_admin;
 
 GRANT EXECUTE ON FUNCTION
@@ -183,8 +188,12 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.revoke_access(text, text[], text, text)
 TO fieldcrypt_grantor;
 
-GRANT EXECUTE ON FUNCTION fieldcrypt.doctor(integer)
+GRANT EXECUTE ON PROCEDURE fieldcrypt.rotate_due() TO fieldcrypt_key_admin;
+
+GRANT EXECUTE ON FUNCTION fieldcrypt.doctor(integer), fieldcrypt.root_keys()
 TO fieldcrypt_key_admin, fieldcrypt_admin, fieldcrypt_auditor;
+
+GRANT SELECT ON fieldcrypt.status TO fieldcrypt_key_admin, fieldcrypt_admin, fieldcrypt_auditor;
 
 GRANT SELECT ON fieldcrypt.account_key, fieldcrypt.root_key TO fieldcrypt_key_admin;
 

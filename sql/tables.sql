@@ -12,13 +12,20 @@ CREATE TABLE fieldcrypt.root_key (
     name text COLLATE "C" CONSTRAINT root_key_pkey PRIMARY KEY,
     check_value bytea NOT NULL CHECK (pg_catalog.octet_length(check_value) OPERATOR(pg_catalog.=) 32),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    created_by name NOT NULL DEFAULT session_user
+    created_by name NOT NULL DEFAULT session_user,
+    state text NOT NULL DEFAULT 'own'
+        CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['own', 'customer', 'retired'])),
+    wrapped_check bytea
 );
 COMMENT ON TABLE fieldcrypt.root_key IS 'root keys that this database has used; the keys themselves are outside';
 COMMENT ON COLUMN fieldcrypt.root_key.name IS 'name in the keyring';
-COMMENT ON COLUMN fieldcrypt.root_key.check_value IS 'HMAC-SHA-256 under the key, by which a wrong key is noticed before anything is written';
+COMMENT ON COLUMN fieldcrypt.root_key.check_value IS 'HMAC-SHA-256 under the key, or under the one in wrapped_check, by which a wrong key is noticed before anything is written';
 COMMENT ON COLUMN fieldcrypt.root_key.created_at IS 'when it was first used';
 COMMENT ON COLUMN fieldcrypt.root_key.created_by IS 'session user who first used it';
+COMMENT ON COLUMN fieldcrypt.root_key.state IS
+    'own; customer: the accounts under it are locked where it cannot be had; retired: no account is under it any more';
+COMMENT ON COLUMN fieldcrypt.root_key.wrapped_check IS
+    'of a root key that a program uses: a key that is for nothing else, wrapped by it';
 
 CREATE TABLE fieldcrypt.account (
     account text COLLATE "C" CONSTRAINT account_pkey PRIMARY KEY,
@@ -26,15 +33,17 @@ CREATE TABLE fieldcrypt.account (
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     created_by name NOT NULL DEFAULT session_user,
     changed_at timestamptz,
-    changed_by name
+    changed_by name,
+    rotate_after interval
 );
 COMMENT ON TABLE fieldcrypt.account IS 'accounts (tenants); *database* is reserved for what belongs to no account';
 COMMENT ON COLUMN fieldcrypt.account.account IS 'id, as the application knows it';
 COMMENT ON COLUMN fieldcrypt.account.state IS 'active or disabled';
 COMMENT ON COLUMN fieldcrypt.account.created_at IS 'when it was created';
 COMMENT ON COLUMN fieldcrypt.account.created_by IS 'session user who created it';
-COMMENT ON COLUMN fieldcrypt.account.changed_at IS 'when its state was last changed';
-COMMENT ON COLUMN fieldcrypt.account.changed_by IS 'session user who last changed its state';
+COMMENT ON COLUMN fieldcrypt.account.changed_at IS 'when it was last changed';
+COMMENT ON COLUMN fieldcrypt.account.changed_by IS 'session user who last changed it';
+COMMENT ON COLUMN fieldcrypt.account.rotate_after IS 'age at which rotate_due() replaces its data key';
 
 CREATE TABLE fieldcrypt.account_key (
     key_id bigint CONSTRAINT account_key_pkey PRIMARY KEY CHECK (key_id OPERATOR(pg_catalog.>) 0),

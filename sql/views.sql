@@ -1,15 +1,16 @@
 -- What administrators and auditors see. No view has key bytes.
 
 CREATE VIEW fieldcrypt.accounts AS
-    SELECT a.account, a.state, a.created_at, a.created_by, a.changed_at, a.changed_by
+    SELECT a.account, a.state, a.created_at, a.created_by, a.changed_at, a.changed_by, a.rotate_after
     FROM fieldcrypt.account AS a;
 COMMENT ON VIEW fieldcrypt.accounts IS 'accounts and their states';
 COMMENT ON COLUMN fieldcrypt.accounts.account IS 'id, as the application knows it';
 COMMENT ON COLUMN fieldcrypt.accounts.state IS 'active or disabled';
 COMMENT ON COLUMN fieldcrypt.accounts.created_at IS 'when it was created';
 COMMENT ON COLUMN fieldcrypt.accounts.created_by IS 'session user who created it';
-COMMENT ON COLUMN fieldcrypt.accounts.changed_at IS 'when its state was last changed';
-COMMENT ON COLUMN fieldcrypt.accounts.changed_by IS 'session user who last changed its state';
+COMMENT ON COLUMN fieldcrypt.accounts.changed_at IS 'when it was last changed';
+COMMENT ON COLUMN fieldcrypt.accounts.changed_by IS 'session user who last changed it';
+COMMENT ON COLUMN fieldcrypt.accounts.rotate_after IS 'age at which rotate_due() replaces its data key';
 
 CREATE VIEW fieldcrypt.fields AS
     SELECT f.name, f.label, f.suite, f.search, f.normalizer, f.mask, f.hidden, f.padding,

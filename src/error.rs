@@ -31,6 +31,8 @@ pub enum Error {
     AccountExists(String),
     #[error("value belongs to another account")]
     AccountMismatch,
+    #[error("account \"{0}\" is locked: {1}")]
+    AccountLocked(String, String),
     #[error("account \"{0}\" does not exist")]
     AccountMissing(String),
     #[error("no account is set for this session")]
@@ -131,6 +133,10 @@ pub enum Error {
     Transit,
     #[error("{2} ({0} key of account \"{1}\")")]
     Unwrap(&'static str, String, #[source] UnwrapError),
+    #[error("root key \"{0}\" is a customer's")]
+    RootOfCustomer(String),
+    #[error("the root key cannot be rotated in this transaction")]
+    RotationSnapshot,
     #[error("root key \"{0}\" is not the one that this database was set up with")]
     WrongRoot(String),
     #[error("job \"{0}\" does not exist")]
@@ -172,6 +178,11 @@ impl Error {
         }
     }
 
+    /// Whether an account or a key is closed: what is sealed under it is hidden, not an error.
+    pub const fn is_of_closed(&self) -> bool {
+        matches!(self, Self::AccountClosed(..) | Self::AccountLocked(..) | Self::KeyState(..))
+    }
+
     /// The SQLSTATE.
     pub fn code(&self) -> Code {
         match self {
@@ -198,9 +209,10 @@ impl Error {
                 _ => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
             },
             Self::At { error, .. } => error.code(),
+            Self::AccountLocked(..) => Code::ERRCODE_OPERATOR_INTERVENTION,
             Self::AuditWorker => Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Self::AuditBlocked => Code::ERRCODE_T_R_DEADLOCK_DETECTED,
-            Self::AuditSnapshot => Code::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Self::AuditSnapshot | Self::RotationSnapshot => Code::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Document(Malformed::TooDeep) => Code::ERRCODE_STATEMENT_TOO_COMPLEX,
             Self::Document(Malformed::TooLong) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Document(_) => Code::ERRCODE_DATA_CORRUPTED,
@@ -246,7 +258,9 @@ impl Error {
             | Self::Role(_)
             | Self::Superuser => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::Format(_) => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
-            Self::Keyring(..) | Self::WrongRoot(_) => Code::ERRCODE_CONFIG_FILE_ERROR,
+            Self::Keyring(..) | Self::RootOfCustomer(_) | Self::WrongRoot(_) => {
+                Code::ERRCODE_CONFIG_FILE_ERROR
+            }
             Self::Open(_) | Self::Unwrap(..) => Code::ERRCODE_DATA_CORRUPTED,
             Self::KeyExhausted(_) | Self::Seal(SealError::TooLong) => {
                 Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED
@@ -296,6 +310,9 @@ impl Error {
                 "What is read has to be on disk first. Commit what holds a lock on fieldcrypt's own \
                  tables, such as LOCK TABLE or drop_audit(), before you go on."
             }
+            Self::RotationSnapshot => {
+                "Use READ COMMITTED, in which accounts are seen that were just created."
+            }
             Self::AuditSnapshot => "Use READ COMMITTED, in which newer events are seen.",
             Self::DocumentMissing(_) => "SELECT fieldcrypt.protect_jsonb(...) names a document.",
             Self::Irreversible(_) => {
@@ -330,6 +347,10 @@ impl Error {
                 "A key administrator can enable it: \
                  SELECT fieldcrypt.enable_account(...)."
             }
+            Self::AccountLocked(..) => {
+                "Its root key is the customer's, who gives it back or has withdrawn it. \
+                 SELECT * FROM fieldcrypt.status shows the state of root keys."
+            }
             Self::AccountMismatch => "Encrypt the value under the row's account.",
             Self::NoTransitKey | Self::AccountMissing(_) => {
                 "A key administrator creates accounts: \
@@ -363,7 +384,8 @@ impl Error {
                  index key."
             }
             Self::KeyExhausted(_) => {
-                "SELECT fieldcrypt.alter_field(..., suite => 'xaes-256-gcm') has no such limit."
+                "SELECT fieldcrypt.rotate_account_key(...) makes a new one. \
+                 alter_field(..., suite => 'xaes-256-gcm') has no such limit."
             }
             Self::KeyMissing(_) => {
                 "The value comes from another database, or its key rows were \
@@ -392,6 +414,9 @@ impl Error {
                 "Plain values would leave the client's own results. Prepare it with fieldcrypt.transparent off."
             }
             Self::Unwrap(..) => "The wrapped key was changed, or another key wrapped it.",
+            Self::RootOfCustomer(_) => {
+                "Accounts are under it by set_account_root(): make another one current."
+            }
             Self::WrongRoot(_) => "Put the original root key back into the keyring.",
             Self::NotInstalled => "CREATE EXTENSION fieldcrypt;",
             _ => return None,

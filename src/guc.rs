@@ -16,6 +16,7 @@ static ACCEPT_ENVELOPES: GucSetting<bool> = GucSetting::<bool>::new(false);
 static AUDIT: GucSetting<Mode> = GucSetting::<Mode>::new(Mode::On);
 static AUDIT_BUFFER: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static AUDIT_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(8);
+static SHARED_KEYS: GucSetting<i32> = GucSetting::<i32>::new(4096);
 static ACTOR: [GucSetting<Option<CString>>; 4] =
     [const { GucSetting::<Option<CString>>::new(None) }; 4];
 static REDACT_LOG: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -145,6 +146,16 @@ pub fn init() {
             GucFlags::UNIT_KB,
         );
         GucRegistry::define_int_guc(
+            c"fieldcrypt.shared_keys",
+            c"How many accounts' keys that programs have unwrapped are kept for all sessions.",
+            c"Encrypted, in shared memory: 100 bytes each. It concerns root keys of the provider command.",
+            &SHARED_KEYS,
+            64,
+            1 << 20,
+            GucContext::Postmaster,
+            GucFlags::default(),
+        );
+        GucRegistry::define_int_guc(
             c"fieldcrypt.audit_databases",
             c"In how many databases events are written to a table.",
             c"In others they go to the server's log.",
@@ -220,6 +231,11 @@ pub fn audit() -> Mode {
 /// See `fieldcrypt.audit_buffer`; in bytes.
 pub fn audit_buffer() -> usize {
     usize::try_from(AUDIT_BUFFER.get()).unwrap_or(64) << 10
+}
+
+/// See `fieldcrypt.shared_keys`.
+pub fn shared_keys() -> usize {
+    usize::try_from(SHARED_KEYS.get()).unwrap_or(64)
 }
 
 /// See `fieldcrypt.audit_databases`.

@@ -17,6 +17,7 @@
 //! - [`trigger`]: the row triggers: values belong to their row's account, documents are sealed
 //! - [`transparent`]: encrypted columns in results, shown as their plain values
 //! - [`hooks`]: where PostgreSQL calls us while it analyses, plans and runs statements
+//! - [`shared_memory`]: what the users of shared memory have in common
 //! - [`walker`]: a look through a query
 
 mod access;
@@ -35,6 +36,7 @@ mod guc;
 mod hooks;
 mod jobs;
 mod keyring;
+mod shared_memory;
 mod transparent;
 mod trigger;
 mod value;
@@ -79,6 +81,7 @@ extern "C-unwind" fn _PG_init() {
     // SAFETY: a variable of the only thread
     if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
         keyring::load_in_postmaster();
+        keyring::init_shared_memory();
         audit::init_shared_memory();
     }
 }

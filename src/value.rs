@@ -297,7 +297,7 @@ fn key_to_show(envelope: &Envelope<'_>, reader: Reader) -> Result<KeyToShow> {
     let key = match key_of(envelope) {
         Ok(key) => key,
         // of a closed account nothing is shown, and that is no error
-        Err(Error::AccountClosed(..) | Error::KeyState(..)) => {
+        Err(error) if error.is_of_closed() => {
             let header = envelope.header();
             let field = fields::find(By::Id(header.field_id))?;
             if reader == Reader::User {

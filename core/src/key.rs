@@ -43,7 +43,8 @@ impl SecretKey {
         key
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8; KEY_LENGTH] {
+    /// The bytes, for what wraps the key elsewhere.
+    pub const fn as_bytes(&self) -> &[u8; KEY_LENGTH] {
         &self.0
     }
 }

@@ -7,13 +7,14 @@ use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 
+use super::root;
 use crate::access::roles::{KEY_ADMIN, require_role};
 use crate::audit::change::{self, About};
 use crate::call::{Answer, Call};
 use crate::catalog::account::{self, AccountState};
-use crate::catalog::{key, write};
+use crate::catalog::write;
 use crate::error::{Error, Result};
-use crate::keyring::{current_root, require_roots, with_root, without_traces};
+use crate::keyring::{Root, current_root, without_traces};
 
 type Answered = std::result::Result<Answer, ErrorReport>;
 
@@ -28,20 +29,10 @@ fn create_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         return Err(Error::AccountExists(account.into_owned()).into());
     }
     // a wrong root key stops here, before anything is written
-    let (root, check_value) = current_root()?;
-    let detail = Some(format!("root key {root}"));
+    let root = current_root()?;
+    let detail = Some(format!("root key {}", root.name));
     change::begins("create_account", About { account: Some(&account), detail, field: None })?;
-    if key::root_check_value(&root)?.is_none() {
-        // a root that this database does not know yet joins those that it uses, and replaces none
-        require_roots(&key::root_names()?)?;
-        write::run(
-            "INSERT INTO fieldcrypt.root_key (name, check_value) VALUES ($1, $2) \
-             ON CONFLICT (name) DO NOTHING",
-            &[root.as_str().into(), check_value.as_slice().into()],
-        )?;
-        // of two sessions that do this at once with different keys, one is stopped here
-        current_root()?;
-    }
+    let root = root::for_new_accounts(root)?;
     if account::state(DATABASE_ACCOUNT)?.is_none() {
         make(DATABASE_ACCOUNT, &root, &[Purpose::Transit, Purpose::Index, Purpose::Audit])?;
     }
@@ -53,7 +44,7 @@ fn create_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 }
 
 /// Makes an account and its keys; false if another session has just made it.
-fn make(account: &str, root: &str, purposes: &[Purpose]) -> Result<bool> {
+fn make(account: &str, root: &Root, purposes: &[Purpose]) -> Result<bool> {
     let inserted = write::run(
         "INSERT INTO fieldcrypt.account (account, state) VALUES ($1, 'active') \
          ON CONFLICT (account) DO NOTHING RETURNING 1",
@@ -64,39 +55,40 @@ fn make(account: &str, root: &str, purposes: &[Purpose]) -> Result<bool> {
     }
     without_traces(|| {
         let wrapping_key = SecretKey::generate()?;
-        with_root(root, |root_key| {
-            store(account, Purpose::Wrapping, 1, &wrapping_key, root_key, Some(root))
-        })?;
+        let name = new_name(account, Purpose::Wrapping, 1)?;
+        store(&name, &wrapping_key, &root.wrap(&name, &wrapping_key)?, Some(&root.name))?;
         for &purpose in purposes {
-            store(account, purpose, 1, &SecretKey::generate()?, &wrapping_key, None)?;
+            let (name, key) = (new_name(account, purpose, 1)?, SecretKey::generate()?);
+            store(&name, &key, &wrap::wrap(&wrapping_key, &name, &key)?, None)?;
         }
         Ok(true)
     })
 }
 
-/// Stores a key, wrapped.
-fn store(
-    account: &str,
-    purpose: Purpose,
-    version: u32,
+/// The name of a new key.
+pub(super) fn new_name(account: &str, purpose: Purpose, version: u32) -> Result<KeyName<'_>> {
+    Ok(KeyName { account, purpose, version, id: KeyId::generate(purpose, account)? })
+}
+
+/// Stores a key as it is wrapped, with its check value.
+pub(super) fn store(
+    name: &KeyName<'_>,
     key: &SecretKey,
-    wrapping_key: &SecretKey,
+    wrapped: &[u8],
     root: Option<&str>,
 ) -> Result<()> {
-    let name = KeyName { account, purpose, version, id: KeyId::generate(purpose, account)? };
-    let wrapped = wrap::wrap(wrapping_key, &name, key)?;
     write::run(
         "INSERT INTO fieldcrypt.account_key \
          (key_id, account, purpose, version, state, wrapped, wrapped_by, check_value) \
          VALUES ($1, $2, $3, $4, 'active', $5, $6, $7)",
         &[
             name.id.number().cast_signed().into(),
-            account.into(),
-            purpose.name().into(),
-            version.cast_signed().into(),
-            wrapped.as_slice().into(),
+            name.account.into(),
+            name.purpose.name().into(),
+            name.version.cast_signed().into(),
+            wrapped.into(),
             root.into(),
-            wrap::check_value(key, &name).as_slice().into(),
+            wrap::check_value(key, name).as_slice().into(),
         ],
     )?;
     Ok(())
@@ -105,8 +97,9 @@ fn store(
 #[cfg(any(test, feature = "pg_test"))]
 /// Adds a version of a key.
 pub fn add_key(account: &str, purpose: Purpose, version: u32) -> Result<()> {
-    let wrapping_key = crate::keyring::wrapping_key(account)?;
-    store(account, purpose, version, &SecretKey::generate()?, &wrapping_key, None)
+    let (wrapping_key, _) = crate::keyring::wrapping_key(account)?;
+    let (name, key) = (new_name(account, purpose, version)?, SecretKey::generate()?);
+    store(&name, &key, &wrap::wrap(&wrapping_key, &name, &key)?, None)
 }
 
 /// `disable_account(account text)`: nothing of it can be read, written or searched until enabled.

@@ -5,3 +5,5 @@ pub mod account;
 mod doctor;
 mod field;
 pub mod grant;
+mod root;
+mod rotation;

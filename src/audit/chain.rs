@@ -84,7 +84,7 @@ pub fn sealer() -> Result<(i64, Locked<Sealer>)> {
         return Ok((key_id, sealer));
     }
     let stored = StoredKey::newest(DATABASE_ACCOUNT, Purpose::Audit)?;
-    let key = stored.and_then(|stored| Some((stored.id, unwrap_account_key(&stored).ok()?)));
+    let key = stored.and_then(|stored| Some((stored.id, unwrap_account_key(&stored).ok()?.0)));
     let Some((id, key)) = key else { return Ok((0, Locked::new(Sealer::new(None)))) };
     let (key_id, sealer) = (id.number().cast_signed(), Locked::new(Sealer::new(Some(&key))));
     SEALER.set(Some((generation, key_id, sealer.clone())));
@@ -98,7 +98,7 @@ pub fn sealer_of(key_id: i64) -> Result<Locked<Sealer>> {
     }
     let id = KeyId::new(key_id.cast_unsigned()).ok_or(Error::Catalog("key id"))?;
     let stored = StoredKey::find(id)?.filter(|stored| stored.purpose == Purpose::Audit);
-    let key = unwrap_account_key(&stored.ok_or(Error::KeyMissing(id))?)?;
+    let (key, _) = unwrap_account_key(&stored.ok_or(Error::KeyMissing(id))?)?;
     Ok(Locked::new(Sealer::new(Some(&key))))
 }
 

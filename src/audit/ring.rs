@@ -17,6 +17,7 @@ use pgrx::{IntoDatum, pg_guard};
 
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::shared_memory::Held;
 
 const NAME: &CStr = c"fieldcrypt audit";
 /// How long a worker that was asked for may take until another is asked for, in microseconds.
@@ -86,24 +87,6 @@ impl Latch {
             // SAFETY: a latch in shared memory, which outlives its process
             unsafe { pg_sys::SetLatch(self.0) };
         }
-    }
-}
-
-/// A lightweight lock, held.
-struct Held(*mut pg_sys::LWLock);
-
-impl Held {
-    fn new(lock: *mut pg_sys::LWLock) -> Self {
-        // SAFETY: a lock in shared memory that this process does not hold
-        unsafe { pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE) };
-        Self(lock)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // SAFETY: it was acquired in `new`, and nothing raises an error while it is held
-        unsafe { pg_sys::LWLockRelease(self.0) };
     }
 }
 
@@ -185,7 +168,7 @@ unsafe extern "C-unwind" fn startup() {
         if let Some(previous) = PREVIOUS_STARTUP {
             previous();
         }
-        let _held = Held::new(&raw mut (*pg_sys::MainLWLockArray.add(ADDIN_SHMEM_INIT_LOCK)).lock);
+        let _held = Held::for_startup();
         let mut found = false;
         RINGS = pg_sys::ShmemInitStruct(NAME.as_ptr(), sizes().1, &mut found).cast();
         if !found {
@@ -196,9 +179,6 @@ unsafe extern "C-unwind" fn startup() {
         }
     }
 }
-
-/// PostgreSQL's `AddinShmemInitLock`, by its number in `lwlocknames.h`, the same in 15 to 18.
-const ADDIN_SHMEM_INIT_LOCK: usize = 21;
 
 /// The lock of that number in our tranche.
 ///

@@ -69,6 +69,11 @@ impl StoredKey {
         }
     }
 
+    /// Whether it is not destroyed.
+    pub fn is_in_use(&self) -> bool {
+        self.state != KeyState::Destroyed
+    }
+
     /// The key of that id, if there is one.
     pub fn find(id: KeyId) -> Result<Option<Self>> {
         let matching = [Equals::Bigint(1, id.number().cast_signed())];
@@ -90,6 +95,32 @@ impl StoredKey {
         Ok(newest)
     }
 
+    /// The greatest version of the keys of an account and purpose; 0 if there is none.
+    pub fn latest_version(account: &str, purpose: Purpose) -> Result<u32> {
+        let matching = [Equals::Text(2, account), Equals::Text(3, purpose.name())];
+        let mut latest = 0;
+        scan::rows(Tables::get()?.account_key_by_account, &matching, |row| {
+            latest = latest.max(Self::read(row)?.version);
+            Ok(())
+        })?;
+        Ok(latest)
+    }
+
+    /// The wrapping key of an account.
+    pub fn wrapping(account: &str) -> Result<Self> {
+        Self::newest(account, Purpose::Wrapping)?
+            .ok_or_else(|| Error::AccountMissing(account.to_owned()))
+    }
+
+    /// Reads every wrapping key, until `visit` fails.
+    pub fn each_wrapping(mut visit: impl FnMut(Self) -> Result<()>) -> Result<()> {
+        // in the order in which accounts were made, more or less, the table is read faster
+        scan::rows(Tables::get()?.account_key_by_account, &[], |row| {
+            // only they have a root key, and most keys are others
+            if row.is_null(7) { Ok(()) } else { visit(Self::read(row)?) }
+        })
+    }
+
     fn read(row: &Row) -> Result<Self> {
         let state = row.required_text(5)?;
         Ok(Self {
@@ -108,17 +139,64 @@ impl StoredKey {
     }
 }
 
-/// The recorded check value of a root key; `None` if this database has not used it yet.
-pub fn root_check_value(name: &str) -> Result<Option<Vec<u8>>> {
-    scan::row(Tables::get()?.root_key, &[Equals::Text(1, name)], |row| row.bytes(2))
+/// What a root key is to this database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootState {
+    /// It is the installation's.
+    Own,
+    /// It is a customer's, who can withdraw it.
+    Customer,
+    /// It was the installation's: no account is under it any more.
+    Retired,
 }
 
-/// The names of the root keys that this database has used.
-pub fn root_names() -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    scan::rows(Tables::get()?.root_key, &[], |row| {
-        names.push(row.required_text(1)?);
-        Ok(())
-    })?;
-    Ok(names)
+impl RootState {
+    /// Its name in SQL.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Customer => "customer",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+/// A root key that this database has used.
+#[derive(Clone, Debug)]
+pub struct RootRecord {
+    pub name: String,
+    pub check_value: Vec<u8>,
+    pub state: RootState,
+    /// The key that the check value is of, wrapped, where a program uses the root key.
+    pub wrapped_check: Option<Vec<u8>>,
+}
+
+impl RootRecord {
+    /// What is recorded of a root key; `None` if this database has not used it yet.
+    pub fn find(name: &str) -> Result<Option<Self>> {
+        scan::row(Tables::get()?.root_key, &[Equals::Text(1, name)], Self::read)
+    }
+
+    /// Every root key.
+    pub fn all() -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        scan::rows(Tables::get()?.root_key, &[], |row| {
+            all.push(Self::read(row)?);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    fn read(row: &Row) -> Result<Self> {
+        let state = row.required_text(5)?;
+        Ok(Self {
+            name: row.required_text(1)?,
+            check_value: row.bytes(2)?,
+            state: [RootState::Own, RootState::Customer, RootState::Retired]
+                .into_iter()
+                .find(|known| known.name() == state)
+                .ok_or(Error::Catalog("state of a root key"))?,
+            wrapped_check: row.optional_bytes(6),
+        })
+    }
 }

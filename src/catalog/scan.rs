@@ -50,6 +50,11 @@ impl Row {
         (!is_null).then(|| self.values[column - 1])
     }
 
+    /// Whether a column is NULL.
+    pub fn is_null(&self, column: usize) -> bool {
+        self.value(column).is_none()
+    }
+
     fn varlena(&self, column: usize) -> Option<&[u8]> {
         // SAFETY: the caller names a column of a varlena type; the tuple lives as long as the row
         self.value(column).map(|datum| unsafe { varlena_bytes(datum) })
@@ -69,6 +74,11 @@ impl Row {
     /// A bytea column that is NOT NULL.
     pub fn bytes(&self, column: usize) -> Result<Vec<u8>> {
         self.varlena(column).map(<[u8]>::to_vec).ok_or(Error::Catalog("NULL"))
+    }
+
+    /// A bytea column.
+    pub fn optional_bytes(&self, column: usize) -> Option<Vec<u8>> {
+        self.varlena(column).map(<[u8]>::to_vec)
     }
 
     /// A text array column.

@@ -215,7 +215,7 @@ fn read_merged(call: &Call, reading: Reading) -> Result<Answer> {
 fn readable(blob: &[u8], reading: Reading) -> Result<Option<Zeroizing<Vec<u8>>>> {
     let key = match value::key_of(&value::stored(blob)?) {
         Ok(key) => key,
-        Err(Error::AccountClosed(..) | Error::KeyState(..)) if reading == Reading::Reveal => {
+        Err(error) if error.is_of_closed() && reading == Reading::Reveal => {
             return Ok(None);
         }
         Err(error) => return Err(error),

@@ -262,9 +262,9 @@ fn open_key(id: KeyId, field_id: FieldId, suite: Suite, role: Oid) -> Result<Loc
         role => format!("*row*/{}", role.to_u32()),
     };
     let key = without_traces(|| -> Result<_> {
-        let secret = unwrap_account_key(&stored)?;
+        let (secret, loaded) = unwrap_account_key(&stored)?;
         Ok(Locked::new(OpenKey {
-            loaded: backend::statement_start(),
+            loaded,
             privileges: Cell::new((Oid::INVALID, Privileges::default())),
             counted: Cell::default(),
             exhausted,
@@ -295,10 +295,10 @@ pub fn to_tokenize(account: &str, field: &Field) -> Result<Locked<TokenHandle>> 
     }
     let stored = StoredKey::find(id)?.ok_or(Error::KeyMissing(id))?;
     let key = without_traces(|| -> Result<_> {
-        let secret = unwrap_account_key(&stored)?;
+        let (secret, loaded) = unwrap_account_key(&stored)?;
         Ok(Locked::new(TokenHandle {
             key: TokenKey::derive(&secret, id, field.id, account),
-            loaded: backend::statement_start(),
+            loaded,
         }))
     })?;
     keep(generation, |cache| cache.put(place, Entry::Token(key.clone())));

@@ -11,21 +11,22 @@ use super::cache::OpenKey;
 use super::file::KeyringFile;
 use super::locked::Locked;
 use super::provider::Provider;
-use super::unwrap::{configured_path, verify_root};
+use super::root::Root;
+use super::unwrap::configured_path;
 use crate::call::{Answer, Rows};
 use crate::error::Result;
 
-/// `keyring_entries() → SETOF (root, provider, is_current, is_public, folder_is_shared, problem,
-/// hint)`: the keyring file, whose root is NULL, and each root key that it names, all read anew.
+/// `keyring_entries() → SETOF (root, provider, state, is_public, folder_is_shared, problem, hint)`:
+/// the keyring file, whose root is NULL, and each root key that it names, all read anew and tried.
 #[pg_extern(sql = false)]
 fn keyring_entries(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
     let rows = Rows::of(fcinfo);
-    let push = |root, provider, is_current: bool, file: Option<&Path>, result: Result<()>| {
+    let push = |root, provider, state, file: Option<&Path>, result: Result<()>| {
         let problem = result.err();
         rows.push([
             Answer::optional_text(root),
             Answer::optional_text(provider),
-            is_current.into(),
+            Answer::optional_text(state),
             file.is_some_and(is_public).into(),
             file.is_some_and(is_in_shared_folder).into(),
             Answer::optional_text(problem.as_ref().map(ToString::to_string).as_deref()),
@@ -34,19 +35,22 @@ fn keyring_entries(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
     };
     let file = configured_path().and_then(|path| {
         let file = KeyringFile::read(Path::new(&path))?;
-        push(None, None, false, Some(Path::new(&path)), Ok(()));
+        push(None, None, None, Some(Path::new(&path)), Ok(()));
         Ok(file)
     });
     match file {
-        Err(error) => push(None, None, false, None, Err(error)),
+        Err(error) => push(None, None, None, None, Err(error)),
         Ok(file) => {
-            for (name, provider) in &file.roots {
-                let (kind, path) = match provider {
-                    Provider::File(path) => ("file", Some(path.as_path())),
-                    Provider::Environment(_) => ("env", None),
+            for (name, entry) in &file.roots {
+                let path = match &entry.provider {
+                    Provider::File(path) => Some(path.as_path()),
+                    Provider::Command(command) => Some(command.program.as_path()),
+                    Provider::Environment(_) => None,
                 };
-                let result = provider.read(name).and_then(|root| verify_root(name, &root));
-                push(Some(name.as_str()), Some(kind), *name == file.current, path, result);
+                let held = entry.provider.hold(name);
+                let result = held.and_then(|held| Root::new(name, entry.state, held).verify());
+                let (kind, state) = (entry.provider.name(), entry.state.name());
+                push(Some(name.as_str()), Some(kind), Some(state), path, result);
             }
         }
     }

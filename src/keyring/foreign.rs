@@ -221,7 +221,7 @@ fn read(name: &str) -> Result<Owned> {
              derive asks for: salt and iterations (pbkdf2), salt (scrypt), salt and info (hkdf).",
         )
     })?;
-    if let Some((root, _)) = file.roots.iter().find(|(_, root)| **root == source.provider) {
+    if let Some((root, _)) = file.roots.iter().find(|(_, root)| root.provider == source.provider) {
         return Err(is_a_root(name, root));
     }
     let key = without_traces(|| source.read(name).map(Locked::new))?;

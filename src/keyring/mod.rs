@@ -5,17 +5,23 @@
 //! for this database stops before anything is written.
 
 pub mod cache;
+mod command;
 mod examine;
 pub mod file;
 pub mod foreign;
 pub mod locked;
 pub mod provider;
+mod root;
 pub mod sealer;
 mod unwrap;
+mod unwrapped;
 pub mod usage;
 
 pub use cache::OpenKey;
 pub use locked::without_traces;
-#[cfg(any(test, feature = "pg_test"))]
-pub use unwrap::wrapping_key;
-pub use unwrap::{current_root, load_in_postmaster, require_roots, unwrap_account_key, with_root};
+pub use root::Root;
+pub use unwrap::{
+    current_root, current_root_read_anew, load_in_postmaster, require_roots, root,
+    unwrap_account_key, unwrap_under_root, wrapping_key,
+};
+pub use unwrapped::init_shared_memory;

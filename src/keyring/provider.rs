@@ -9,6 +9,8 @@ use base64ct::Encoding;
 use fieldcrypt_core::key::{KEY_LENGTH, SecretKey};
 use zeroize::Zeroizing;
 
+use super::command::Command;
+use super::locked::{Locked, without_traces};
 use crate::error::{Error, Result};
 
 /// Longest file that can hold a key: 64 hex digits and white space, with room to spare.
@@ -21,11 +23,43 @@ pub enum Provider {
     File(PathBuf),
     /// An environment variable of the server, for development.
     Environment(String),
+    /// A key service, by way of a program.
+    Command(Command),
+}
+
+/// What can be had of a root key.
+#[derive(Clone, Debug)]
+pub enum Held {
+    /// Its bytes.
+    Key(Locked<SecretKey>),
+    /// The program that uses it.
+    Command(Command),
 }
 
 impl Provider {
-    /// Reads the key.
-    pub fn read(&self, root: &str) -> Result<SecretKey> {
+    /// Its name in the keyring file.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Environment(_) => "env",
+            Self::Command(_) => "command",
+        }
+    }
+
+    /// Reads the key, or looks at the program that is to be asked.
+    pub fn hold(&self, root: &str) -> Result<Held> {
+        match self {
+            Self::Command(command) => {
+                command.check(root)?;
+                Ok(Held::Command(command.clone()))
+            }
+            Self::File(_) | Self::Environment(_) => {
+                without_traces(|| Ok(Held::Key(Locked::new(self.read(root)?))))
+            }
+        }
+    }
+
+    fn read(&self, root: &str) -> Result<SecretKey> {
         let text = self.read_text(
             &format!("root key \"{root}\""),
             "It holds 64 hexadecimal digits or 44 base64 characters, and nothing else.",
@@ -55,6 +89,9 @@ impl Provider {
                     "Set it in the environment that starts the server.",
                 )
             }),
+            Self::Command(_) => {
+                Err(keyring(format!("a key service does not give out {what}"), contents))
+            }
         }
     }
 }

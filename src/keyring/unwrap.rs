@@ -1,18 +1,20 @@
 //! The root keys as this process holds them, and the way from a stored key to its bytes.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use fieldcrypt_core::key::{Purpose, SecretKey};
+use fieldcrypt_core::key::SecretKey;
 use fieldcrypt_core::wrap;
 use pgrx::pg_sys;
 
-use super::file::KeyringFile;
-use super::locked::{Locked, lock_after_fork, without_traces};
-use super::provider::keyring;
+use super::file::{KeyringFile, RootEntry, State};
+use super::locked::{lock_after_fork, without_traces};
+use super::provider::{Held, keyring};
+use super::root::Root;
+use crate::backend;
 use crate::catalog::invalidation;
-use crate::catalog::key::{StoredKey, root_check_value};
+use crate::catalog::key::{RootRecord, RootState, StoredKey};
 use crate::error::{Error, Result};
 use crate::guc;
 
@@ -20,11 +22,16 @@ use crate::guc;
 struct Keyring {
     /// When the configuration was last loaded before they were read.
     configured: pg_sys::TimestampTz,
+    /// In which statement they were read.
+    read_in: i64,
     path: String,
-    roots: BTreeMap<String, Locked<SecretKey>>,
-    /// The names that the file has, whether or not a previous key could be read.
-    names: BTreeSet<String>,
+    /// Of a customer's key no copy is kept: it counts that it can be had now.
+    roots: BTreeMap<String, Held>,
+    /// What the file says of each, whether or not it could be read.
+    entries: BTreeMap<String, RootEntry>,
     current: String,
+    /// The customers' keys that could not be had in a statement, with the reason.
+    missed: BTreeMap<String, (i64, String)>,
     /// In which generation of the catalog each was compared with its recorded check value.
     verified: BTreeMap<String, u64>,
 }
@@ -44,10 +51,11 @@ impl Keyring {
         let path = configured_path()?;
         let file = KeyringFile::read(Path::new(&path))?;
         let mut roots = BTreeMap::new();
-        for (name, provider) in &file.roots {
-            match provider.read(name) {
-                Ok(key) => {
-                    roots.insert(name.clone(), Locked::new(key));
+        let own = file.roots.iter().filter(|(_, entry)| entry.state != State::Customer);
+        for (name, entry) in own {
+            match entry.provider.hold(name) {
+                Ok(held) => {
+                    roots.insert(name.clone(), held);
                 }
                 // a previous key that is gone is missed when something needs it
                 Err(error) if *name == file.current => return Err(error),
@@ -56,32 +64,38 @@ impl Keyring {
         }
         Ok(Self {
             configured: configuration_loaded(),
+            read_in: backend::statement_start(),
             path,
             roots,
-            names: file.roots.into_keys().collect(),
+            entries: file.roots,
             current: file.current,
+            missed: BTreeMap::new(),
             verified: BTreeMap::new(),
         })
     }
 
-    /// Compares a root key with its recorded check value, once per generation of the catalog.
-    fn verify(&mut self, name: &str) -> Result<()> {
-        let generation = invalidation::generation();
-        if self.verified.get(name) == Some(&generation) {
-            return Ok(());
-        }
-        verify_root(name, self.root(name)?)?;
-        self.verified.insert(name.to_owned(), generation);
-        Ok(())
-    }
-
-    fn root(&self, name: &str) -> Result<&SecretKey> {
-        self.roots.get(name).map(|root| &**root).ok_or_else(|| {
+    /// The root key of that name, compared with its recorded check value: one that is kept only once
+    /// per generation of the catalog. One that a program uses is compared when it is about to wrap.
+    fn root(&mut self, name: &str) -> Result<Root> {
+        let entry = self.entries.get(name).ok_or_else(|| {
             keyring(
                 format!("root key \"{name}\" is not in the keyring"),
                 "Add it to the keyring file, as \"previous\" if another is current, and reload.",
             )
-        })
+        })?;
+        let kept = self.roots.get(name).cloned();
+        let generation = invalidation::generation();
+        let is_verified = kept.is_some() && self.verified.get(name) == Some(&generation);
+        let held = match kept {
+            Some(held) => held,
+            None => entry.provider.hold(name)?,
+        };
+        let root = Root::new(name, entry.state, held);
+        if root.is_here() && !is_verified {
+            root.verify()?;
+            self.verified.insert(name.to_owned(), generation);
+        }
+        Ok(root)
     }
 }
 
@@ -93,16 +107,6 @@ pub fn configured_path() -> Result<String> {
             "Name the keyring file in postgresql.conf and reload.",
         )
     })
-}
-
-/// Fails if a root key is not the one whose check value this database has recorded.
-pub fn verify_root(name: &str, root: &SecretKey) -> Result<()> {
-    match root_check_value(name)? {
-        Some(recorded) if !wrap::verify(&wrap::root_check_value(root), &recorded) => {
-            Err(Error::WrongRoot(name.to_owned()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Uses the keyring, which is read first if need be.
@@ -134,53 +138,90 @@ pub fn load_in_postmaster() {
     }
 }
 
-/// The name and the check value of the current root key, verified.
-pub fn current_root() -> Result<(String, [u8; wrap::CHECK_VALUE_LENGTH])> {
+/// The current root key.
+pub fn current_root() -> Result<Root> {
+    with_keyring(|keyring| keyring.root(&keyring.current.clone()))
+}
+
+/// The current root key, after the keyring was read anew.
+pub fn current_root_read_anew() -> Result<Root> {
     with_keyring(|keyring| {
-        let name = keyring.current.clone();
-        keyring.verify(&name)?;
-        Ok((name.clone(), wrap::root_check_value(keyring.root(&name)?)))
+        *keyring = without_traces(Keyring::read)?;
+        keyring.root(&keyring.current.clone())
+    })
+}
+
+/// The root key of that name.
+pub fn root(name: &str) -> Result<Root> {
+    with_keyring(|keyring| {
+        let is_new = !keyring.entries.contains_key(name);
+        if is_new && keyring.read_in != backend::statement_start() {
+            // another session may have heard of a newer file already, and wrapped keys under it
+            *keyring = without_traces(Keyring::read)?;
+        }
+        keyring.root(name)
     })
 }
 
 /// Fails unless the keyring names all of these root keys.
 pub fn require_roots(names: &[String]) -> Result<()> {
-    with_keyring(|keyring| match names.iter().find(|name| !keyring.names.contains(*name)) {
+    with_keyring(|keyring| match names.iter().find(|&name| !keyring.entries.contains_key(name)) {
         Some(name) => Err(Error::UnknownRoot(name.clone())),
         None => Ok(()),
     })
 }
 
-/// The name of a root key of which that is true.
+/// The name of a root key of which that is true, among those whose bytes can be had.
 pub(super) fn root_that(is: impl Fn(&SecretKey) -> bool) -> Result<Option<String>> {
     with_keyring(|keyring| {
-        let mut roots = keyring.roots.iter();
-        Ok(roots.find(|(_, root)| is(root)).map(|(name, _)| name.clone()))
+        let is_one = |(name, entry): &(&String, &RootEntry)| {
+            let held = keyring.roots.get(*name).cloned();
+            match held.or_else(|| entry.provider.hold(name).ok()) {
+                Some(Held::Key(key)) => is(&key),
+                _ => false,
+            }
+        };
+        Ok(keyring.entries.iter().find(is_one).map(|(name, _)| name.clone()))
     })
 }
 
-/// Unwraps an account's wrapping key, or wraps a new one: hands the root key to `work`.
-pub fn with_root<T>(name: &str, work: impl FnOnce(&SecretKey) -> Result<T>) -> Result<T> {
-    with_keyring(|keyring| {
-        keyring.verify(name)?;
-        work(keyring.root(name)?)
-    })
+/// The wrapping key of an account, and when it was unwrapped.
+pub fn wrapping_key(account: &str) -> Result<(SecretKey, i64)> {
+    unwrap_under_root(&StoredKey::wrapping(account)?)
 }
 
-/// The wrapping key of an account.
-pub fn wrapping_key(account: &str) -> Result<SecretKey> {
-    let stored = StoredKey::newest(account, Purpose::Wrapping)?
-        .ok_or_else(|| Error::AccountMissing(account.to_owned()))?;
-    let root = stored.wrapped_by.as_deref().ok_or(Error::Catalog("root of a wrapping key"))?;
-    with_root(root, |root| unwrap(root, &stored))
+/// Unwraps an account's wrapping key; when that was done. Where a customer's root key cannot be had, the account is
+/// locked; that is remembered until the statement ends.
+pub fn unwrap_under_root(stored: &StoredKey) -> Result<(SecretKey, i64)> {
+    let name = stored.wrapped_by.as_deref().ok_or(Error::Catalog("root of a wrapping key"))?;
+    let statement = backend::statement_start();
+    let locked = |reason| Err(Error::AccountLocked(stored.account.clone(), reason));
+    let missed = with_keyring(|keyring| Ok(keyring.missed.get(name).cloned()))?;
+    if let Some((_, reason)) = missed.filter(|(missed_in, _)| *missed_in == statement) {
+        return locked(reason);
+    }
+    match root(name).and_then(|root| root.unwrap(stored)) {
+        Err(error @ (Error::Keyring(..) | Error::WrongRoot(_)))
+            if RootRecord::find(name)?.is_some_and(|root| root.state == RootState::Customer) =>
+        {
+            let reason = error.to_string();
+            let missed = (statement, reason.clone());
+            with_keyring(|keyring| Ok(keyring.missed.insert(name.to_owned(), missed)))?;
+            locked(reason)
+        }
+        result => result,
+    }
 }
 
-/// The bytes of a data, index or transit key.
-pub fn unwrap_account_key(stored: &StoredKey) -> Result<SecretKey> {
-    unwrap(&wrapping_key(&stored.account)?, stored)
+/// The bytes of a data, index or transit key, and when the key above it was unwrapped: so old they
+/// are.
+pub fn unwrap_account_key(stored: &StoredKey) -> Result<(SecretKey, i64)> {
+    let (wrapping_key, at) = wrapping_key(&stored.account)?;
+    Ok((unwrap(&wrapping_key, stored)?, at))
 }
 
-fn unwrap(wrapping_key: &SecretKey, stored: &StoredKey) -> Result<SecretKey> {
+/// Unwraps a key under the one that has wrapped it here.
+pub fn unwrap(wrapping_key: &SecretKey, stored: &StoredKey) -> Result<SecretKey> {
     wrap::unwrap(wrapping_key, &stored.name(), &stored.wrapped, &stored.check_value)
         .map_err(|error| Error::Unwrap(stored.purpose.name(), stored.account.clone(), error))
 }

@@ -42,7 +42,8 @@ pub fn record(key: KeyId, field: FieldId) -> Result<()> {
         let message = format!("key {} is near its limit of 2^32 values", key.number());
         ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "fieldcrypt")
             .set_hint(
-                "SELECT fieldcrypt.alter_field(..., suite => 'xaes-256-gcm') has no such limit.",
+                "SELECT fieldcrypt.rotate_account_key(...) makes a new one. \
+                 alter_field(..., suite => 'xaes-256-gcm') has no such limit.",
             )
             .report(PgLogLevel::WARNING);
     }

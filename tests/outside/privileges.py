@@ -416,6 +416,15 @@ OTHERS = {
     "create_account(text)": Call("'new'", **KEY_ADMIN, change="create_account", account="new"),
     "disable_account(text)": Call("'acme'", **KEY_ADMIN, change="disable_account"),
     "enable_account(text)": Call("'acme'", **KEY_ADMIN, change="enable_account"),
+    "rotate_account_key(text)": Call(
+        "'acme'", **KEY_ADMIN, gives=NUMBER, change="rotate_account_key"
+    ),
+    "set_rotation(text,interval)": Call("'acme', '1 year'", **KEY_ADMIN, change="set_rotation"),
+    "accounts_due()": Call("", "fieldcrypt_key_admin", None),
+    # a procedure, which test_account_keys calls
+    "rotate_due()": Call("", refuses="42809", unparsable=True),
+    "rotate_root()": Call("", **KEY_ADMIN, gives="0", change="rotate_root", account=None),
+    "set_account_root(text,text)": Call("'acme'", **KEY_ADMIN, change="set_account_root"),
     "create_field(text,text[],text,text,text,text,text,text,text,text,boolean,boolean)": Call(
         "'m.new'", **ADMIN, change="create_field", field="m.new", account=None
     ),
@@ -514,6 +523,11 @@ OTHERS = {
     "configured_settings()": Call("", "nobody", SOMETHING),
     "encrypted_columns()": Call("", "nobody", SOMETHING),
     "keyring_entries()": Call("", "nobody", SOMETHING),
+    "root_keys()": Call(
+        "",
+        "fieldcrypt_key_admin|fieldcrypt_admin|fieldcrypt_auditor",
+        re.compile(r"\(main,current,file,2,,\)"),
+    ),
     "lockable_keys()": Call("", "nobody", NUMBER),
     "role_memberships()": Call("", "nobody", SOMETHING),
     "account_text(regclass,name)": Call("'m.held', 'account_id'", gives="account_id::text"),

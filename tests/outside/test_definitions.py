@@ -34,6 +34,8 @@ WITHOUT_SEARCH_PATH = {
     "batch_size integer,rate integer,cut_over boolean)",
     "fieldcrypt.decrypt_column(relation regclass,column_name name,account_column name,"
     "batch_size integer,rate integer,cut_over boolean)",
+    # A procedure with a setting cannot commit.
+    "fieldcrypt.rotate_due()",
 }
 
 # What everybody may call: it checks the caller's rights itself, or needs none.

@@ -698,6 +698,7 @@ def test_threat_c7_settings_are_the_superuser_s(filled, session):
         "fieldcrypt.audit": "sighup",
         "fieldcrypt.audit_buffer": "postmaster",
         "fieldcrypt.audit_databases": "postmaster",
+        "fieldcrypt.shared_keys": "postmaster",
         "fieldcrypt.key_cache_size": "superuser",
         "fieldcrypt.key_lifetime": "superuser",
         "fieldcrypt.keyring_file": "sighup",

@@ -156,23 +156,36 @@ def previous_key_in_use(well):
     well.reload()
     well.execute("SELECT fieldcrypt.create_account('acme_2026')")
 
-    def carry_out(_):
-        for account in ("acme", "globex"):
-            well.execute("SELECT fieldcrypt.disable_account(%s)", [account])
-
-    yield (
-        'root key "main"',
-        "Keep it in the keyring, or move the values to new accounts and SELECT"
-        " fieldcrypt.disable_account(...) the old ones.",
-        carry_out,
-    )
-    well.execute("SELECT fieldcrypt.enable_account('acme')")
-    well.execute("SELECT fieldcrypt.enable_account('globex')")
+    yield 'root key "main"', "SELECT fieldcrypt.rotate_root();"
+    write_keyring(well.cluster.keys_dir, {"main": "current", "new": "previous"})
+    well.reload()
+    well.execute("SELECT fieldcrypt.rotate_root()")
     well.execute("""
         DELETE FROM fieldcrypt.account_key WHERE account = 'acme_2026';
         DELETE FROM fieldcrypt.account WHERE account = 'acme_2026';
         DELETE FROM fieldcrypt.root_key WHERE name = 'new'""")
     (well.cluster.keys_dir / "new.key").unlink()
+    write_keyring(well.cluster.keys_dir)
+    well.reload()
+
+
+@case("warning", "is a customer's that cannot be had: N accounts are locked")
+def withdrawn_key_of_a_customer(well):
+    write_keyring(well.cluster.keys_dir, {"main": "current", "theirs": "customer"})
+    well.reload()
+    well.execute("SELECT fieldcrypt.set_account_root('acme', 'theirs')")
+    write_keyring(well.cluster.keys_dir)
+    yield (
+        'root key "theirs"',
+        "The customer gives it back, or has withdrawn it: SELECT * FROM fieldcrypt.status",
+        lambda _: write_keyring(
+            well.cluster.keys_dir, {"main": "current", "theirs": "customer"}
+        ),
+    )
+    well.reload()
+    well.execute("SELECT fieldcrypt.set_account_root('acme')")
+    well.execute("DELETE FROM fieldcrypt.root_key WHERE name = 'theirs'")
+    (well.cluster.keys_dir / "theirs.key").unlink()
     write_keyring(well.cluster.keys_dir)
     well.reload()
 
@@ -262,7 +275,7 @@ def old_root(severity, interval, finding):
         yield (
             'root key "main"',
             'Make a new key, name it in the keyring with state = "current", and this one with state'
-            ' = "previous", and reload.',
+            ' = "previous", reload, and: SELECT fieldcrypt.rotate_root()',
             carry_out,
         )
         (well.cluster.keys_dir / "new.key").unlink()

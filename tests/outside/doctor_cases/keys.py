@@ -10,7 +10,8 @@ def worn_key(severity, count, finding):
     def run(well):
         well.execute("SELECT fieldcrypt.create_field('lead.token', suite => 'aes-256-gcm')")
         key = well.value(
-            "SELECT key_id FROM fieldcrypt.account_key WHERE account = 'acme' AND purpose = 'data'"
+            "SELECT key_id FROM fieldcrypt.account_key"
+            " WHERE account = 'acme' AND purpose = 'data' AND state = 'active'"
         )
         well.execute(
             "INSERT INTO fieldcrypt.key_use (key_id, field_id, sealed)"
@@ -20,7 +21,7 @@ def worn_key(severity, count, finding):
         )
         yield (
             f'key {key} of account "acme" in field lead.token',
-            "SELECT fieldcrypt.alter_field('lead.token', suite => 'xaes-256-gcm');",
+            "SELECT fieldcrypt.rotate_account_key('acme');",
         )
         well.execute("SELECT fieldcrypt.drop_field('lead.token')")
         well.execute("DELETE FROM fieldcrypt.key_use")
@@ -39,9 +40,7 @@ def old_data_key(severity, interval, finding):
         )
         yield (
             'data key of account "globex"',
-            "Create another account, move the rows there, and then: SELECT"
-            " fieldcrypt.disable_account('globex')",
-            lambda _: well.execute("SELECT fieldcrypt.disable_account('globex')"),
+            "SELECT fieldcrypt.rotate_account_key('globex');",
         )
 
 
