@@ -226,6 +226,7 @@ def connect_again(db):
 def test_standby_promoted_in_the_middle(make_cluster, action):
     """What was a standby goes on with the job from the batch that reached it last."""
     randomness = random.Random(SEED)
+    call = CALLS[action].replace("3000", "1000")  # rows in a second
     primary = make_cluster()
     db = set_up(primary)
     standby = primary.standby()
@@ -235,7 +236,7 @@ def test_standby_promoted_in_the_middle(make_cluster, action):
 
         def run():
             with suppress(psycopg.OperationalError), db.connect("mover") as connection:
-                connection.execute(CALLS[action])
+                connection.execute(call)
 
         job = threading.Thread(target=run)
         job.start()
@@ -243,11 +244,11 @@ def test_standby_promoted_in_the_middle(make_cluster, action):
         primary.kill9()
         job.join(30)
         standby.promote()
-        with standby.connect("mover", db.name) as mover:
-            mover.execute(CALLS[action])
         other = Database.__new__(Database)
         other.cluster, other.name = standby, db.name
         other.conn = other.connect()
+        with other.connect("mover") as mover:
+            mover.execute(call)
         assert next_action(other, action[8:], action) != action
         check(other, {i: {"v0"} for i in range(1, ROWS + 1)})
         kept = {

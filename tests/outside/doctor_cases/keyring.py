@@ -178,9 +178,7 @@ def withdrawn_key_of_a_customer(well):
     yield (
         'root key "theirs"',
         "The customer gives it back, or has withdrawn it: SELECT * FROM fieldcrypt.status",
-        lambda _: write_keyring(
-            well.cluster.keys_dir, {"main": "current", "theirs": "customer"}
-        ),
+        lambda _: write_keyring(well.cluster.keys_dir, {"main": "current", "theirs": "customer"}),
     )
     well.reload()
     well.execute("SELECT fieldcrypt.set_account_root('acme')")
