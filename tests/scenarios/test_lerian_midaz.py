@@ -1070,7 +1070,8 @@ def test_no_function_and_no_view_gives_a_key_out(crm, database, session):
         WHERE pronamespace = 'fieldcrypt'::regnamespace
             AND (prorettype IN ('bytea'::regtype, 'fieldcrypt.account_key'::regtype,
                     'fieldcrypt.root_key'::regtype)
-                OR 'bytea'::regtype = ANY (proallargtypes))
+                OR EXISTS (SELECT FROM unnest(proallargtypes, proargmodes) AS a (type, mode)
+                    WHERE type = 'bytea'::regtype AND mode <> 'i'))
         """,
     )
     kinds = "text bytea jsonb bigint numeric date timestamptz boolean uuid".split()
