@@ -65,9 +65,7 @@ impl Quiet {
     fn begin() -> Self {
         let role = pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32;
         // SAFETY: the setting's variable, of the only thread
-        unsafe {
-            Self { before: std::mem::replace(&mut *&raw mut pg_sys::SessionReplicationRole, role) }
-        }
+        unsafe { Self { before: (&raw mut pg_sys::SessionReplicationRole).replace(role) } }
     }
 }
 
