@@ -199,6 +199,15 @@ def gone(database, pid):
         time.sleep(0.01)
 
 
+def until_blocked(database, pid):
+    """Waits until a session waits for its client to read."""
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event = 'ClientWrite'"
+    deadline = time.monotonic() + 30
+    while not database.value(blocked, [pid]):
+        assert time.monotonic() < deadline, "the session is never blocked"
+        time.sleep(0.01)
+
+
 def notices_of(connection):
     """What the connection will be told, in a list that grows."""
     told = []
@@ -1179,6 +1188,8 @@ def test_threat_e1_shutdown_in_the_middle(own, worker):
         wire.until(b"T")
         for _ in range(500):
             assert wire.receive()[0] == b"D"
+        # otherwise PostgreSQL may wait for ever for this client to read why it is disconnected
+        until_blocked(own, wire.pid)
         start = time.monotonic()
         with restarted(own):
             assert time.monotonic() - start < 20
