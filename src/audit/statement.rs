@@ -24,8 +24,9 @@ use crate::keyring::OpenKey;
 const MOST_ENTITIES: usize = 32;
 /// Longest entity, in bytes.
 const LONGEST_ENTITY: usize = 200;
-/// Events that a statement collects at most before it hands them over.
-const MOST_EVENTS: usize = 1000;
+/// Events that a statement collects at most before it hands them over. Of a scan of more accounts in
+/// no order, nearly every value is an event of its own.
+const MOST_EVENTS: usize = 1 << 14;
 
 /// How a value is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

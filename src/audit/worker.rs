@@ -169,6 +169,7 @@ fn write(
     seen: Option<Head>,
     partition_ends: i64,
 ) -> Result<(Option<Head>, i64)> {
+    lock_extension();
     if matches!(chain::table(), Err(Error::NotInstalled)) {
         // who has just created it hands over his changes before he tells others to look again
         // SAFETY: inside a transaction
@@ -189,6 +190,19 @@ fn write(
         events.push(Event { count: Some(lost.cast_signed()), ..now });
     }
     Ok((Some(chain::append(&events, seen)?), partition_ends))
+}
+
+/// Keeps the extension from being dropped in this transaction. DROP EXTENSION takes this lock before
+/// those of the tables: without it, each could wait for the other.
+fn lock_extension() {
+    // SAFETY: inside a transaction; the name is NUL-terminated
+    unsafe {
+        let extension = pg_sys::get_extension_oid(c"fieldcrypt".as_ptr(), true);
+        if extension != Oid::INVALID {
+            let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+            pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, extension, 0, lock);
+        }
+    }
 }
 
 fn add_partition() -> Result<i64> {

@@ -641,6 +641,26 @@ def test_the_extension_is_dropped_while_events_flow(filled):
     assert filled.value("SELECT 1") == 1  # the server has not crashed
 
 
+@pytest.mark.every_version
+@pytest.mark.parametrize("table", ["audit_event", "audit_head"])
+def test_drop_extension_while_the_worker_writes(filled, table):
+    """Whichever table the worker has come to, neither waits for the other for ever."""
+    first = worker(filled)
+    waits = "SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted"
+    with locked(filled, table) as owner, filled.connect() as other:
+        read(filled)
+        wait_until(lambda: filled.value(waits, [first]))
+        dropping = threading.Thread(
+            target=other.execute, args=["DROP EXTENSION fieldcrypt CASCADE"]
+        )
+        dropping.start()
+        wait_until(lambda: filled.value(waits, [other.info.backend_pid]))
+        owner.rollback()
+        dropping.join(30)
+        assert not dropping.is_alive()
+        assert filled.value("SELECT count(*) FROM pg_extension WHERE extname = 'fieldcrypt'") == 0
+
+
 def test_a_dump_leaves_the_audit_out(filled):
     """It is true of this server only; what is restored begins with an audit of its own."""
     read(filled, 3)
