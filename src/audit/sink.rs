@@ -14,6 +14,9 @@ use crate::guc;
 /// How long a statement waits for room in the ring before it counts its event as lost.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// Room for most records, in bytes.
+const USUAL_LENGTH: usize = 512;
+
 /// Prepares for an event that will be handed over later, when nothing can be looked up any more: its
 /// ring is found, and the worker is there when the server stops.
 pub fn prepare() {
@@ -29,7 +32,7 @@ impl Record {
     /// What is handed over of an event.
     pub fn of(event: &Event) -> Self {
         // text and numbers only: it cannot fail
-        Self(postcard::to_allocvec(event).unwrap_or_default())
+        Self(postcard::to_extend(event, Vec::with_capacity(USUAL_LENGTH)).unwrap_or_default())
     }
 }
 
