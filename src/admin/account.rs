@@ -25,8 +25,12 @@ fn create_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     require_role(KEY_ADMIN, "create_account")?;
     let account = call.required_text(0, "the account")?;
     check_account(&account).map_err(|error| Error::Name("account", error))?;
-    if account::state(&account)?.is_some() {
-        return Err(Error::AccountExists(account.into_owned()).into());
+    match account::state(&account)? {
+        None => {}
+        Some(AccountState::Destroyed) => {
+            return Err(Error::AccountDestroyed(account.into_owned()).into());
+        }
+        Some(_) => return Err(Error::AccountExists(account.into_owned()).into()),
     }
     // a wrong root key stops here, before anything is written
     let root = current_root()?;
@@ -119,13 +123,22 @@ fn set_state(call: &Call, state: AccountState, action: &str) -> Answered {
     let account = call.required_text(0, "the account")?;
     check_account(&account).map_err(|error| Error::Name("account", error))?;
     change::begins(action, About { account: Some(&account), ..About::default() })?;
-    let changed = write::run(
+    hold(&account)?;
+    write::run(
         "UPDATE fieldcrypt.account SET state = $2, changed_at = pg_catalog.now(), \
-         changed_by = session_user WHERE account OPERATOR(pg_catalog.=) $1 RETURNING 1",
+         changed_by = session_user WHERE account OPERATOR(pg_catalog.=) $1",
         &[account.as_ref().into(), state.name().into()],
     )?;
-    if changed == 0 {
-        return Err(Error::AccountMissing(account.into_owned()).into());
-    }
     Ok(Answer::datum(pg_sys::Datum::null()))
+}
+
+/// Waits for whoever else changes the account or its keys; fails if it is missing or destroyed.
+pub(super) fn hold(account: &str) -> Result<()> {
+    write::run(
+        "SELECT 1 FROM fieldcrypt.account AS a WHERE a.account OPERATOR(pg_catalog.=) $1 \
+         FOR NO KEY UPDATE",
+        &[account.into()],
+    )?;
+    account::require(account)?;
+    Ok(())
 }

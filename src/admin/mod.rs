@@ -2,6 +2,7 @@
 //! caller's role first and then reads or writes as the owner of the extension's tables.
 
 pub mod account;
+mod destroy;
 mod doctor;
 mod field;
 pub mod grant;

@@ -3,6 +3,7 @@
 use fieldcrypt_core::key::{KeyId, Purpose};
 use fieldcrypt_core::wrap::KeyName;
 
+use super::account;
 use super::scan::{self, Equals, Row};
 use super::tables::Tables;
 use crate::error::{Error, Result};
@@ -52,6 +53,7 @@ pub struct StoredKey {
     pub purpose: Purpose,
     pub version: u32,
     pub state: KeyState,
+    /// Empty of a key that is destroyed.
     pub wrapped: Vec<u8>,
     /// The root that wrapped it, of a wrapping key; others are wrapped by the account's.
     pub wrapped_by: Option<String>,
@@ -108,8 +110,9 @@ impl StoredKey {
 
     /// The wrapping key of an account.
     pub fn wrapping(account: &str) -> Result<Self> {
+        account::require(account)?;
         Self::newest(account, Purpose::Wrapping)?
-            .ok_or_else(|| Error::AccountMissing(account.to_owned()))
+            .ok_or_else(|| Error::NoActiveKey(Purpose::Wrapping.name(), account.to_owned()))
     }
 
     /// Reads every wrapping key, until `visit` fails.
@@ -132,7 +135,7 @@ impl StoredKey {
                 .into_iter()
                 .find(|known| known.name() == state)
                 .ok_or(Error::Catalog("state of a key"))?,
-            wrapped: row.bytes(6)?,
+            wrapped: row.optional_bytes(6).unwrap_or_default(),
             wrapped_by: row.text(7)?,
             check_value: row.bytes(8)?,
         })

@@ -24,4 +24,4 @@ pub use unwrap::{
     current_root, current_root_read_anew, load_in_postmaster, require_roots, root,
     unwrap_account_key, unwrap_under_root, wrapping_key,
 };
-pub use unwrapped::init_shared_memory;
+pub use unwrapped::{forget, init_shared_memory};
