@@ -173,6 +173,22 @@ def test_usage_says_what_it_cannot_look_at(leads, lead, older):
         call(leads, "destroy_account_key", "acme", key_id)
 
 
+def test_usage_of_what_is_no_value(leads, older):
+    """Damaged values may be under any key."""
+    leads.execute(r"""
+        DELETE FROM lead;
+        CREATE TABLE damaged (v bytea);
+        INSERT INTO damaged VALUES ('\x01'), ('\xfc01'), (NULL);
+        UPDATE pg_attribute SET (atttypid, atttypmod) = (
+                SELECT atttypid, atttypmod FROM pg_attribute
+                WHERE attrelid = 'lead'::regclass AND attname = 'ssn')
+            WHERE attrelid = 'damaged'::regclass AND attname = 'v';
+    """)
+    assert [row[4:] for row in leads.execute(USAGE)] == [(2, "values that are no envelopes")]
+    with refused("55006", "values that are no envelopes"):
+        call(leads, "destroy_account_key", "acme", disabled(leads, older))
+
+
 def test_a_prepared_transaction(leads, lead, older):
     """Nobody sees what it has written, and it may be committed later."""
     key_id = disabled(leads, older)
