@@ -1,4 +1,4 @@
--- Which keys stored values are under, and how keys and accounts end.
+-- Which keys stored values are under, how keys and accounts end, and how they move.
 
 CREATE TYPE fieldcrypt.usage AS (relation regclass, column_name text, account text, purpose text, version integer,
     key_id bigint, count bigint, problem text);
@@ -70,3 +70,13 @@ CREATE FUNCTION fieldcrypt.destroy_account(account text, lose_values boolean DEF
     AS 'MODULE_PATHNAME', 'destroy_account_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.destroy_account(text, boolean) IS
     'destroys all keys of a disabled account for good, and with lose_values all of its values; what is lost; for fieldcrypt_key_admin';
+
+CREATE FUNCTION fieldcrypt.export_keys(account text) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'export_keys_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.export_keys(text) IS
+    'the keys of an account, as the root key has wrapped them; for fieldcrypt_key_admin';
+
+CREATE FUNCTION fieldcrypt.import_keys(keys jsonb) RETURNS text
+    AS 'MODULE_PATHNAME', 'import_keys_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.import_keys(jsonb) IS
+    'makes an account of what export_keys() returned in another database under the same root key; its name; for fieldcrypt_key_admin';

@@ -95,6 +95,8 @@ pub enum Error {
     IndexKeysDiffer,
     #[error("key {id} is destroyed", id = .0.number())]
     KeyDestroyed(KeyId),
+    #[error("key {id} already exists", id = .0.number())]
+    KeyExists(KeyId),
     #[error("key {id} has sealed as many values as it may", id = .0.number())]
     KeyExhausted(KeyId),
     #[error("key {id} does not exist", id = .0.number())]
@@ -210,9 +212,10 @@ impl Error {
             | Self::NoTransitKey
             | Self::NotDisabled(_)
             | Self::TokenOnly(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Self::AccountExists(_) | Self::FieldExists(_) | Self::FieldHandle(..) => {
-                Code::ERRCODE_DUPLICATE_OBJECT
-            }
+            Self::AccountExists(_)
+            | Self::FieldExists(_)
+            | Self::FieldHandle(..)
+            | Self::KeyExists(_) => Code::ERRCODE_DUPLICATE_OBJECT,
             Self::Adopt { error, .. } => match error {
                 AdoptError::Failed => Code::ERRCODE_DATA_CORRUPTED,
                 AdoptError::NotText => Code::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,

@@ -8,3 +8,4 @@ mod field;
 pub mod grant;
 mod root;
 mod rotation;
+mod transfer;

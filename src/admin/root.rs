@@ -42,6 +42,12 @@ pub fn for_new_accounts(current: Root) -> Result<Root> {
     Ok(root)
 }
 
+/// Records a root key under which keys come that it has wrapped elsewhere.
+pub fn use_root(root: &Root) -> Result<()> {
+    hold_off_rotation()?;
+    record(root)
+}
+
 /// Records a root key that is about to wrap keys.
 fn record(root: &Root) -> Result<()> {
     let state = match root.state {

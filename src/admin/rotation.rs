@@ -1,7 +1,7 @@
 //! New data keys for accounts. What older ones have sealed, they open.
 
 use fieldcrypt_core::field::check_account;
-use fieldcrypt_core::key::{Purpose, SecretKey};
+use fieldcrypt_core::key::{KeyId, Purpose, SecretKey};
 use fieldcrypt_core::wrap;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -29,23 +29,28 @@ fn rotate_account_key(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let detail = Some("data key".to_owned());
     change::begins("rotate_account_key", About { account: Some(&account), detail, field: None })?;
     hold(&account)?;
-    let newest = StoredKey::latest_version(&account, Purpose::Data)?;
+    let id = new_data_key(&account)?;
+    change::add_detail(&format!("key {}", id.number()));
+    Ok(id.number().cast_signed().into())
+}
+
+/// Makes a data key for an account that is held. The older ones only decrypt from now on.
+pub(super) fn new_data_key(account: &str) -> Result<KeyId> {
+    let newest = StoredKey::latest_version(account, Purpose::Data)?;
     write::run(
         "UPDATE fieldcrypt.account_key SET state = 'decrypt-only', \
          changed_at = pg_catalog.now(), changed_by = session_user \
          WHERE account OPERATOR(pg_catalog.=) $1 AND purpose OPERATOR(pg_catalog.=) 'data' \
              AND state OPERATOR(pg_catalog.=) 'active'",
-        &[account.as_ref().into()],
+        &[account.into()],
     )?;
-    let id = without_traces(|| -> Result<_> {
-        let (wrapping_key, _) = wrapping_key(&account)?;
-        let name = new_name(&account, Purpose::Data, newest + 1)?;
+    without_traces(|| {
+        let (wrapping_key, _) = wrapping_key(account)?;
+        let name = new_name(account, Purpose::Data, newest + 1)?;
         let key = SecretKey::generate()?;
         store(&name, &key, &wrap::wrap(&wrapping_key, &name, &key)?, None)?;
         Ok(name.id)
-    })?;
-    change::add_detail(&format!("key {}", id.number()));
-    Ok(id.number().cast_signed().into())
+    })
 }
 
 /// `set_rotation(account text, rotate_after interval)`: how old an account's data key may become

@@ -23,6 +23,11 @@ impl KeyState {
     pub const ALL: [Self; 5] =
         [Self::PreActive, Self::Active, Self::DecryptOnly, Self::Disabled, Self::Destroyed];
 
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.name() == name)
+    }
+
     /// Its name in SQL.
     pub const fn name(self) -> &'static str {
         match self {
@@ -82,6 +87,16 @@ impl StoredKey {
         scan::row(Tables::get()?.account_key, &matching, Self::read)
     }
 
+    /// Every key of an account.
+    pub fn of_account(account: &str) -> Result<Vec<Self>> {
+        let mut keys = Vec::new();
+        scan::rows(Tables::get()?.account_key_by_account, &[Equals::Text(2, account)], |row| {
+            keys.push(Self::read(row)?);
+            Ok(())
+        })?;
+        Ok(keys)
+    }
+
     /// The newest key of an account and purpose that may be used to encrypt.
     pub fn newest(account: &str, purpose: Purpose) -> Result<Option<Self>> {
         let matching = [Equals::Text(2, account), Equals::Text(3, purpose.name())];
@@ -125,15 +140,12 @@ impl StoredKey {
     }
 
     fn read(row: &Row) -> Result<Self> {
-        let state = row.required_text(5)?;
         Ok(Self {
             id: KeyId::new(row.bigint(1)?.cast_unsigned()).ok_or(Error::Catalog("key id"))?,
             account: row.required_text(2)?,
             purpose: Purpose::from_name(&row.required_text(3)?).ok_or(Error::Catalog("purpose"))?,
             version: u32::try_from(row.int(4)?).map_err(|_| Error::Catalog("key version"))?,
-            state: KeyState::ALL
-                .into_iter()
-                .find(|known| known.name() == state)
+            state: KeyState::from_name(&row.required_text(5)?)
                 .ok_or(Error::Catalog("state of a key"))?,
             wrapped: row.optional_bytes(6).unwrap_or_default(),
             wrapped_by: row.text(7)?,

@@ -431,6 +431,9 @@ OTHERS = {
     "destroy_account_key(text,bigint,boolean)": Call(
         "'acme', 1, true", "fieldcrypt_key_admin", refuses="22023", change="destroy_account_key"
     ),
+    "export_keys(text)": Call("'acme'", "fieldcrypt_key_admin", SOMETHING, change="export_keys"),
+    # no event: it names no account
+    "import_keys(jsonb)": Call("'{}'", "fieldcrypt_key_admin", refuses="22023"),
     "destroy_account(text,boolean)": Call(
         "'acme', true", "fieldcrypt_key_admin", refuses="55000", change="destroy_account"
     ),
