@@ -78,6 +78,7 @@ def test_usage(leads, app, session):
     assert ("globex", "data", 1) in of_all.fetchall()
 
 
+@pytest.mark.every_version
 def test_usage_wherever_values_are(leads, lead):
     """In domains, arrays, rows, documents, partitions, unlogged tables and materialized views."""
     leads.execute("""
@@ -120,6 +121,7 @@ def test_usage_wherever_values_are(leads, lead):
     assert leads.value("SELECT count(*) FROM fieldcrypt.key_usage() WHERE problem IS NOT NULL") == 0
 
 
+@pytest.mark.every_version
 def test_usage_inside_of_gathered_values(leads, session):
     """A blob that is written anew may hold values under older keys."""
     leads.execute("""
@@ -331,6 +333,7 @@ def waits(leads):
         time.sleep(0.01)
 
 
+@pytest.mark.every_version
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
 def test_a_writer_that_has_not_committed(leads, lead, older, end):
     """A copy of the last value is waited for, in a table that nobody else sees yet."""
@@ -363,6 +366,7 @@ def test_a_writer_that_comes_later_waits(leads, lead, older):
     assert values_found(lead, "2") == ["2"]
 
 
+@pytest.mark.every_version
 def test_threat_d7_an_account_is_destroyed(leads, lead, session):
     """All of its keys go, and its name; other accounts stay, and its rows can be cleared away."""
     globex = session("app_globex", account="globex")
