@@ -95,9 +95,10 @@ mod tests {
         for state in KeyState::ALL {
             Spi::run("RESET ROLE").unwrap();
             let update = format!(
-                "UPDATE fieldcrypt.account_key SET state = '{}' \
+                "UPDATE fieldcrypt.account_key SET state = '{}', wrapped = CASE WHEN {} THEN wrapped END \
                  WHERE account = 'acme' AND purpose = 'data'",
-                state.name()
+                state.name(),
+                state != KeyState::Destroyed
             );
             Spi::run(&update).unwrap();
             Spi::run("SET LOCAL ROLE tester").unwrap();

@@ -135,6 +135,13 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.accounts_due(),
     fieldcrypt.rotate_account_key(text),
     fieldcrypt.rotate_root(),
+    fieldcrypt.key_usage(text),
+    fieldcrypt.disable_account_key(text, bigint),
+    fieldcrypt.enable_account_key(text, bigint),
+    fieldcrypt.destroy_account_key(text, bigint, boolean),
+    fieldcrypt.destroy_account(text, boolean),
+    fieldcrypt.export_keys(text),
+    fieldcrypt.import_keys(jsonb),
     fieldcrypt.set_rotation(text, interval),
     fieldcrypt.set_account_root(text, text)
 TO fieldcrypt_key_admin;

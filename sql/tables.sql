@@ -29,7 +29,7 @@ COMMENT ON COLUMN fieldcrypt.root_key.wrapped_check IS
 
 CREATE TABLE fieldcrypt.account (
     account text COLLATE "C" CONSTRAINT account_pkey PRIMARY KEY,
-    state text NOT NULL CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['active', 'disabled'])),
+    state text NOT NULL CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['active', 'disabled', 'destroyed'])),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     created_by name NOT NULL DEFAULT session_user,
     changed_at timestamptz,
@@ -38,7 +38,7 @@ CREATE TABLE fieldcrypt.account (
 );
 COMMENT ON TABLE fieldcrypt.account IS 'accounts (tenants); *database* is reserved for what belongs to no account';
 COMMENT ON COLUMN fieldcrypt.account.account IS 'id, as the application knows it';
-COMMENT ON COLUMN fieldcrypt.account.state IS 'active or disabled';
+COMMENT ON COLUMN fieldcrypt.account.state IS 'active, disabled, or destroyed for good';
 COMMENT ON COLUMN fieldcrypt.account.created_at IS 'when it was created';
 COMMENT ON COLUMN fieldcrypt.account.created_by IS 'session user who created it';
 COMMENT ON COLUMN fieldcrypt.account.changed_at IS 'when it was last changed';
@@ -53,12 +53,15 @@ CREATE TABLE fieldcrypt.account_key (
     version integer NOT NULL CHECK (version OPERATOR(pg_catalog.>) 0),
     state text NOT NULL CHECK (state OPERATOR(pg_catalog.=) ANY
         (ARRAY['pre-active', 'active', 'decrypt-only', 'disabled', 'destroyed'])),
-    wrapped bytea NOT NULL,
+    wrapped bytea,
     wrapped_by text COLLATE "C",
     check_value bytea NOT NULL CHECK (pg_catalog.octet_length(check_value) OPERATOR(pg_catalog.=) 32),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     created_by name NOT NULL DEFAULT session_user,
-    CHECK ((purpose OPERATOR(pg_catalog.=) 'wrapping') OPERATOR(pg_catalog.=) (wrapped_by IS NOT NULL))
+    changed_at timestamptz,
+    changed_by name,
+    CHECK ((purpose OPERATOR(pg_catalog.=) 'wrapping') OPERATOR(pg_catalog.=) (wrapped_by IS NOT NULL)),
+    CHECK ((state OPERATOR(pg_catalog.=) 'destroyed') OPERATOR(pg_catalog.=) (wrapped IS NULL))
 );
 CREATE UNIQUE INDEX account_key_by_account ON fieldcrypt.account_key (account, purpose, version);
 COMMENT ON TABLE fieldcrypt.account_key IS 'wrapped keys of the accounts; readable by fieldcrypt_key_admin';
@@ -67,11 +70,13 @@ COMMENT ON COLUMN fieldcrypt.account_key.account IS 'account that it belongs to'
 COMMENT ON COLUMN fieldcrypt.account_key.purpose IS 'wrapping, data, index, transit or audit';
 COMMENT ON COLUMN fieldcrypt.account_key.version IS 'version within account and purpose, from 1';
 COMMENT ON COLUMN fieldcrypt.account_key.state IS 'pre-active, active, decrypt-only, disabled or destroyed';
-COMMENT ON COLUMN fieldcrypt.account_key.wrapped IS 'the key, wrapped (docs/envelope.md section 7)';
+COMMENT ON COLUMN fieldcrypt.account_key.wrapped IS 'the key, wrapped (docs/envelope.md section 7); NULL: it is destroyed';
 COMMENT ON COLUMN fieldcrypt.account_key.wrapped_by IS 'root key that wrapped a wrapping key; other keys are wrapped by the account''s wrapping key';
 COMMENT ON COLUMN fieldcrypt.account_key.check_value IS 'HMAC-SHA-256 under the key, verified at each unwrap';
 COMMENT ON COLUMN fieldcrypt.account_key.created_at IS 'when it was made';
 COMMENT ON COLUMN fieldcrypt.account_key.created_by IS 'session user who made it';
+COMMENT ON COLUMN fieldcrypt.account_key.changed_at IS 'when its state was last changed';
+COMMENT ON COLUMN fieldcrypt.account_key.changed_by IS 'session user who last changed its state';
 
 CREATE TABLE fieldcrypt.field (
     name text COLLATE "C" CONSTRAINT field_pkey PRIMARY KEY,

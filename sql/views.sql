@@ -5,7 +5,7 @@ CREATE VIEW fieldcrypt.accounts AS
     FROM fieldcrypt.account AS a;
 COMMENT ON VIEW fieldcrypt.accounts IS 'accounts and their states';
 COMMENT ON COLUMN fieldcrypt.accounts.account IS 'id, as the application knows it';
-COMMENT ON COLUMN fieldcrypt.accounts.state IS 'active or disabled';
+COMMENT ON COLUMN fieldcrypt.accounts.state IS 'active, disabled, or destroyed for good';
 COMMENT ON COLUMN fieldcrypt.accounts.created_at IS 'when it was created';
 COMMENT ON COLUMN fieldcrypt.accounts.created_by IS 'session user who created it';
 COMMENT ON COLUMN fieldcrypt.accounts.changed_at IS 'when it was last changed';
@@ -36,7 +36,7 @@ COMMENT ON COLUMN fieldcrypt.fields.changed_by IS 'session user who last changed
 
 CREATE VIEW fieldcrypt.keys AS
     SELECT k.key_id, k.account, k.purpose, k.version, k.state, k.wrapped_by AS root_key,
-        k.created_at, k.created_by
+        k.created_at, k.created_by, k.changed_at, k.changed_by
     FROM fieldcrypt.account_key AS k;
 COMMENT ON VIEW fieldcrypt.keys IS 'keys of the accounts, without their bytes';
 COMMENT ON COLUMN fieldcrypt.keys.key_id IS 'id, as it stands in envelopes';
@@ -47,6 +47,8 @@ COMMENT ON COLUMN fieldcrypt.keys.state IS 'pre-active, active, decrypt-only, di
 COMMENT ON COLUMN fieldcrypt.keys.root_key IS 'root key that wrapped a wrapping key';
 COMMENT ON COLUMN fieldcrypt.keys.created_at IS 'when it was made';
 COMMENT ON COLUMN fieldcrypt.keys.created_by IS 'session user who made it';
+COMMENT ON COLUMN fieldcrypt.keys.changed_at IS 'when its state was last changed';
+COMMENT ON COLUMN fieldcrypt.keys.changed_by IS 'session user who last changed its state';
 
 CREATE VIEW fieldcrypt.access AS
     SELECT g.role, g.account, g.field, g.privileges, g.granted_at, g.granted_by

@@ -27,6 +27,8 @@ pub enum Error {
     At { place: String, error: Box<Error> },
     #[error("account \"{0}\" is {1}")]
     AccountClosed(String, &'static str),
+    #[error("account \"{0}\" is destroyed")]
+    AccountDestroyed(String),
     #[error("account \"{0}\" already exists")]
     AccountExists(String),
     #[error("value belongs to another account")]
@@ -71,6 +73,8 @@ pub enum Error {
     Encoding,
     #[error("encrypted values are not accepted as input from this role")]
     EnvelopeRefused,
+    #[error("keys cannot be destroyed in this transaction")]
+    DestroySnapshot,
     #[error("field \"{0}\" already exists")]
     FieldExists(String),
     #[error("fields \"{0}\" and \"{1}\" cannot both be used in typed columns")]
@@ -89,12 +93,20 @@ pub enum Error {
     Format(#[from] FormatError),
     #[error("comparison of values of different index keys of one account")]
     IndexKeysDiffer,
+    #[error("key {id} is destroyed", id = .0.number())]
+    KeyDestroyed(KeyId),
+    #[error("key {id} already exists", id = .0.number())]
+    KeyExists(KeyId),
     #[error("key {id} has sealed as many values as it may", id = .0.number())]
     KeyExhausted(KeyId),
     #[error("key {id} does not exist", id = .0.number())]
     KeyMissing(KeyId),
     #[error("key {id} is {state}", id = .0.number(), state = .1)]
     KeyState(KeyId, &'static str),
+    #[error("{0} may still be in use ({1})")]
+    StillUsed(String, String),
+    #[error("{0} is not disabled")]
+    NotDisabled(String),
     #[error("{0}")]
     Keyring(String, &'static str),
     #[error("invalid value for \"mask\": {0}")]
@@ -181,6 +193,12 @@ impl Error {
     /// Whether an account or a key is closed: what is sealed under it is hidden, not an error.
     pub const fn is_of_closed(&self) -> bool {
         matches!(self, Self::AccountClosed(..) | Self::AccountLocked(..) | Self::KeyState(..))
+            || self.is_of_destroyed()
+    }
+
+    /// Whether the key of a value is gone for good.
+    pub const fn is_of_destroyed(&self) -> bool {
+        matches!(self, Self::AccountDestroyed(_) | Self::KeyDestroyed(_))
     }
 
     /// The SQLSTATE.
@@ -192,10 +210,12 @@ impl Error {
             | Self::KeyState(..)
             | Self::NoActiveKey(..)
             | Self::NoTransitKey
+            | Self::NotDisabled(_)
             | Self::TokenOnly(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Self::AccountExists(_) | Self::FieldExists(_) | Self::FieldHandle(..) => {
-                Code::ERRCODE_DUPLICATE_OBJECT
-            }
+            Self::AccountExists(_)
+            | Self::FieldExists(_)
+            | Self::FieldHandle(..)
+            | Self::KeyExists(_) => Code::ERRCODE_DUPLICATE_OBJECT,
             Self::Adopt { error, .. } => match error {
                 AdoptError::Failed => Code::ERRCODE_DATA_CORRUPTED,
                 AdoptError::NotText => Code::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
@@ -212,7 +232,10 @@ impl Error {
             Self::AccountLocked(..) => Code::ERRCODE_OPERATOR_INTERVENTION,
             Self::AuditWorker => Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Self::AuditBlocked => Code::ERRCODE_T_R_DEADLOCK_DETECTED,
-            Self::AuditSnapshot | Self::RotationSnapshot => Code::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Self::StillUsed(..) => Code::ERRCODE_OBJECT_IN_USE,
+            Self::AuditSnapshot | Self::DestroySnapshot | Self::RotationSnapshot => {
+                Code::ERRCODE_ACTIVE_SQL_TRANSACTION
+            }
             Self::Document(Malformed::TooDeep) => Code::ERRCODE_STATEMENT_TOO_COMPLEX,
             Self::Document(Malformed::TooLong) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Document(_) => Code::ERRCODE_DATA_CORRUPTED,
@@ -227,11 +250,13 @@ impl Error {
             | Self::NotFlagged(_)
             | Self::NotSealed
             | Self::RowWithoutAccount => Code::ERRCODE_CHECK_VIOLATION,
-            Self::AccountMissing(_)
+            Self::AccountDestroyed(_)
+            | Self::AccountMissing(_)
             | Self::DocumentMissing(_)
             | Self::FieldMissing(_)
             | Self::JobMissing(_)
             | Self::JobWithoutTable(_)
+            | Self::KeyDestroyed(_)
             | Self::KeyMissing(_) => Code::ERRCODE_UNDEFINED_OBJECT,
             Self::AccountUnset | Self::Transit => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::AccountMismatch | Self::FieldMismatch(..) => Code::ERRCODE_CHECK_VIOLATION,
@@ -313,6 +338,21 @@ impl Error {
             Self::RotationSnapshot => {
                 "Use READ COMMITTED, in which accounts are seen that were just created."
             }
+            Self::AccountDestroyed(_) => {
+                "Nobody can read its values any more, and no other account can have its name."
+            }
+            Self::DestroySnapshot => {
+                "Use READ COMMITTED, in which values are seen that were just written."
+            }
+            Self::KeyDestroyed(_) => "Nobody can read any more what it has sealed.",
+            Self::NotDisabled(_) => {
+                "Disable it first, with fieldcrypt.disable_account_key(...) or \
+                 fieldcrypt.disable_account(...), in a transaction before, and see what misses it."
+            }
+            Self::StillUsed(..) => {
+                "SELECT * FROM fieldcrypt.key_usage(...) shows all. With lose_values => true nobody can \
+                 read these values any more."
+            }
             Self::AuditSnapshot => "Use READ COMMITTED, in which newer events are seen.",
             Self::DocumentMissing(_) => "SELECT fieldcrypt.protect_jsonb(...) names a document.",
             Self::Irreversible(_) => {
@@ -382,6 +422,9 @@ impl Error {
             Self::IndexKeysDiffer => {
                 "Re-encrypt the older values under the account's current \
                  index key."
+            }
+            Self::KeyState(..) => {
+                "A key administrator can enable it: SELECT fieldcrypt.enable_account_key(...)."
             }
             Self::KeyExhausted(_) => {
                 "SELECT fieldcrypt.rotate_account_key(...) makes a new one. \

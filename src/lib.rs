@@ -15,6 +15,7 @@
 //! - [`document`]: flagged values inside JSONB
 //! - [`jobs`]: work on whole tables, a batch at a time
 //! - [`trigger`]: the row triggers: values belong to their row's account, documents are sealed
+//! - [`usage`]: which keys the stored values are under
 //! - [`transparent`]: encrypted columns in results, shown as their plain values
 //! - [`hooks`]: where PostgreSQL calls us while it analyses, plans and runs statements
 //! - [`shared_memory`]: what the users of shared memory have in common
@@ -39,6 +40,7 @@ mod keyring;
 mod shared_memory;
 mod transparent;
 mod trigger;
+mod usage;
 mod value;
 mod walker;
 
@@ -64,7 +66,8 @@ pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["adopt
 pgrx::extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/doctor.sql", name = "doctor", requires = ["audit"]);
 pgrx::extension_sql_file!("../sql/jobs.sql", name = "jobs", requires = ["doctor"]);
-pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["jobs"], finalize);
+pgrx::extension_sql_file!("../sql/usage.sql", name = "usage", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["usage"], finalize);
 
 /// Called by PostgreSQL when it loads the library: in the postmaster with
 /// `shared_preload_libraries`, otherwise in the session that first needs it.

@@ -36,10 +36,8 @@ fn can_reason(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer, E
 fn reason(role: pg_sys::Oid, privilege: Privilege, account: &str, field: &str) -> Result<String> {
     match account::state(account)? {
         None => return Ok(format!("no: account \"{account}\" does not exist")),
-        Some(AccountState::Disabled) => {
-            return Ok(format!("no: account \"{account}\" is disabled"));
-        }
         Some(AccountState::Active) => {}
+        Some(state) => return Ok(format!("no: account \"{account}\" is {}", state.name())),
     }
     if Field::find(By::Name(field))?.is_none() {
         return Ok(format!("no: field \"{field}\" does not exist"));

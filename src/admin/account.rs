@@ -25,17 +25,13 @@ fn create_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     require_role(KEY_ADMIN, "create_account")?;
     let account = call.required_text(0, "the account")?;
     check_account(&account).map_err(|error| Error::Name("account", error))?;
-    if account::state(&account)?.is_some() {
-        return Err(Error::AccountExists(account.into_owned()).into());
-    }
+    require_new(&account)?;
     // a wrong root key stops here, before anything is written
     let root = current_root()?;
     let detail = Some(format!("root key {}", root.name));
     change::begins("create_account", About { account: Some(&account), detail, field: None })?;
     let root = root::for_new_accounts(root)?;
-    if account::state(DATABASE_ACCOUNT)?.is_none() {
-        make(DATABASE_ACCOUNT, &root, &[Purpose::Transit, Purpose::Index, Purpose::Audit])?;
-    }
+    make_database_account(&root)?;
     if make(&account, &root, &[Purpose::Data, Purpose::Index])? {
         Ok(Answer::datum(pg_sys::Datum::null()))
     } else {
@@ -43,14 +39,40 @@ fn create_account(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     }
 }
 
-/// Makes an account and its keys; false if another session has just made it.
-fn make(account: &str, root: &Root, purposes: &[Purpose]) -> Result<bool> {
+/// Fails if there is an account of that name, or was.
+pub(super) fn require_new(account: &str) -> Result<()> {
+    match account::state(account)? {
+        None => Ok(()),
+        Some(AccountState::Destroyed) => Err(Error::AccountDestroyed(account.to_owned())),
+        Some(_) => Err(Error::AccountExists(account.to_owned())),
+    }
+}
+
+/// Makes what belongs to no account, if it is not there yet.
+pub(super) fn prepare_database() -> Result<()> {
+    make_database_account(&root::for_new_accounts(current_root()?)?)
+}
+
+fn make_database_account(root: &Root) -> Result<()> {
+    if account::state(DATABASE_ACCOUNT)?.is_none() {
+        make(DATABASE_ACCOUNT, root, &[Purpose::Transit, Purpose::Index, Purpose::Audit])?;
+    }
+    Ok(())
+}
+
+/// Makes an account without keys; false if another session has just made it.
+pub(super) fn add(account: &str) -> Result<bool> {
     let inserted = write::run(
         "INSERT INTO fieldcrypt.account (account, state) VALUES ($1, 'active') \
          ON CONFLICT (account) DO NOTHING RETURNING 1",
         &[account.into()],
     )?;
-    if inserted == 0 {
+    Ok(inserted > 0)
+}
+
+/// Makes an account and its keys; false if another session has just made it.
+fn make(account: &str, root: &Root, purposes: &[Purpose]) -> Result<bool> {
+    if !add(account)? {
         return Ok(false);
     }
     without_traces(|| {
@@ -119,13 +141,22 @@ fn set_state(call: &Call, state: AccountState, action: &str) -> Answered {
     let account = call.required_text(0, "the account")?;
     check_account(&account).map_err(|error| Error::Name("account", error))?;
     change::begins(action, About { account: Some(&account), ..About::default() })?;
-    let changed = write::run(
+    hold(&account)?;
+    write::run(
         "UPDATE fieldcrypt.account SET state = $2, changed_at = pg_catalog.now(), \
-         changed_by = session_user WHERE account OPERATOR(pg_catalog.=) $1 RETURNING 1",
+         changed_by = session_user WHERE account OPERATOR(pg_catalog.=) $1",
         &[account.as_ref().into(), state.name().into()],
     )?;
-    if changed == 0 {
-        return Err(Error::AccountMissing(account.into_owned()).into());
-    }
     Ok(Answer::datum(pg_sys::Datum::null()))
+}
+
+/// Waits for whoever else changes the account or its keys; fails if it is missing or destroyed.
+pub(super) fn hold(account: &str) -> Result<()> {
+    write::run(
+        "SELECT 1 FROM fieldcrypt.account AS a WHERE a.account OPERATOR(pg_catalog.=) $1 \
+         FOR NO KEY UPDATE",
+        &[account.into()],
+    )?;
+    account::require(account)?;
+    Ok(())
 }

@@ -2,8 +2,10 @@
 //! caller's role first and then reads or writes as the owner of the extension's tables.
 
 pub mod account;
+mod destroy;
 mod doctor;
 mod field;
 pub mod grant;
 mod root;
 mod rotation;
+mod transfer;

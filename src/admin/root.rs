@@ -7,6 +7,7 @@ use fieldcrypt_core::field::check_account;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{pg_extern, pg_sys};
 
+use super::account::hold;
 use crate::access::roles::{KEY_ADMIN, require_role};
 use crate::audit::change::{self, About};
 use crate::call::{Answer, Call};
@@ -39,6 +40,12 @@ pub fn for_new_accounts(current: Root) -> Result<Root> {
     }
     record(&root)?;
     Ok(root)
+}
+
+/// Records a root key under which keys come that it has wrapped elsewhere.
+pub fn use_root(root: &Root) -> Result<()> {
+    hold_off_rotation()?;
+    record(root)
 }
 
 /// Records a root key that is about to wrap keys.
@@ -184,6 +191,7 @@ fn set_account_root(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let detail = Some(format!("root key {}", root.name));
     change::begins("set_account_root", About { account: Some(&account), detail, field: None })?;
     hold_off_rotation()?;
+    hold(&account)?;
     let stored = StoredKey::wrapping(&account)?;
     if stored.wrapped_by.as_ref() == Some(&root.name) {
         return Ok(Answer::datum(pg_sys::Datum::null()));

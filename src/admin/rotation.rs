@@ -1,13 +1,13 @@
 //! New data keys for accounts. What older ones have sealed, they open.
 
 use fieldcrypt_core::field::check_account;
-use fieldcrypt_core::key::{Purpose, SecretKey};
+use fieldcrypt_core::key::{KeyId, Purpose, SecretKey};
 use fieldcrypt_core::wrap;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{pg_extern, pg_sys};
 
-use super::account::{new_name, store};
+use super::account::{hold, new_name, store};
 use crate::access::roles::{KEY_ADMIN, require_role};
 use crate::audit::change::{self, About};
 use crate::call::{Answer, Call};
@@ -29,32 +29,28 @@ fn rotate_account_key(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let detail = Some("data key".to_owned());
     change::begins("rotate_account_key", About { account: Some(&account), detail, field: None })?;
     hold(&account)?;
-    let newest = StoredKey::latest_version(&account, Purpose::Data)?;
-    write::run(
-        "UPDATE fieldcrypt.account_key SET state = 'decrypt-only' \
-         WHERE account OPERATOR(pg_catalog.=) $1 AND purpose OPERATOR(pg_catalog.=) 'data' \
-             AND state OPERATOR(pg_catalog.=) 'active'",
-        &[account.as_ref().into()],
-    )?;
-    let id = without_traces(|| -> Result<_> {
-        let (wrapping_key, _) = wrapping_key(&account)?;
-        let name = new_name(&account, Purpose::Data, newest + 1)?;
-        let key = SecretKey::generate()?;
-        store(&name, &key, &wrap::wrap(&wrapping_key, &name, &key)?, None)?;
-        Ok(name.id)
-    })?;
+    let id = new_data_key(&account)?;
     change::add_detail(&format!("key {}", id.number()));
     Ok(id.number().cast_signed().into())
 }
 
-/// Waits for whoever else changes the account's keys.
-fn hold(account: &str) -> Result<()> {
-    let found = write::run(
-        "SELECT 1 FROM fieldcrypt.account AS a WHERE a.account OPERATOR(pg_catalog.=) $1 \
-         FOR NO KEY UPDATE",
+/// Makes a data key for an account that is held. The older ones only decrypt from now on.
+pub(super) fn new_data_key(account: &str) -> Result<KeyId> {
+    let newest = StoredKey::latest_version(account, Purpose::Data)?;
+    write::run(
+        "UPDATE fieldcrypt.account_key SET state = 'decrypt-only', \
+         changed_at = pg_catalog.now(), changed_by = session_user \
+         WHERE account OPERATOR(pg_catalog.=) $1 AND purpose OPERATOR(pg_catalog.=) 'data' \
+             AND state OPERATOR(pg_catalog.=) 'active'",
         &[account.into()],
     )?;
-    if found == 0 { Err(Error::AccountMissing(account.to_owned())) } else { Ok(()) }
+    without_traces(|| {
+        let (wrapping_key, _) = wrapping_key(account)?;
+        let name = new_name(account, Purpose::Data, newest + 1)?;
+        let key = SecretKey::generate()?;
+        store(&name, &key, &wrap::wrap(&wrapping_key, &name, &key)?, None)?;
+        Ok(name.id)
+    })
 }
 
 /// `set_rotation(account text, rotate_after interval)`: how old an account's data key may become
@@ -73,14 +69,12 @@ fn set_rotation(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     change::begins("set_rotation", About { account: Some(&account), ..About::default() })?;
     // SAFETY: the declaration says interval
     let age = unsafe { DatumWithOid::new(age, pg_sys::INTERVALOID) };
-    let changed = write::run(
+    hold(&account)?;
+    write::run(
         "UPDATE fieldcrypt.account SET rotate_after = $2, changed_at = pg_catalog.now(), \
          changed_by = session_user WHERE account OPERATOR(pg_catalog.=) $1",
         &[account.as_ref().into(), age],
     )?;
-    if changed == 0 {
-        return Err(Error::AccountMissing(account.into_owned()).into());
-    }
     Ok(Answer::datum(pg_sys::Datum::null()))
 }
 

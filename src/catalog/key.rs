@@ -3,6 +3,7 @@
 use fieldcrypt_core::key::{KeyId, Purpose};
 use fieldcrypt_core::wrap::KeyName;
 
+use super::account;
 use super::scan::{self, Equals, Row};
 use super::tables::Tables;
 use crate::error::{Error, Result};
@@ -21,6 +22,11 @@ impl KeyState {
     /// Every state.
     pub const ALL: [Self; 5] =
         [Self::PreActive, Self::Active, Self::DecryptOnly, Self::Disabled, Self::Destroyed];
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.name() == name)
+    }
 
     /// Its name in SQL.
     pub const fn name(self) -> &'static str {
@@ -52,6 +58,7 @@ pub struct StoredKey {
     pub purpose: Purpose,
     pub version: u32,
     pub state: KeyState,
+    /// Empty of a key that is destroyed.
     pub wrapped: Vec<u8>,
     /// The root that wrapped it, of a wrapping key; others are wrapped by the account's.
     pub wrapped_by: Option<String>,
@@ -78,6 +85,16 @@ impl StoredKey {
     pub fn find(id: KeyId) -> Result<Option<Self>> {
         let matching = [Equals::Bigint(1, id.number().cast_signed())];
         scan::row(Tables::get()?.account_key, &matching, Self::read)
+    }
+
+    /// Every key of an account.
+    pub fn of_account(account: &str) -> Result<Vec<Self>> {
+        let mut keys = Vec::new();
+        scan::rows(Tables::get()?.account_key_by_account, &[Equals::Text(2, account)], |row| {
+            keys.push(Self::read(row)?);
+            Ok(())
+        })?;
+        Ok(keys)
     }
 
     /// The newest key of an account and purpose that may be used to encrypt.
@@ -108,8 +125,9 @@ impl StoredKey {
 
     /// The wrapping key of an account.
     pub fn wrapping(account: &str) -> Result<Self> {
+        account::require(account)?;
         Self::newest(account, Purpose::Wrapping)?
-            .ok_or_else(|| Error::AccountMissing(account.to_owned()))
+            .ok_or_else(|| Error::NoActiveKey(Purpose::Wrapping.name(), account.to_owned()))
     }
 
     /// Reads every wrapping key, until `visit` fails.
@@ -122,17 +140,14 @@ impl StoredKey {
     }
 
     fn read(row: &Row) -> Result<Self> {
-        let state = row.required_text(5)?;
         Ok(Self {
             id: KeyId::new(row.bigint(1)?.cast_unsigned()).ok_or(Error::Catalog("key id"))?,
             account: row.required_text(2)?,
             purpose: Purpose::from_name(&row.required_text(3)?).ok_or(Error::Catalog("purpose"))?,
             version: u32::try_from(row.int(4)?).map_err(|_| Error::Catalog("key version"))?,
-            state: KeyState::ALL
-                .into_iter()
-                .find(|known| known.name() == state)
+            state: KeyState::from_name(&row.required_text(5)?)
                 .ok_or(Error::Catalog("state of a key"))?,
-            wrapped: row.bytes(6)?,
+            wrapped: row.optional_bytes(6).unwrap_or_default(),
             wrapped_by: row.text(7)?,
             check_value: row.bytes(8)?,
         })

@@ -51,7 +51,7 @@ fn value_tokens(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 }
 
 /// The header of an envelope in text form: the rest need not be decoded.
-fn header_of_text(text: &[u8]) -> Result<Vec<u8>> {
+pub fn header_of_text(text: &[u8]) -> Result<Vec<u8>> {
     let length = |bytes: usize| TEXT_PREFIX.len() + bytes.div_ceil(3) * 4;
     let head = text.get(..length(FIXED_HEADER_LENGTH).min(text.len())).unwrap_or(text);
     let (_, header) = Header::read(&envelope::from_text(head)?)?;

@@ -23,7 +23,7 @@ use crate::access::{Privilege, Privileges, refused, rights};
 use crate::audit::statement::Counted;
 use crate::backend;
 use crate::catalog::field::{By, Field};
-use crate::catalog::key::StoredKey;
+use crate::catalog::key::{KeyState, StoredKey};
 use crate::catalog::{account, fields, invalidation};
 use crate::error::{Error, Result};
 use crate::guc;
@@ -252,8 +252,10 @@ fn open_key(id: KeyId, field_id: FieldId, suite: Suite, role: Oid) -> Result<Loc
     if !transit {
         account::require_active(&stored.account)?;
     }
-    if !stored.state.may_decrypt() {
-        return Err(Error::KeyState(id, stored.state.name()));
+    match stored.state {
+        KeyState::Destroyed => return Err(Error::KeyDestroyed(id)),
+        state if !state.may_decrypt() => return Err(Error::KeyState(id, state.name())),
+        _ => {}
     }
     let field = if transit { None } else { Some(fields::require(By::Id(field_id))?) };
     let exhausted = suite == Suite::Aes256Gcm && usage::is_exhausted(id, field_id)?;

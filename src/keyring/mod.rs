@@ -21,7 +21,7 @@ pub use cache::OpenKey;
 pub use locked::without_traces;
 pub use root::Root;
 pub use unwrap::{
-    current_root, current_root_read_anew, load_in_postmaster, require_roots, root,
+    current_root, current_root_read_anew, load_in_postmaster, require_roots, root, unwrap,
     unwrap_account_key, unwrap_under_root, wrapping_key,
 };
-pub use unwrapped::init_shared_memory;
+pub use unwrapped::{forget, init_shared_memory};

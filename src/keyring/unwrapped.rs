@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::ffi::CStr;
 use std::time::Duration;
 
-use fieldcrypt_core::key::SecretKey;
+use fieldcrypt_core::key::{KeyId, SecretKey};
 use fieldcrypt_core::wrap::{self, WRAPPED_LENGTH};
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Oid};
@@ -271,7 +271,7 @@ pub fn key_or(
                 match wrap::unwrap(&process_key, &name, &wrapped, &stored.check_value) {
                     Ok(key) => return Ok(Ok((key, at))),
                     // the catalog has another key by that id now
-                    Err(_) => forget(database, key),
+                    Err(_) => forget(stored.id),
                 }
             }
             Found::Failure(failure) => return Ok(Err(failure)),
@@ -294,8 +294,11 @@ pub fn key_or(
     }
 }
 
-fn forget(database: Oid, key: u64) {
-    with_places(|places| *place_of(places, database, key) = FREE);
+/// Drops a wrapping key of this database.
+pub fn forget(key: KeyId) {
+    // SAFETY: a variable of the only thread
+    let database = unsafe { pg_sys::MyDatabaseId };
+    with_places(|places| *place_of(places, database, key.number()) = FREE);
 }
 
 /// Waits until an answer has come, or for a moment. Cancelling the query raises its error.

@@ -421,6 +421,22 @@ OTHERS = {
     ),
     "set_rotation(text,interval)": Call("'acme', '1 year'", **KEY_ADMIN, change="set_rotation"),
     "accounts_due()": Call("", "fieldcrypt_key_admin", None),
+    "key_usage(text)": Call("'acme'", "fieldcrypt_key_admin", SOMETHING),
+    "places_of_values()": Call("", "nobody", SOMETHING),
+    # of keys that are another account's or in use; test_key_usage has the others
+    **{
+        f"{function}(text,bigint)": Call("'acme', 1", **KEY_ADMIN, refuses="22023", change=function)
+        for function in ("disable_account_key", "enable_account_key")
+    },
+    "destroy_account_key(text,bigint,boolean)": Call(
+        "'acme', 1, true", "fieldcrypt_key_admin", refuses="22023", change="destroy_account_key"
+    ),
+    "export_keys(text)": Call("'acme'", "fieldcrypt_key_admin", SOMETHING, change="export_keys"),
+    # no event: it names no account
+    "import_keys(jsonb)": Call("'{}'", "fieldcrypt_key_admin", refuses="22023"),
+    "destroy_account(text,boolean)": Call(
+        "'acme', true", "fieldcrypt_key_admin", refuses="55000", change="destroy_account"
+    ),
     # a procedure, which test_account_keys calls
     "rotate_due()": Call("", refuses="42809", unparsable=True),
     "rotate_root()": Call("", **KEY_ADMIN, gives="0", change="rotate_root", account=None),
