@@ -353,6 +353,19 @@ fn newest(account: &str) -> Result<Newest> {
     Ok(newest)
 }
 
+/// Whether the account of a data key has a newer one now. That is said of closed accounts too.
+pub fn is_superseded(id: KeyId) -> Result<bool> {
+    let account = account_of(id)?.ok_or(Error::KeyMissing(id))?;
+    let newest = match newest(&account) {
+        Ok(newest) => Some(newest.data),
+        Err(Error::AccountClosed(..) | Error::NoActiveKey(..)) => {
+            StoredKey::newest(&account, Purpose::Data)?.map(|stored| stored.id)
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(newest.is_some_and(|newest| newest != id))
+}
+
 /// The account that a key belongs to; `None` if the key is not in this database. Asks no root key.
 pub fn account_of(id: KeyId) -> Result<Option<Rc<str>>> {
     let (generation, cached) = look_up(|cache| cache.owners.get(&id).cloned());
