@@ -853,19 +853,19 @@ BEGIN
         FOR next_part IN SELECT fieldcrypt.roots_of_job(job_target) LOOP
             PERFORM fieldcrypt.run_as_owner(next_part, format('ANALYZE %s', next_part), false);
         END LOOP;
-        IF NOT fieldcrypt.reencrypts(job) THEN
-            PERFORM fieldcrypt.note_remnants(job_target, job.action LIKE 'encrypt%');
-        END IF;
+        PERFORM fieldcrypt.note_remnants(job_target, job.action LIKE 'encrypt%');
         UPDATE fieldcrypt.job AS j SET state = 'done', changed_at = now() WHERE j.target = job_target;
         RETURN false;
     ELSIF job.step = 'verify' AND fieldcrypt.reencrypts(job) THEN
         IF fieldcrypt.leaves_older(job) THEN
             PERFORM fieldcrypt.begin_pass(job_target, 'backfill');
-        ELSE
+        ELSIF job.rotations <> fieldcrypt.rotations() THEN
             -- what was running when a key was rotated meanwhile may still have sealed under the older one
-            UPDATE fieldcrypt.job AS j SET changed_at = now(), pages_done = j.pages_total,
-                step = CASE WHEN j.rotations = fieldcrypt.rotations() THEN 'analyze' ELSE 'prepare' END
-            WHERE j.target = job_target;
+            UPDATE fieldcrypt.job AS j SET step = 'prepare', changed_at = now() WHERE j.target = job_target;
+        ELSE
+            -- values and tokens are those that statistics know
+            UPDATE fieldcrypt.job AS j SET state = 'done', changed_at = now() WHERE j.target = job_target;
+            RETURN false;
         END IF;
         RETURN true;
     ELSIF job.page < job.end_page THEN

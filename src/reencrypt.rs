@@ -4,7 +4,7 @@
 //! envelope, which opening it has authenticated; the plain value goes nowhere. So it takes the right
 //! to encrypt, and none to read.
 
-use fieldcrypt_core::envelope::{self, Envelope, PlaintextType, is_reserved_text};
+use fieldcrypt_core::envelope::{self, Envelope, Flags, PlaintextType, is_reserved_text};
 use fieldcrypt_core::error::OpenError;
 use fieldcrypt_document::jsonb::{Container, Value, strings};
 use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, rewrite};
@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 use crate::access::Privilege;
 use crate::call::{Answer, Call, NewVarlena};
 use crate::document::at::Located;
-use crate::document::json;
 use crate::document::open::may_hold_envelopes;
+use crate::document::{check, json};
 use crate::error::{Error, Result};
 use crate::keyring::{OpenKey, cache};
 use crate::value::{self, NewValue};
@@ -68,12 +68,21 @@ fn is_older(envelope: &Envelope<'_>) -> Result<bool> {
 
 fn holds_older(document: Container<'_>) -> Result<bool> {
     let mut found = false;
+    // the values of a document mostly are under one key
+    let mut last = None;
     if may_hold_envelopes(document) {
         strings(document, |text| {
-            if !found && is_reserved_text(text) {
-                found = is_older(&value::stored(&envelope::from_text(text)?)?)?;
+            if found || !is_reserved_text(text) {
+                return Ok(());
             }
-            Ok::<_, Error>(())
+            let header = check::header(text)?;
+            if header.flags.contains(Flags::TRANSIT) {
+                return Err(Error::Transit);
+            }
+            if last.replace(header.key_id) != Some(header.key_id) {
+                found = cache::is_superseded(header.key_id)?;
+            }
+            Ok(())
         })?;
     }
     Ok(found)
