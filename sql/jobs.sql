@@ -5,7 +5,8 @@
 CREATE TABLE fieldcrypt.job (
     target text COLLATE "C" CONSTRAINT job_pkey PRIMARY KEY,
     action text NOT NULL CHECK (action OPERATOR(pg_catalog.=) ANY
-        (ARRAY['encrypt_existing', 'decrypt_existing', 'encrypt_column', 'decrypt_column'])),
+        (ARRAY['encrypt_existing', 'decrypt_existing', 'encrypt_column', 'decrypt_column',
+               'reencrypt_existing', 'reencrypt_column'])),
     relation text,
     column_name name,
     field text COLLATE "C",
@@ -23,6 +24,7 @@ CREATE TABLE fieldcrypt.job (
     pages_total bigint NOT NULL DEFAULT 0,
     rows_changed bigint NOT NULL DEFAULT 0,
     rows_total bigint NOT NULL DEFAULT 0,
+    rotations bigint NOT NULL DEFAULT 0,
     started_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     started_by name NOT NULL DEFAULT session_user,
     step_started_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -46,6 +48,7 @@ COMMENT ON COLUMN fieldcrypt.job.pages_done IS 'pages that the step has been thr
 COMMENT ON COLUMN fieldcrypt.job.pages_total IS 'pages of all tables when the step began';
 COMMENT ON COLUMN fieldcrypt.job.rows_changed IS 'rows that the job has written';
 COMMENT ON COLUMN fieldcrypt.job.rows_total IS 'about how many rows the tables had when the step began';
+COMMENT ON COLUMN fieldcrypt.job.rotations IS 'how many data keys had taken the place of others when it was prepared';
 COMMENT ON COLUMN fieldcrypt.job.started_at IS 'when it was started';
 COMMENT ON COLUMN fieldcrypt.job.started_by IS 'session user who started it';
 COMMENT ON COLUMN fieldcrypt.job.step_started_at IS 'when its step began, pauses left out';
@@ -155,6 +158,24 @@ CREATE FUNCTION fieldcrypt.name_of_table(relation regclass) RETURNS text
 COMMENT ON FUNCTION fieldcrypt.name_of_table(regclass) IS
     'schema and table, whatever the search path';
 
+CREATE FUNCTION fieldcrypt.has_successor(job fieldcrypt.job) RETURNS boolean
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    RETURN ((job).action IN ('encrypt_column', 'decrypt_column')) IS TRUE;
+COMMENT ON FUNCTION fieldcrypt.has_successor(fieldcrypt.job) IS
+    'whether a job fills a second column, which takes the place of the first';
+
+CREATE FUNCTION fieldcrypt.reencrypts(job fieldcrypt.job) RETURNS boolean
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    RETURN ((job).action IN ('reencrypt_existing', 'reencrypt_column')) IS TRUE;
+COMMENT ON FUNCTION fieldcrypt.reencrypts(fieldcrypt.job) IS
+    'whether a job seals anew what older data keys have sealed';
+
+CREATE FUNCTION fieldcrypt.rotations() RETURNS bigint
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    RETURN (SELECT pg_catalog.count(*) FROM fieldcrypt.account_key AS k WHERE k.purpose = 'data' AND k.version > 1);
+COMMENT ON FUNCTION fieldcrypt.rotations() IS
+    'how many data keys have taken the place of others';
+
 -- each batch asks for these, so that their plans have to be kept
 
 CREATE FUNCTION fieldcrypt.tables_of_job(job_target text) RETURNS SETOF regclass
@@ -178,16 +199,19 @@ COMMENT ON FUNCTION fieldcrypt.tables_of_job(text) IS
 CREATE FUNCTION fieldcrypt.roots_of_job(job_target text) RETURNS SETOF regclass
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT r.relation
-    FROM (SELECT pg_catalog.to_regclass(j.relation) FROM fieldcrypt.job AS j WHERE j.target = job_target
-          UNION
-          SELECT d.relation FROM fieldcrypt.job AS j JOIN fieldcrypt.documents AS d ON d.name = j.target
-          WHERE j.target = job_target AND j.relation IS NULL) AS r (relation)
+    WITH r (relation) AS (
+        SELECT pg_catalog.to_regclass(j.relation) FROM fieldcrypt.job AS j WHERE j.target = job_target
+        UNION
+        SELECT d.relation FROM fieldcrypt.job AS j JOIN fieldcrypt.documents AS d ON d.name = j.target
+        WHERE j.target = job_target AND j.relation IS NULL
+    )
+    SELECT r.relation FROM r
     WHERE r.relation IS NOT NULL
-        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = r.relation);
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS i JOIN r AS parent ON parent.relation = i.inhparent
+                        WHERE i.inhrelid = r.relation);
 END;
 COMMENT ON FUNCTION fieldcrypt.roots_of_job(text) IS
-    'the tables that a job works on, partitions left out';
+    'the tables that a job works on, those left out that are parts of others of them';
 
 CREATE FUNCTION fieldcrypt.owners_of_job(job_target text) RETURNS SETOF oid
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -230,7 +254,7 @@ BEGIN ATOMIC
     SELECT 'notice', relation::text,
         pg_catalog.format('about %s rows in %s', pg_catalog.sum(GREATEST(t.reltuples, 0)) FILTER (WHERE t.relkind = 'r'),
             pg_catalog.pg_size_pretty(pg_catalog.sum(pg_catalog.pg_table_size(t.oid)))),
-        'Each row is written once, and read twice.'
+        'Each row is read twice, and written once at most.'
     FROM t
     UNION ALL
     SELECT 'error', t.oid::pg_catalog.regclass::text, 'is not an ordinary table, nor partitioned into such', 'There is no way to do it in batches.'
@@ -333,6 +357,30 @@ END;
 COMMENT ON FUNCTION fieldcrypt.plan_column(regclass, name) IS
     'what encrypt_column() and decrypt_column() would have to do with, and what is in their way (error)';
 
+CREATE FUNCTION fieldcrypt.plan_reencrypt_existing(document text) RETURNS SETOF fieldcrypt.finding
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    -- what is gathered in a blob stays there
+    SELECT f.severity, f.subject, f.finding, f.remedy FROM fieldcrypt.plan_existing(document) AS f
+    WHERE f.finding <> 'has a blob column';
+END;
+COMMENT ON FUNCTION fieldcrypt.plan_reencrypt_existing(text) IS
+    'what reencrypt_existing() would have to do with, and what is in its way (error)';
+
+CREATE FUNCTION fieldcrypt.plan_reencrypt_column(relation regclass, column_name name) RETURNS SETOF fieldcrypt.finding
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT f.severity, f.subject, f.finding, f.remedy FROM fieldcrypt.plan_table(relation) AS f
+    UNION ALL
+    SELECT 'error', fieldcrypt.name_of_column(relation, column_name), 'is no column of an encrypted type',
+        'SELECT fieldcrypt.plan_reencrypt_existing(...) is for documents.'
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = relation AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped
+            AND a.atttypid IN (SELECT t.encrypted FROM fieldcrypt.encrypted_types() AS t));
+END;
+COMMENT ON FUNCTION fieldcrypt.plan_reencrypt_column(regclass, name) IS
+    'what reencrypt_column() would have to do with, and what is in its way (error)';
+
 -- steps
 
 CREATE FUNCTION fieldcrypt.check_job(job fieldcrypt.job) RETURNS void
@@ -343,17 +391,21 @@ DECLARE
     obstacle fieldcrypt.finding;
     old pg_attribute;
 BEGIN
-    IF job.relation IS NULL THEN
+    part := job.relation::regclass;
+    IF job.action = 'reencrypt_existing' THEN
+        SELECT * INTO obstacle FROM fieldcrypt.plan_reencrypt_existing(job.target) AS p WHERE p.severity = 'error' LIMIT 1;
+    ELSIF job.action = 'reencrypt_column' THEN
+        SELECT * INTO obstacle FROM fieldcrypt.plan_reencrypt_column(part, job.column_name) AS p WHERE p.severity = 'error' LIMIT 1;
+    ELSIF job.relation IS NULL THEN
         SELECT * INTO obstacle FROM fieldcrypt.plan_existing(job.target) AS p WHERE p.severity = 'error' LIMIT 1;
     ELSE
-        part := job.relation::regclass;
         SELECT * INTO obstacle FROM fieldcrypt.plan_column(part, job.column_name) AS p WHERE p.severity = 'error' LIMIT 1;
     END IF;
     IF FOUND THEN
         RAISE EXCEPTION '% %', obstacle.subject, obstacle.finding
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = obstacle.remedy;
     END IF;
-    IF job.relation IS NULL THEN
+    IF NOT fieldcrypt.has_successor(job) THEN
         RETURN;
     END IF;
     SELECT * INTO STRICT old FROM pg_attribute AS a WHERE a.attrelid = part AND a.attname = job.column_name;
@@ -443,8 +495,8 @@ DECLARE
     successor name := fieldcrypt.successor_of(job.column_name);
 BEGIN
     PERFORM fieldcrypt.check_job(job);
-    IF job.relation IS NULL THEN
-        -- statements that began before the paths were flagged have ended then
+    IF NOT fieldcrypt.has_successor(job) THEN
+        -- statements that began before the paths were flagged, or the keys rotated, have ended then
         FOR part IN SELECT fieldcrypt.tables_of_job(job.target) LOOP
             PERFORM fieldcrypt.run_as_owner(part, format('LOCK TABLE ONLY %s IN SHARE MODE', part), true);
         END LOOP;
@@ -476,6 +528,36 @@ END
 $$;
 COMMENT ON FUNCTION fieldcrypt.prepare_job(fieldcrypt.job) IS
     'first step: fails if something is in the way; a column gets its successor, which is written from then on';
+
+CREATE FUNCTION fieldcrypt.column_to_reencrypt(job fieldcrypt.job, part regclass) RETURNS name
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN COALESCE(job.column_name, (SELECT COALESCE(NULLIF(d.arguments[5], ''), d.arguments[2])
+        FROM fieldcrypt.documents_of(part) AS d WHERE d.arguments[1] = job.target));
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.column_to_reencrypt(fieldcrypt.job, regclass) IS
+    'the column of a table that a job reencrypts: of a document with a blob the blob';
+
+CREATE FUNCTION fieldcrypt.leaves_older(job fieldcrypt.job) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    root regclass;
+BEGIN
+    FOR root IN SELECT fieldcrypt.roots_of_job(job.target) LOOP
+        -- one statement, since rows that are written meanwhile move to where a batch has been
+        IF fieldcrypt.run_as_owner(root, format('SELECT FROM %s WHERE fieldcrypt.needs_reencryption(%I) LIMIT 1',
+            root, fieldcrypt.column_to_reencrypt(job, root)), true) > 0 THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN false;
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.leaves_older(fieldcrypt.job) IS
+    'whether something in the tables of a job is under an older data key';
 
 CREATE FUNCTION fieldcrypt.job_statement(job fieldcrypt.job, part regclass, pages text, places text, waits boolean) RETURNS text
     LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -511,6 +593,10 @@ BEGIN
             changed_column := fieldcrypt.successor_of(job.column_name);
             value := format('fieldcrypt.decrypt(%I)', job.column_name);
             condition := format('%I IS NOT NULL AND %I IS NULL', job.column_name, changed_column);
+        WHEN 'reencrypt_existing', 'reencrypt_column' THEN
+            changed_column := fieldcrypt.column_to_reencrypt(job, part);
+            value := format('fieldcrypt.reencrypt(%I)', changed_column);
+            condition := format('fieldcrypt.needs_reencryption(%I)', changed_column);
     END CASE;
     IF places IS NOT NULL THEN
         condition := format('ctid = ANY (%L::tid[])', places);
@@ -751,6 +837,7 @@ BEGIN
     END IF;
     IF job.step = 'prepare' THEN
         PERFORM fieldcrypt.prepare_job(job);
+        UPDATE fieldcrypt.job AS j SET rotations = fieldcrypt.rotations() WHERE j.target = job_target;
         PERFORM fieldcrypt.begin_pass(job_target, 'backfill');
         RETURN true;
     ELSIF job.step = 'cut over' THEN
@@ -769,6 +856,18 @@ BEGIN
         PERFORM fieldcrypt.note_remnants(job_target, job.action LIKE 'encrypt%');
         UPDATE fieldcrypt.job AS j SET state = 'done', changed_at = now() WHERE j.target = job_target;
         RETURN false;
+    ELSIF job.step = 'verify' AND fieldcrypt.reencrypts(job) THEN
+        IF fieldcrypt.leaves_older(job) THEN
+            PERFORM fieldcrypt.begin_pass(job_target, 'backfill');
+        ELSIF job.rotations <> fieldcrypt.rotations() THEN
+            -- what was running when a key was rotated meanwhile may still have sealed under the older one
+            UPDATE fieldcrypt.job AS j SET step = 'prepare', changed_at = now() WHERE j.target = job_target;
+        ELSE
+            -- values and tokens are those that statistics know
+            UPDATE fieldcrypt.job AS j SET state = 'done', changed_at = now() WHERE j.target = job_target;
+            RETURN false;
+        END IF;
+        RETURN true;
     ELSIF job.page < job.end_page THEN
         size := CASE WHEN (SELECT c.reltuples > 0 FROM pg_class AS c WHERE c.oid = job.place::regclass)
             THEN (SELECT batch_size / (c.reltuples / greatest(c.relpages, 1)) FROM pg_class AS c WHERE c.oid = job.place::regclass)
@@ -776,7 +875,7 @@ BEGIN
         first_page := job.page;
         last_page := least(job.page + greatest(size, 1), job.end_page);
         pages := format('ctid >= ''(%s,0)'' AND ctid < ''(%s,0)''', first_page, last_page);
-        IF job.step = 'verify' AND job.relation IS NOT NULL THEN
+        IF job.step = 'verify' AND fieldcrypt.has_successor(job) THEN
             places := fieldcrypt.places_that_differ(job, job.place::regclass, pages);
         END IF;
         IF places IS DISTINCT FROM '{}' THEN
@@ -800,7 +899,7 @@ BEGIN
         WHERE j.target = job_target;
     ELSIF job.step = 'backfill' OR NOT job.clean THEN
         PERFORM fieldcrypt.begin_pass(job_target, 'verify');
-    ELSIF job.relation IS NULL THEN
+    ELSIF NOT fieldcrypt.has_successor(job) THEN
         UPDATE fieldcrypt.job AS j SET step = 'analyze', changed_at = now() WHERE j.target = job_target;
     ELSE
         IF EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = job.relation::regclass AND c.contype = 'c'
@@ -829,7 +928,7 @@ BEGIN
         RAISE EXCEPTION 'job "%" is %', job_target, job.state USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     part := to_regclass(job.relation);
-    IF new_state = 'cancelled' AND part IS NOT NULL THEN
+    IF new_state = 'cancelled' AND part IS NOT NULL AND fieldcrypt.has_successor(job) THEN
         PERFORM fieldcrypt.run_as_owner(part, format('DROP TRIGGER IF EXISTS zzz_fieldcrypt_write_both ON %s', part), false);
         PERFORM fieldcrypt.run_as_owner(part, format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', part,
             fieldcrypt.successor_of(job.column_name)), false);
@@ -971,3 +1070,27 @@ END
 $$;
 COMMENT ON PROCEDURE fieldcrypt.decrypt_column(regclass, name, name, integer, integer, boolean) IS
     'makes an encrypted column a plain one, while it is read and written; the table''s owner needs decrypt';
+
+CREATE PROCEDURE fieldcrypt.reencrypt_existing(document text, batch_size integer DEFAULT 5000, rate integer DEFAULT NULL)
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM fieldcrypt.start_job('reencrypt_existing', document, NULL, NULL, NULL, NULL, true);
+    CALL fieldcrypt.run_job(document, batch_size, rate);
+END
+$$;
+COMMENT ON PROCEDURE fieldcrypt.reencrypt_existing(text, integer, integer) IS
+    'seals anew what older data keys have sealed in a document; the table''s owner needs encrypt';
+
+CREATE PROCEDURE fieldcrypt.reencrypt_column(relation regclass, column_name name, batch_size integer DEFAULT 5000,
+        rate integer DEFAULT NULL)
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM fieldcrypt.start_job('reencrypt_column', fieldcrypt.name_of_column(relation, column_name),
+        fieldcrypt.name_of_table(relation), column_name::pg_catalog.text, NULL, NULL, true);
+    CALL fieldcrypt.run_job(fieldcrypt.name_of_column(relation, column_name), batch_size, rate);
+END
+$$;
+COMMENT ON PROCEDURE fieldcrypt.reencrypt_column(regclass, name, integer, integer) IS
+    'seals anew what older data keys have sealed in a column; the table''s owner needs encrypt';

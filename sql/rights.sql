@@ -76,6 +76,8 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.open_retired(text, jsonb, text, text),
     fieldcrypt.holds_retired(text, jsonb, text, text),
     fieldcrypt.write_both(),
+    fieldcrypt.reencrypt(jsonb),
+    fieldcrypt.needs_reencryption(jsonb),
     fieldcrypt.check_document(text, jsonb, text, text, boolean),
     fieldcrypt.state_of_document(text, jsonb, text, text, boolean),
     fieldcrypt.check_document_name(text),
@@ -173,6 +175,8 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.plan_table(regclass),
     fieldcrypt.plan_existing(text),
     fieldcrypt.plan_column(regclass, name),
+    fieldcrypt.plan_reencrypt_existing(text),
+    fieldcrypt.plan_reencrypt_column(regclass, name),
     fieldcrypt.encrypted_type_of(oid),
     fieldcrypt.name_of_column(regclass, name),
     fieldcrypt.name_of_table(regclass)
@@ -183,7 +187,9 @@ GRANT EXECUTE ON PROCEDURE
     fieldcrypt.encrypt_existing(text, integer, integer),
     fieldcrypt.decrypt_existing(text, integer, integer),
     fieldcrypt.encrypt_column(regclass, name, text, name, integer, integer, boolean),
-    fieldcrypt.decrypt_column(regclass, name, name, integer, integer, boolean)
+    fieldcrypt.decrypt_column(regclass, name, name, integer, integer, boolean),
+    fieldcrypt.reencrypt_existing(text, integer, integer),
+    fieldcrypt.reencrypt_column(regclass, name, integer, integer)
 TO fieldcrypt_admin;
 
 GRANT EXECUTE ON FUNCTION fieldcrypt.remnants(regclass) TO fieldcrypt_admin, fieldcrypt_auditor;

@@ -13,6 +13,7 @@
 //! - [`adopt`]: values of other software become values of a field
 //! - [`admin`]: accounts, fields and grants, as administrators change them, and `doctor()`
 //! - [`document`]: flagged values inside JSONB
+//! - [`reencrypt`]: what older data keys have sealed, sealed anew
 //! - [`jobs`]: work on whole tables, a batch at a time
 //! - [`trigger`]: the row triggers: values belong to their row's account, documents are sealed
 //! - [`usage`]: which keys the stored values are under
@@ -37,6 +38,7 @@ mod guc;
 mod hooks;
 mod jobs;
 mod keyring;
+mod reencrypt;
 mod shared_memory;
 mod transparent;
 mod trigger;

@@ -20,7 +20,7 @@ use super::open::{self, Reading};
 use super::seal::Gathered;
 use crate::access::Privilege;
 use crate::audit::statement::{self, Action, Entity, Outcome, with_entity};
-use crate::call::{Answer, Call, NewVarlena, varlena_bytes};
+use crate::call::{Answer, Call, NewVarlena};
 use crate::catalog::field::By;
 use crate::error::{Error, Result};
 use crate::keyring::sealer::Sealer;
@@ -32,10 +32,7 @@ type Answered = std::result::Result<Answer, ErrorReport>;
 pub fn content(blob: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
     let envelope = value::stored(blob)?;
     let opened = value::open(&*value::key_of(&envelope)?, &envelope)?;
-    let document = json::parse(opened.as_str()?)?;
-    // SAFETY: a jsonb that was just made
-    let content = Zeroizing::new(unsafe { varlena_bytes(document) }.to_vec());
-    Ok(content)
+    json::document(opened.as_str()?)
 }
 
 /// An empty object.

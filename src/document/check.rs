@@ -156,10 +156,11 @@ impl Transform for Check<'_> {
     }
 }
 
-/// The fixed part of an envelope's header: the rest is what the row trigger has let pass.
-fn head(text: &[u8]) -> Result<Vec<u8>> {
+/// The header of an envelope in text form: the rest is what the row trigger has let pass.
+pub fn header(text: &[u8]) -> Result<Header> {
     const LENGTH: usize = TEXT_PREFIX.len() + FIXED_HEADER_LENGTH.div_ceil(3) * 4;
-    Ok(envelope::from_text(text.get(..LENGTH).ok_or(Error::NotSealed)?)?)
+    let head = envelope::from_text(text.get(..LENGTH).ok_or(Error::NotSealed)?)?;
+    Ok(Header::read(&head)?.0)
 }
 
 impl Check<'_> {
@@ -167,7 +168,7 @@ impl Check<'_> {
         if self.gathered {
             return Err(Error::NotSealed);
         }
-        let (header, _) = Header::read(&head(text)?)?;
+        let header = header(text)?;
         if header.flags.contains(Flags::TRANSIT) {
             return Err(Error::NotSealed);
         }

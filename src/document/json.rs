@@ -9,7 +9,7 @@ use fieldcrypt_core::plaintext::Plaintext;
 use fieldcrypt_document::jsonb::{Container, Kind, Value};
 use fieldcrypt_document::rewrite::{Node, document_of};
 use pgrx::pg_sys::{self, Datum, Oid};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::call::{NewVarlena, varlena_bytes};
 use crate::datatype::native;
@@ -103,6 +103,13 @@ pub fn node(plaintext: Plaintext<'_>) -> Result<Node> {
 pub fn parse(text: &str) -> Result<Datum> {
     let text = CString::new(encoding::convert_to_server(text)).map_err(|_| Error::InvalidText)?;
     native::input(PlaintextType::Json, &text)
+}
+
+/// JSON text as the bytes of a jsonb.
+pub fn document(text: &str) -> Result<Zeroizing<Vec<u8>>> {
+    let document = parse(text)?;
+    // SAFETY: a jsonb that was just made
+    Ok(Zeroizing::new(unsafe { varlena_bytes(document) }.to_vec()))
 }
 
 /// JSON text as it is sealed: the way in which PostgreSQL prints jsonb.

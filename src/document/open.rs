@@ -218,7 +218,7 @@ impl Transform for Open {
 }
 
 /// Whether there is anything like an envelope in it: most parts of a document have none.
-fn may_hold_envelopes(container: Container<'_>) -> bool {
+pub fn may_hold_envelopes(container: Container<'_>) -> bool {
     memchr::memmem::find(container.as_bytes(), b"fc").is_some()
 }
 

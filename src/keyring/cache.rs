@@ -125,6 +125,7 @@ struct Cache {
     recent: Vec<Option<Locked<OpenKey>>>,
     newest: LruCache<String, Newest>,
     owners: LruCache<KeyId, Rc<str>>,
+    superseded: LruCache<KeyId, bool>,
     transit: Option<KeyId>,
     database_index: Option<KeyId>,
 }
@@ -146,6 +147,7 @@ impl Cache {
             recent: vec![None; FIRST_SLOTS],
             newest: LruCache::unbounded(),
             owners: LruCache::unbounded(),
+            superseded: LruCache::unbounded(),
             transit: None,
             database_index: None,
         }
@@ -192,6 +194,7 @@ impl Cache {
             self.recent.fill(None);
             self.newest.resize(capacity);
             self.owners.resize(capacity);
+            self.superseded.resize(capacity);
         }
     }
 }
@@ -353,6 +356,27 @@ fn newest(account: &str) -> Result<Newest> {
         cache.newest.put(account.to_owned(), newest);
     });
     Ok(newest)
+}
+
+/// Whether the account of a data key has a newer one now. That is said of closed accounts too.
+pub fn is_superseded(id: KeyId) -> Result<bool> {
+    let (generation, cached) = look_up(|cache| cache.superseded.get(&id).copied());
+    if let Some(is_superseded) = cached {
+        return Ok(is_superseded);
+    }
+    let account = account_of(id)?.ok_or(Error::KeyMissing(id))?;
+    let newest = match newest(&account) {
+        Ok(newest) => Some(newest.data),
+        Err(Error::AccountClosed(..) | Error::NoActiveKey(..)) => {
+            StoredKey::newest(&account, Purpose::Data)?.map(|stored| stored.id)
+        }
+        Err(error) => return Err(error),
+    };
+    let is_superseded = newest.is_some_and(|newest| newest != id);
+    keep(generation, |cache| {
+        cache.superseded.put(id, is_superseded);
+    });
+    Ok(is_superseded)
 }
 
 /// The account that a key belongs to; `None` if the key is not in this database. Asks no root key.

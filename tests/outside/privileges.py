@@ -311,6 +311,8 @@ def family(kind):
         f"account_of({e})": Call(value, gives="acme"),
         f"field_of({e})": Call(value, gives=kind.field),
         f"key_of({e})": Call(value, gives=NUMBER),
+        f"reencrypt({e})": Call(value, gives=SEALED),
+        f"needs_reencryption({e})": Call(value, gives="false"),
         f"tokens({e})": Call(value, gives=TOKENS if kind.searchable else "{}"),
         f"token({e},text)": Call(f"{value}, 'account'", gives=TOKEN if kind.searchable else None),
         f"decrypt({e})": Call(value, "decrypt", kind.value),
@@ -590,6 +592,8 @@ OTHERS = {
     "plan_table(regclass)": Call("'m.sample'", "fieldcrypt_admin", SOMETHING),
     "plan_existing(text)": Call("'m.document'", "fieldcrypt_admin", SOMETHING),
     "plan_column(regclass,name)": Call("'m.held', 'v'", "fieldcrypt_admin", SOMETHING),
+    "plan_reencrypt_existing(text)": Call("'m.document'", "fieldcrypt_admin", SOMETHING),
+    "plan_reencrypt_column(regclass,name)": Call("'m.held', 'v'", "fieldcrypt_admin", SOMETHING),
     "encrypted_type_of(oid)": Call(
         "'integer'::regtype", "fieldcrypt_admin", "fieldcrypt.encrypted_bigint"
     ),
@@ -607,6 +611,11 @@ OTHERS = {
     "open_job(text,text,text,text,text,text,boolean)": Call(
         "NULL, NULL, NULL, NULL, NULL, NULL, true", "nobody", writes=True, refuses="23502"
     ),
+    "has_successor(job)": Call(JOB, "nobody", "false"),
+    "reencrypts(job)": Call(JOB, "nobody", "false"),
+    "rotations()": Call("", "nobody", "0"),
+    "leaves_older(job)": Call(JOB, "nobody", "false"),
+    "column_to_reencrypt(job,regclass)": Call(f"{JOB}, 'm.held'", "nobody", None),
     "check_job(job)": Call(JOB, "nobody"),
     "prepare_job(job)": Call(JOB, "nobody"),
     "cut_over(job)": Call(JOB, "nobody", refuses="55000"),
@@ -636,6 +645,8 @@ OTHERS = {
     "holds_retired(text,jsonb,text,text)": Call(
         "'m.document', s.document, 'acme', NULL", gives="false"
     ),
+    "reencrypt(jsonb)": Call("s.document", gives=re.compile('{"email": "fc1:.*"}')),
+    "needs_reencryption(jsonb)": Call("s.document", gives="false"),
     "run_job(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
     "encrypt_existing(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
     "decrypt_existing(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
@@ -645,6 +656,8 @@ OTHERS = {
     "decrypt_column(regclass,name,name,integer,integer,boolean)": Call(
         "NULL, NULL, NULL, NULL, NULL, NULL", **PROCEDURE
     ),
+    "reencrypt_existing(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
+    "reencrypt_column(regclass,name,integer,integer)": Call("NULL, NULL, NULL, NULL", **PROCEDURE),
     # tables and their definitions
     "protect_table(regclass,name,text)": Call(
         "'m.free', 'account_id'", locks=True, change="protect", **OWNER

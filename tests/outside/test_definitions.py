@@ -34,6 +34,9 @@ WITHOUT_SEARCH_PATH = {
     "batch_size integer,rate integer,cut_over boolean)",
     "fieldcrypt.decrypt_column(relation regclass,column_name name,account_column name,"
     "batch_size integer,rate integer,cut_over boolean)",
+    "fieldcrypt.reencrypt_existing(document text,batch_size integer,rate integer)",
+    "fieldcrypt.reencrypt_column(relation regclass,column_name name,batch_size integer,"
+    "rate integer)",
     # A procedure with a setting cannot commit.
     "fieldcrypt.rotate_due()",
 }
@@ -50,7 +53,7 @@ PUBLIC_FUNCTIONS = """
     has_unique_column hold_account holds_encrypted inherit_documents insert_through_view is_literal
     is_plain_name key_of_view make_view_anew plain_type_of seal_document shape_of_view
     trigger_arguments update_through_view
-    holds_retired open_retired seal_existing write_both
+    holds_retired needs_reencryption open_retired reencrypt seal_existing write_both
     encrypted_cmp encrypted_eq encrypted_eqsel encrypted_ge encrypted_gt encrypted_hash
     encrypted_hash_extended encrypted_le encrypted_lt encrypted_ne encrypted_neqsel
     encrypted_support encrypted_typanalyze encrypted_types encrypted_typmod_in
