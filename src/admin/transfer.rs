@@ -116,7 +116,8 @@ fn import_keys(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let keys = keys.filter(|_| format == FORMAT).ok_or_else(not_keys)?;
     require_new(&account)?;
     let wrapping_key = the_active(&keys, Purpose::Wrapping)?;
-    (the_active(&keys, Purpose::Data)?, the_active(&keys, Purpose::Index)?);
+    the_active(&keys, Purpose::Data)?;
+    the_active(&keys, Purpose::Index)?;
     let name = wrapping_key.wrapped_by.as_deref().ok_or_else(not_keys)?;
     let detail = Some(format!("root key {name}, {} keys", keys.len()));
     change::begins("import_keys", About { account: Some(&account), detail, field: None })?;

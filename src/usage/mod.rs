@@ -5,6 +5,7 @@ mod keys;
 mod places;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use fieldcrypt_core::field::check_account;
 use fieldcrypt_core::key::{KeyId, Purpose};
@@ -101,11 +102,14 @@ fn add(uses: &mut Vec<Use>, names: &mut Names, place: &Place, found: keys::Found
         (found.closed, Some("documents that cannot be opened to look at the values in them")),
     ] {
         for (id, count) in counts {
-            if !names.contains_key(&id) {
-                let key = StoredKey::find(id)?;
-                names.insert(id, key.map(|key| (key.account, key.purpose, key.version)));
-            }
-            let (account, version) = match &names[&id] {
+            let name = match names.entry(id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => {
+                    let key = StoredKey::find(id)?;
+                    unknown.insert(key.map(|key| (key.account, key.purpose, key.version)))
+                }
+            };
+            let (account, version) = match name {
                 Some((account, purpose, version)) => {
                     (Some(account.clone()), Some((*purpose, *version)))
                 }

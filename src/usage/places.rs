@@ -124,11 +124,8 @@ pub fn look(places: Vec<Place>) -> Result<Vec<(Place, Found)>> {
     let mut found: Vec<_> = places.into_iter().map(|place| (place, Found::default())).collect();
     // a table is read once, however many columns of it there are
     for columns in found.chunk_by_mut(|(one, _), (other, _)| one.relation == other.relation) {
-        match columns {
-            [(Place { relation: Some(relation), problem: None, .. }, _), ..] => {
-                read(*relation, columns)?;
-            }
-            _ => {}
+        if let [(Place { relation: Some(relation), problem: None, .. }, _), ..] = columns {
+            read(*relation, columns)?;
         }
     }
     Ok(found)
