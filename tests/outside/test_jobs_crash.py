@@ -1,4 +1,4 @@
-"""Jobs that are killed, or go on where a standby was promoted, lose nothing and end all the same.
+"""Jobs and key operations that are killed, or go on where a standby was promoted, lose nothing.
 
 FIELDCRYPT_KILL_CYCLES sets how often a process is killed.
 """
@@ -9,24 +9,29 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 
 import psycopg
 import pytest
 from harness import Database
 from test_jobs import ROLES, TABLES, flag
+from test_root_keys import use
 
-CYCLES = int(os.environ.get("FIELDCRYPT_KILL_CYCLES", "8"))
+CYCLES = int(os.environ.get("FIELDCRYPT_KILL_CYCLES", "12"))
 ROWS = 600
 SEED = int(os.environ.get("FIELDCRYPT_SEED", time.time()))
 
 CALLS = {
     "encrypt_existing": "CALL fieldcrypt.encrypt_existing('lead.data', 20, 3000)",
+    "reencrypt_existing": "CALL fieldcrypt.reencrypt_existing('lead.data', 20, 3000)",
     "decrypt_existing": "CALL fieldcrypt.decrypt_existing('lead.data', 20, 3000)",
     "encrypt_column": "CALL fieldcrypt.encrypt_column('customer', 'phone', 'customer.phone',"
     " 'account_id', 20, 3000)",
+    "reencrypt_column": "CALL fieldcrypt.reencrypt_column('customer', 'phone', 20, 3000)",
     "decrypt_column": "CALL fieldcrypt.decrypt_column('customer', 'phone', 'account_id', 20, 3000)",
 }
 TARGETS = {"existing": "lead.data", "column": "public.customer.phone"}
+AFTER = {"encrypt": "reencrypt", "reencrypt": "decrypt", "decrypt": "encrypt"}
 
 
 def set_up(cluster):
@@ -124,25 +129,30 @@ def check(db, model):
 
 
 def next_action(db, kind, action):
-    """The same again until it is done, then the other way round."""
+    """The same again until it is done, then what comes after it."""
     found = db.execute(
         "SELECT state, action FROM fieldcrypt.job WHERE target = %s", [TARGETS[kind]]
     ).fetchone()
     if found is None or found[0] != "done" or found[1] != action:
         return action
-    action = {"en": "decrypt", "de": "encrypt"}[action[:2]] + f"_{kind}"
-    if kind == "existing":
-        if action == "decrypt_existing":
-            db.execute("SELECT fieldcrypt.unprotect_path('lead.data', '{contact.email}')")
-        else:
-            db.execute(
-                "SELECT fieldcrypt.protect_path('lead.data', '{contact.email}', 'lead.email')"
-            )
+    action = f"{AFTER[action.split('_')[0]]}_{kind}"
+    if action == "decrypt_existing":
+        db.execute("SELECT fieldcrypt.unprotect_path('lead.data', '{contact.email}')")
+    if action == "encrypt_existing":
+        db.execute("SELECT fieldcrypt.protect_path('lead.data', '{contact.email}', 'lead.email')")
     return action
 
 
+def rotate(connection):
+    """Wraps the keys of all accounts by the other root key, and makes a data key now and then."""
+    while True:
+        connection.execute("SELECT fieldcrypt.rotate_root()")
+        connection.execute("SELECT fieldcrypt.rotate_account_key('acme')")
+        time.sleep(0.05)
+
+
 def test_kill_nine(make_cluster, capsys):
-    """The job's session or the whole server is killed at random points, beside a writer."""
+    """The session of a job or of rotations, or the server, is killed at random, beside a writer."""
     randomness = random.Random(SEED)
     cluster = make_cluster()
     db = set_up(cluster)
@@ -152,19 +162,27 @@ def test_kill_nine(make_cluster, capsys):
     kills = finished = 0
     try:
         for cycle in range(CYCLES):
-            kind = ("existing", "column")[cycle % 2]
-            actions[kind] = next_action(db, kind, actions[kind])
+            kind = ("existing", "keys", "column")[cycle % 3]
+            if kind == "keys":
+                roots = ("main", "next") if cycle % 2 else ("next", "main")
+                use(db, **dict(zip(roots, ("current", "previous"), strict=True)))
+                user, work = "postgres", rotate
+            else:
+                actions[kind] = next_action(db, kind, actions[kind])
+                user, work = (
+                    "mover",
+                    partial(psycopg.Connection.execute, query=CALLS[actions[kind]]),
+                )
             started = threading.Event()
             process = []
 
-            def run(call, started=started, process=process):
-                with suppress(psycopg.OperationalError):
-                    with db.connect("mover") as connection:
-                        process.append(connection.info.backend_pid)
-                        started.set()
-                        connection.execute(call)
+            def run(started=started, process=process, user=user, work=work):
+                with suppress(psycopg.OperationalError), db.connect(user) as connection:
+                    process.append(connection.info.backend_pid)
+                    started.set()
+                    work(connection)
 
-            job = threading.Thread(target=run, args=[CALLS[actions[kind]]])
+            job = threading.Thread(target=run)
             job.start()
             started.wait(20)
             time.sleep(randomness.uniform(0, 0.7))
