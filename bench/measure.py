@@ -27,8 +27,13 @@ from harness import Cluster, Database  # noqa: E402
 from profiler import shares_of, shares_table  # noqa: E402
 from report import tables, write_between, write_documents  # noqa: E402
 
+import jobs  # noqa: E402
+
 SIZES = {"ssn": 11, "t100": 100, "t1k": 1024}
-GROUPS = ("decrypt", "encrypt", "insert", "lookup", "accounts", "documents", "transparent", "audit")
+GROUPS = (
+    *("decrypt", "encrypt", "insert", "lookup", "accounts", "documents", "transparent", "jobs"),
+    "audit",
+)
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,15 @@ class Scale:
     accounts: int
     rounds: int
     sessions: int  # of each kind, in which queries are planned
+    job_rounds: int
+    rotated_accounts: int  # whose keys are wrapped anew
 
     def rows_of(self, size):
         return self.long_rows if size == "t1k" else self.rows
 
 
-FULL = Scale(200_000, 50_000, 500, 1_000_000, 500_000, 20_000, 10_000, 11, 100)
-QUICK = Scale(20_000, 5_000, 50, 100_000, 50_000, 5_000, 1_000, 5, 20)
+FULL = Scale(200_000, 50_000, 500, 1_000_000, 500_000, 20_000, 10_000, 11, 100, 3, 100_000)
+QUICK = Scale(20_000, 5_000, 50, 100_000, 50_000, 5_000, 1_000, 5, 20, 2, 10_000)
 
 
 @dataclass(frozen=True)
@@ -103,11 +110,15 @@ class Clock:
         work()
         return self._now() - start
 
+    def running(self):
+        """The CPU time until now of a backend that may be at work, in nanoseconds."""
+        return int(self._time.read_text().split()[0])
+
     def _now(self):
         # of a process that still runs, after its last answer, the time is behind
         while self._state.read_text().rpartition(")")[2].split()[0] == "R":
             pass
-        return int(self._time.read_text().split()[0])
+        return self.running()
 
 
 class Backend:
@@ -942,6 +953,9 @@ def main():
         if "transparent" in groups:
             progress(f"transparent reads of {scale.read_rows:,} rows, and planning")
             transparent(database, results, scale)
+        if "jobs" in groups:
+            progress(f"jobs on {scale.rows:,} rows, {scale.rotated_accounts:,} accounts")
+            jobs.measure(database, Backend(database), results, scale, Clock)
     if "audit" in groups:
         progress("the audit: a scan, and look-ups of 16 clients")
         # here the disk is waited for

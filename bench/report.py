@@ -180,6 +180,27 @@ def _targets():
         1.25,
     )
 
+    for kind in "column", "document":
+        for name in "encryption", "re-encryption":
+            yield Target(
+                f"{name} of a {kind} by a job, over a plain UPDATE of it",
+                ("jobs", f"{name} of a {kind}"),
+                ("jobs", f"UPDATE of a {kind}, before {name}"),
+                1.5,
+            )
+    yield Target(
+        "`rotate_root()` over a plain UPDATE of the accounts' keys",
+        ("jobs", "rotate_root()"),
+        ("jobs", "UPDATE of the accounts' keys"),
+        3,
+    )
+    yield Target(
+        "look-ups beside a job over the same without",
+        ("reads", "look-up, beside a job"),
+        ("reads", "look-up"),
+        1.2,
+    )
+
 
 TARGETS = list(_targets())
 FIRST_TOUCH = ("accounts", "first decrypt() of an account")
@@ -326,6 +347,9 @@ def _tables(results):
         results, "Reading 500,000 rows of id and value", {"transparent": "SELECT: "}, "ns per row"
     )
     yield from _planning_table(results)
+    yield from _plain_table(
+        results, "Jobs and rotation of the root key", {"jobs": "", "reads": ""}, "ns per row"
+    )
     yield from _plain_table(
         results, "The audit", {"audit scan": "CPU of the backend per row: ", "audit": ""}, "ns"
     )

@@ -1,0 +1,202 @@
+"""What jobs and rotations cost, beside plain UPDATEs of the same rows in the same batches.
+
+Of a job, the step that writes is measured: the CPU time of its backend from the first batch to the
+last. Everything else is measured as elsewhere.
+"""
+
+import threading
+import time
+
+from harness import write_keyring
+
+# About as many rows as a batch of a job has.
+BATCH = 5000
+
+SCHEMA = """
+    CREATE ROLE bench_mover LOGIN IN ROLE bench_app, fieldcrypt_admin;
+    SELECT fieldcrypt.create_field('moved.email', search => '{exact}', normalizer => 'email');
+    SET ROLE bench_app;
+"""
+TABLES = """
+    DROP TABLE IF EXISTS moved, moved_documents CASCADE;
+    CREATE TABLE moved (id bigint PRIMARY KEY, account_id text NOT NULL, v text NOT NULL);
+    CREATE TABLE moved_documents (
+        id bigint PRIMARY KEY, account_id text NOT NULL, data jsonb NOT NULL);
+    INSERT INTO moved SELECT i, 'acme', lpad(i::text, 11, '0')
+        FROM generate_series(1::bigint, {rows}) AS i;
+    INSERT INTO moved_documents
+        SELECT id, account_id, jsonb_build_object('ssn', v, 'source', 'web', 'score', id % 1000,
+            'contact', jsonb_build_object('email', 'customer.' || id || '@mail.example'))
+        FROM moved;
+"""
+DOCUMENT = """
+    SELECT fieldcrypt.protect_jsonb('moved_documents', 'data', 'moved.data', 'account_id');
+    SELECT fieldcrypt.protect_path('moved.data', '{ssn}', 'ssn');
+    SELECT fieldcrypt.protect_path('moved.data', '{contact.email}', 'moved.email');
+"""
+FORGET_DOCUMENT = """
+    SELECT fieldcrypt.unprotect_path('moved.data', '{ssn,contact.email}');
+    SELECT fieldcrypt.unprotect_jsonb('moved_documents', 'data');
+"""
+# What each job writes: its name, its call, the job's target, and the table and column.
+COLUMN = ("public.moved.v", "moved", "v")
+DATA = ("moved.data", "moved_documents", "data")
+ENCRYPT = {
+    "column": ("CALL fieldcrypt.encrypt_column('moved', 'v', 'ssn', 'account_id')", *COLUMN),
+    "document": ("CALL fieldcrypt.encrypt_existing('moved.data')", *DATA),
+}
+REENCRYPT = {
+    "column": ("CALL fieldcrypt.reencrypt_column('moved', 'v')", *COLUMN),
+    "document": ("CALL fieldcrypt.reencrypt_existing('moved.data')", *DATA),
+}
+STEP = "SELECT step FROM fieldcrypt.job WHERE target = %s AND state = 'running'"
+
+
+def tidy(database, table):
+    """Leaves no dead rows, and the pages in memory and on disk."""
+    database.execute(f"VACUUM (FULL, FREEZE, ANALYZE) {table}")
+    database.execute("CHECKPOINT")
+
+
+def update(backend, table, column):
+    """Writes every row once, as it is, in batches of whole pages."""
+    (pages, count) = backend.execute(
+        "SELECT relpages, reltuples FROM pg_class WHERE oid = %s::regclass", [table]
+    ).fetchone()
+    step = max(1, round(pages * BATCH / count))
+    for start in range(0, pages, step):
+        backend.execute(
+            f"UPDATE {table} SET {column} = {column}"
+            f" WHERE ctid >= '({start},0)' AND ctid < '({start + step},0)'"
+        )
+
+
+class Job(threading.Thread):
+    """Runs a job in a session of its own, and measures its step `backfill`."""
+
+    def __init__(self, database, clock, call, target):
+        super().__init__()
+        self.watcher, self.call, self.target = database, call, target
+        self.connection = database.connect("bench_mover")
+        self.clock = clock(self.connection)
+        self.nanoseconds = None
+
+    def run(self):
+        self.connection.execute(self.call)
+
+    def measure(self):
+        """Starts it, and waits for its end."""
+        self.start()
+        begin = None
+        while self.is_alive() and self.nanoseconds is None:
+            row = self.watcher.execute(STEP, [self.target]).fetchone()
+            now = self.clock.running()
+            if row == ("backfill",) and begin is None:
+                begin = now
+            elif row != ("backfill",) and begin is not None:
+                self.nanoseconds = now - begin
+            time.sleep(0.002)
+        self.join()
+        self.connection.close()
+        return self.nanoseconds
+
+
+def measure(database, backend, results, scale, clock):
+    """Everything; `clock` makes a clock of a connection."""
+    database.execute(SCHEMA)
+    database.execute("RESET ROLE")
+    rows = scale.rows
+    replica = database.connect()
+    replica.execute("SET session_replication_role = replica")
+    plain = clock(replica)
+
+    def turn(kind, name, jobs, number, prepare=""):
+        call, target, table, column = jobs[kind]
+        tidy(database, table)
+        nanoseconds = plain.time(lambda: update(replica, table, column))
+        database.execute(prepare)
+        tidy(database, table)
+        written = Job(database, clock, call, target).measure()
+        if number:
+            results.add("jobs", f"UPDATE of a {kind}, before {name}", nanoseconds / rows)
+            results.add("jobs", f"{name} of a {kind}", written / rows)
+
+    for number in range(scale.job_rounds + 1):
+        backend.execute(TABLES.format(rows=rows))
+        turn("column", "encryption", ENCRYPT, number)
+        turn("document", "encryption", ENCRYPT, number, DOCUMENT)
+        database.execute("SELECT fieldcrypt.rotate_account_key('acme')")
+        for kind in REENCRYPT:
+            turn(kind, "re-encryption", REENCRYPT, number)
+        read_meanwhile(database, backend, results, number)
+        database.execute(FORGET_DOCUMENT)
+    replica.close()
+    rotate_root(database, results, scale, clock)
+
+
+def read_meanwhile(database, backend, results, number):
+    """Look-ups by primary key, with and without a job that writes the table."""
+    name = f"read{number}"
+    backend.connection.pgconn.prepare(name.encode(), b"SELECT id FROM moved WHERE id = $1")
+
+    def look_ups(enough):
+        done = 0
+        while not enough(done):
+            keys = [str(1 + (done + i) * 7919 % 10000).encode() for i in range(1000)]
+            backend.pipeline(name.encode(), keys)
+            done += 1000
+        return done
+
+    database.execute("SELECT fieldcrypt.rotate_account_key('acme')")
+    tidy(database, "moved")
+    count = 0
+
+    def quiet():
+        nonlocal count
+        count = look_ups(lambda done: done >= 20000)
+
+    alone = backend.time(quiet) / count
+    job = threading.Thread(target=run_job, args=[database, REENCRYPT["column"][0]])
+    job.start()
+
+    def busy():
+        nonlocal count
+        count = look_ups(lambda done: done >= 1000 and not job.is_alive())
+
+    beside = backend.time(busy) / count
+    job.join()
+    if number:
+        results.add("reads", "look-up", alone)
+        results.add("reads", "look-up, beside a job", beside)
+
+
+def run_job(database, call):
+    with database.connect("bench_mover") as connection:
+        connection.execute(call)
+
+
+def rotate_root(database, results, scale, clock):
+    """The wrapping keys of many accounts, under the other root key and back."""
+    database.execute(
+        "SELECT count(fieldcrypt.create_account('rotated-' || i))"
+        f" FROM generate_series(1, {scale.rotated_accounts}) AS i"
+    )
+    session = database.connect()
+    time_of = clock(session).time
+    update_all = (
+        "UPDATE fieldcrypt.account_key SET check_value = check_value WHERE purpose = 'wrapping'"
+    )
+    for number in range(scale.job_rounds + 1):
+        states = ("previous", "current") if number % 2 == 0 else ("current", "previous")
+        write_keyring(database.cluster.keys_dir, dict(zip(("main", "next"), states, strict=True)))
+        database.execute("SELECT pg_reload_conf()")
+        time.sleep(0.5)
+        for name, statement in (
+            ("UPDATE of the accounts' keys", update_all),
+            ("rotate_root()", "SELECT fieldcrypt.rotate_root()"),
+        ):
+            database.execute("VACUUM (FULL, FREEZE, ANALYZE) fieldcrypt.account_key")
+            nanoseconds = time_of(lambda s=statement: session.execute(s))
+            if number:
+                results.add("jobs", name, nanoseconds / scale.rotated_accounts)
+    session.close()
