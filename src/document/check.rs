@@ -17,6 +17,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 
 use super::at::Located;
 use super::policy::{self, Policy};
+use crate::backend;
 use crate::call::{Answer, Call};
 use crate::error::{Error, Result};
 use crate::value;
@@ -73,10 +74,16 @@ fn check(
     Ok(())
 }
 
+/// The document that the row trigger has let pass last.
+struct Approved {
+    policy: Rc<Policy>,
+    /// When the client's statement began in which it did.
+    statement: i64,
+    document: Vec<u8>,
+}
+
 thread_local! {
-    /// The document that the row trigger has let pass last, and under which policy, which is one
-    /// of one document, account and kind.
-    static APPROVED: RefCell<Option<(Rc<Policy>, Vec<u8>)>> = const { RefCell::new(None) };
+    static APPROVED: RefCell<Option<Approved>> = const { RefCell::new(None) };
 }
 
 /// Longest document that is remembered, in bytes.
@@ -87,22 +94,32 @@ pub fn approve(policy: &Rc<Policy>, document: &[u8]) {
     if document.len() > LONGEST_APPROVED {
         return;
     }
+    let statement = backend::statement_start();
     APPROVED.with_borrow_mut(|approved| match approved {
-        Some((of, bytes)) => {
-            if !Rc::ptr_eq(of, policy) {
-                *of = Rc::clone(policy);
+        Some(approved) => {
+            if !Rc::ptr_eq(&approved.policy, policy) {
+                approved.policy = Rc::clone(policy);
             }
-            bytes.clear();
-            bytes.extend_from_slice(document);
+            approved.statement = statement;
+            approved.document.clear();
+            approved.document.extend_from_slice(document);
         }
-        None => *approved = Some((Rc::clone(policy), document.to_vec())),
+        None => {
+            let (policy, document) = (Rc::clone(policy), document.to_vec());
+            *approved = Some(Approved { policy, statement, document });
+        }
     });
 }
 
+/// Whether the row trigger has let it pass: under this policy, or in this statement, while which
+/// another session has changed the policy. Such a row is like one of a moment before.
 fn is_approved(policy: &Rc<Policy>, document: Container<'_>) -> bool {
     APPROVED.with_borrow(|approved| {
-        let approved = approved.as_ref();
-        approved.is_some_and(|(of, bytes)| Rc::ptr_eq(of, policy) && bytes == document.as_bytes())
+        let Some(approved) = approved else { return false };
+        let is_of_now = Rc::ptr_eq(&approved.policy, policy)
+            || approved.statement == backend::statement_start()
+                && approved.policy.has_subject_of(policy);
+        is_of_now && approved.document == document.as_bytes()
     })
 }
 

@@ -59,6 +59,8 @@ impl Flag {
 /// The flags of a document for an account and a kind.
 pub struct Policy {
     pub flags: Flags<Flag>,
+    /// Which document, account and kind.
+    subject: String,
 }
 
 #[derive(Default)]
@@ -99,9 +101,13 @@ pub fn of(document: &str, account: &str, kind: Option<&str>) -> Result<Rc<Policy
     Ok(policy)
 }
 
-fn look_up(generation: u64, (document, account, kind): (&str, &str, &str)) -> Result<Rc<Policy>> {
+fn subject(document: &str, account: &str, kind: &str) -> String {
     // neither a name nor an account holds a control character
-    let key = [document, account, kind].join("\0");
+    [document, account, kind].join("\0")
+}
+
+fn look_up(generation: u64, (document, account, kind): (&str, &str, &str)) -> Result<Rc<Policy>> {
+    let key = subject(document, account, kind);
     let cached = CACHE.with_borrow_mut(|cache| {
         if cache.generation != generation {
             *cache = Cache { generation, ..Cache::default() };
@@ -124,6 +130,11 @@ fn look_up(generation: u64, (document, account, kind): (&str, &str, &str)) -> Re
 }
 
 impl Policy {
+    /// Whether both are of the same document, account and kind, perhaps of different times.
+    pub fn has_subject_of(&self, other: &Self) -> bool {
+        self.subject == other.subject
+    }
+
     /// Leaves its keys to the key cache, which has a bound.
     fn let_go_of_keys(&self) {
         for flag in self.flags.rules() {
@@ -153,6 +164,6 @@ impl Policy {
             let path: Path = path.path.parse().map_err(|_| Error::Catalog("path"))?;
             rules.push((path, flag));
         }
-        Ok(Self { flags: Flags::compile(rules) })
+        Ok(Self { flags: Flags::compile(rules), subject: subject(document, account, kind) })
     }
 }

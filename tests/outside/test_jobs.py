@@ -560,3 +560,44 @@ def test_audit(tables, mover):
     # what was decrypted counts as read, by the owner
     read = "SELECT sum(count) FROM fieldcrypt.audit WHERE action = 'decrypt' AND field = 'lead.ssn'"
     assert tables.value(read) == Decimal(50)
+
+
+@pytest.mark.every_version
+def test_a_path_is_flagged_while_a_row_is_written(tables, mover):
+    """The statement that is under way goes on as before, and the job finds what it has written."""
+    fill(tables, 10)
+    tables.execute("SELECT fieldcrypt.protect_jsonb('lead', 'data', 'lead.data', 'account_id')")
+    tables.execute("SELECT fieldcrypt.protect_path('lead.data', '{ssn}', 'lead.ssn')")
+    # it runs between the row trigger and the CHECK, and hears of what others have committed
+    tables.execute("""
+        CREATE TABLE other ();
+        GRANT SELECT ON other TO app;
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_advisory_xact_lock(7);
+            PERFORM FROM other;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER zzz BEFORE UPDATE ON lead FOR EACH ROW EXECUTE FUNCTION wait();
+        SELECT pg_advisory_lock(7);
+    """)
+    write = (
+        "UPDATE lead SET data = jsonb_set(data, '{contact,email}', '\"new@x.org\"') WHERE id = 2"
+    )
+    with tables.connect("app", options="-c fieldcrypt.account=acme") as app:
+        writer = threading.Thread(target=app.execute, args=[write])
+        writer.start()
+        while not tables.value("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            time.sleep(0.01)
+        tables.execute(
+            "SELECT fieldcrypt.protect_path('lead.data', '{contact.email}', 'lead.email')"
+        )
+        tables.execute("SELECT pg_advisory_unlock(7)")
+        writer.join()
+        stored = "SELECT data #>> '{contact,email}' FROM lead WHERE id = 2"
+        assert tables.value(stored) == "new@x.org"
+        mover.execute("CALL fieldcrypt.encrypt_existing('lead.data')")
+        assert tables.value(stored).startswith("fc1:")
+        # who begins afterwards cannot
+        tables.execute("ALTER TABLE lead DISABLE TRIGGER USER")
+        with refused("23514"):
+            app.execute(write)
