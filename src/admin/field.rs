@@ -200,7 +200,8 @@ fn drop_field(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     require_role(ADMIN, "drop_field")?;
     let name = call.required_text(0, "the field")?;
     let field = Field::require(By::Name(&name))?;
-    let uses = "SELECT used_by FROM fieldcrypt.uses_of_field($1) AS used_by LIMIT 1";
+    let uses =
+        "SELECT used_by FROM fieldcrypt.uses_of_field($1) AS used_by ORDER BY used_by LIMIT 1";
     if let Some(user) = query::ask(uses, field.id.handle().into())? {
         return Err(Error::FieldInUse(field.name, user).into());
     }
