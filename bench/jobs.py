@@ -15,7 +15,6 @@ BATCH = 5000
 SCHEMA = """
     CREATE ROLE bench_mover LOGIN IN ROLE bench_app, fieldcrypt_admin;
     SELECT fieldcrypt.create_field('moved.email', search => '{exact}', normalizer => 'email');
-    SET ROLE bench_app;
 """
 TABLES = """
     DROP TABLE IF EXISTS moved, moved_documents CASCADE;
@@ -38,7 +37,7 @@ FORGET_DOCUMENT = """
     SELECT fieldcrypt.unprotect_path('moved.data', '{ssn,contact.email}');
     SELECT fieldcrypt.unprotect_jsonb('moved_documents', 'data');
 """
-# What each job writes: its name, its call, the job's target, and the table and column.
+# Of each job its call, its target, and the table and column that it writes.
 COLUMN = ("public.moved.v", "moved", "v")
 DATA = ("moved.data", "moved_documents", "data")
 ENCRYPT = {
@@ -104,7 +103,6 @@ class Job(threading.Thread):
 def measure(database, backend, results, scale, clock):
     """Everything; `clock` makes a clock of a connection."""
     database.execute(SCHEMA)
-    database.execute("RESET ROLE")
     rows = scale.rows
     replica = database.connect()
     replica.execute("SET session_replication_role = replica")
