@@ -7,7 +7,7 @@
 use fieldcrypt_core::envelope::{self, Envelope, Flags, PlaintextType, is_reserved_text};
 use fieldcrypt_core::error::OpenError;
 use fieldcrypt_document::jsonb::{Container, Value, strings};
-use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, rewrite};
+use fieldcrypt_document::rewrite::{Change, Node};
 use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::access::Privilege;
 use crate::call::{Answer, Call, NewVarlena};
 use crate::document::at::Located;
+use crate::document::everywhere::rewrite_everywhere;
 use crate::document::open::may_hold_envelopes;
 use crate::document::{check, json};
 use crate::error::{Error, Result};
@@ -75,7 +76,7 @@ fn holds_older(document: Container<'_>) -> Result<bool> {
             if found || !is_reserved_text(text) {
                 return Ok(());
             }
-            let header = check::header(text)?;
+            let (header, _) = check::header(text)?;
             if header.flags.contains(Flags::TRANSIT) {
                 return Err(Error::Transit);
             }
@@ -126,8 +127,14 @@ fn content_anew(plaintext: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>> {
     Ok(Some(Zeroizing::new(text.into_bytes())))
 }
 
+/// The document with what an older data key has sealed in it sealed anew; `None` if there is nothing.
 fn document_anew(document: Container<'_>) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    rewrite(document, (), &mut Reencrypt).map_err(Located::of_any)
+    let anew = |value: Value<'_>| match value {
+        Value::String(text) if is_reserved_text(text) => text_anew(text),
+        Value::Container(container) if may_hold_envelopes(container) => Ok(Change::Enter(())),
+        _ => Ok(Change::Keep),
+    };
+    rewrite_everywhere(document, anew).map_err(Located::of_any)
 }
 
 /// Only JSON can have envelopes inside: the blob of a document, which has a key of its own.
@@ -161,34 +168,6 @@ fn sealed(key: &OpenKey, envelope: &Envelope<'_>, plaintext: &[u8]) -> Result<Ve
     let mut bytes = vec![0; value.length];
     value.seal(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Seals the envelopes in a document anew that an older data key has sealed.
-struct Reencrypt;
-
-impl Transform for Reencrypt {
-    type State = ();
-    type Error = Located;
-
-    fn key(&mut self, (): &(), _key: &[u8]) -> std::result::Result<Option<()>, Located> {
-        Ok(Some(()))
-    }
-
-    fn element(&mut self, (): &(), _index: usize) -> std::result::Result<Option<()>, Located> {
-        Ok(Some(()))
-    }
-
-    fn value(&mut self, (): (), value: Value<'_>) -> std::result::Result<Change<()>, Located> {
-        match value {
-            Value::String(text) if is_reserved_text(text) => Ok(text_anew(text)?),
-            Value::Container(container) if may_hold_envelopes(container) => Ok(Change::Enter(())),
-            _ => Ok(Change::Keep),
-        }
-    }
-
-    fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
-        error.within(step)
-    }
 }
 
 fn text_anew(text: &[u8]) -> Result<Change<()>> {
