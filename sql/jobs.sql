@@ -64,18 +64,22 @@ CREATE TABLE fieldcrypt.remnant (
     file oid,
     xid xid8,
     lsn pg_lsn,
+    segment text,
     noted_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 CREATE INDEX remnant_by_target ON fieldcrypt.remnant (target);
-COMMENT ON TABLE fieldcrypt.remnant IS 'what may hold plain values that jobs have encrypted';
-COMMENT ON COLUMN fieldcrypt.remnant.target IS 'target of the job';
+-- it has no key, and a publication FOR ALL TABLES wants to tell its rows apart
+ALTER TABLE fieldcrypt.remnant REPLICA IDENTITY FULL;
+COMMENT ON TABLE fieldcrypt.remnant IS 'what may hold plain values that are encrypted by now';
+COMMENT ON COLUMN fieldcrypt.remnant.target IS 'target of the job, or "table" and the table of note_remnants()';
 COMMENT ON COLUMN fieldcrypt.remnant.kind IS 'snapshot: older ones may see the values; file: of a table; WAL: up to a position; backup: from before it, the server itself is clean';
 COMMENT ON COLUMN fieldcrypt.remnant.relation IS 'table that has to be rewritten';
 COMMENT ON COLUMN fieldcrypt.remnant.part IS 'the table itself, its TOAST table or an index';
 COMMENT ON COLUMN fieldcrypt.remnant.file IS 'its file when it was noted';
-COMMENT ON COLUMN fieldcrypt.remnant.xid IS 'transaction that ended the job';
+COMMENT ON COLUMN fieldcrypt.remnant.xid IS 'transaction that ended the job, or noted the table';
 COMMENT ON COLUMN fieldcrypt.remnant.lsn IS 'position in WAL';
-COMMENT ON COLUMN fieldcrypt.remnant.noted_at IS 'when it was noted';
+COMMENT ON COLUMN fieldcrypt.remnant.segment IS 'last segment of WAL when those up to that position were gone: until then they may have become others';
+COMMENT ON COLUMN fieldcrypt.remnant.noted_at IS 'when the target was noted';
 
 CREATE VIEW fieldcrypt.progress AS
     SELECT j.target, j.action, j.state, j.step, p.percent,
@@ -707,15 +711,33 @@ END;
 COMMENT ON FUNCTION fieldcrypt.older_snapshots(xid8) IS
     'what may still see rows that were there before a transaction, so that VACUUM FULL keeps them';
 
+CREATE FUNCTION fieldcrypt.tables_of_remnant(remnant_target text) RETURNS SETOF regclass
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH RECURSIVE part (relation) AS (
+        SELECT pg_catalog.to_regclass(pg_catalog.substr(remnant_target, 7))::oid
+        WHERE pg_catalog.starts_with(remnant_target, 'table ')
+        UNION
+        SELECT i.inhrelid FROM part JOIN pg_catalog.pg_inherits AS i ON i.inhparent = part.relation
+    )
+    SELECT t.relation FROM fieldcrypt.tables_of_job(remnant_target) AS t (relation)
+    UNION
+    SELECT t.relation FROM fieldcrypt.roots_of_job(remnant_target) AS t (relation)
+    UNION
+    SELECT p.relation::regclass FROM part AS p WHERE p.relation IS NOT NULL;
+END;
+COMMENT ON FUNCTION fieldcrypt.tables_of_remnant(text) IS
+    'the tables and partitions of a job, or of a table of note_remnants()';
+
 CREATE FUNCTION fieldcrypt.note_files(job_target text) RETURNS void
     LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     INSERT INTO fieldcrypt.remnant (target, kind, relation, part, file)
     SELECT job_target, 'file', t.relation::text, c.oid::pg_catalog.regclass::text, pg_catalog.pg_relation_filenode(c.oid)
-    FROM (SELECT relation FROM fieldcrypt.tables_of_job(job_target) AS j (relation)
+    FROM (SELECT relation FROM fieldcrypt.tables_of_remnant(job_target) AS j (relation)
           UNION ALL VALUES ('pg_catalog.pg_statistic'::pg_catalog.regclass), ('pg_catalog.pg_statistic_ext_data'::pg_catalog.regclass)
          ) AS t (relation)
-        JOIN pg_catalog.pg_class AS h ON h.oid = t.relation
+        JOIN pg_catalog.pg_class AS h ON h.oid = t.relation AND h.relkind = 'r'
         JOIN pg_catalog.pg_class AS c ON c.oid IN (h.oid, h.reltoastrelid)
             OR c.oid IN (SELECT i.indexrelid FROM pg_catalog.pg_index AS i WHERE i.indrelid = h.oid);
 END;
@@ -735,6 +757,42 @@ $$;
 COMMENT ON FUNCTION fieldcrypt.note_remnants(text, boolean) IS
     'notes at the end of a job what may hold plain values';
 
+CREATE FUNCTION fieldcrypt.note_table(relation regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM fieldcrypt.run_as_owner(relation, format('ANALYZE %s', relation), false);
+    PERFORM fieldcrypt.note_remnants(format('table %s', relation), true);
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.note_table(regclass) IS
+    'what note_remnants() does, after it has checked the caller';
+
+CREATE FUNCTION fieldcrypt.note_remnants(relation regclass) RETURNS void
+    AS 'MODULE_PATHNAME', 'note_remnants_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.note_remnants(regclass) IS
+    'notes that a table had plain values until now, which were encrypted without a job; for fieldcrypt_admin, and who may VACUUM the table';
+
+CREATE FUNCTION fieldcrypt.older_statements(than timestamptz) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    place text;
+    is_older boolean;
+BEGIN
+    SELECT e.extnamespace::regnamespace::text INTO place FROM pg_extension AS e
+    WHERE e.extname = 'pg_stat_statements' AND current_setting('shared_preload_libraries') LIKE '%pg_stat_statements%';
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    EXECUTE format('SELECT stats_reset < $1 FROM %s.pg_stat_statements_info', place) INTO is_older USING than;
+    -- of all of them: only then their texts go from its file
+    RETURN CASE WHEN is_older THEN format('SELECT %s.pg_stat_statements_reset();', place) END;
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.older_statements(timestamptz) IS
+    'what clears pg_stat_statements, if it has statements from before a moment';
+
 CREATE FUNCTION fieldcrypt.find_remnants(wanted regclass) RETURNS SETOF fieldcrypt.finding
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -742,14 +800,19 @@ DECLARE
     job_target text;
     noted fieldcrypt.remnant;
     segment text;
-    reset timestamptz;
+    since timestamptz;
+    statements text;
     is_clean boolean;
 BEGIN
     FOR job_target IN
         SELECT DISTINCT r.target FROM fieldcrypt.remnant AS r
-        WHERE wanted IS NULL OR wanted IN (SELECT fieldcrypt.tables_of_job(r.target) UNION SELECT fieldcrypt.roots_of_job(r.target))
+        WHERE wanted IS NULL OR wanted IN (SELECT fieldcrypt.tables_of_remnant(r.target))
         ORDER BY r.target
     LOOP
+        since := (SELECT min(r.noted_at) FROM fieldcrypt.remnant AS r WHERE r.target = job_target AND r.kind <> 'backup');
+        statements := fieldcrypt.older_statements(since);
+        RETURN QUERY SELECT 'error', job_target, 'pg_stat_statements has statements from before, some with values', statements
+        WHERE statements IS NOT NULL;
         SELECT * INTO noted FROM fieldcrypt.remnant AS r WHERE r.target = job_target AND r.kind = 'snapshot';
         IF FOUND THEN
             RETURN QUERY SELECT 'error', job_target, format('%s may still see plain values, which VACUUM FULL keeps for it', o),
@@ -759,6 +822,7 @@ BEGIN
             -- only what is rewritten from now on is free of old rows
             DELETE FROM fieldcrypt.remnant AS r WHERE r.target = job_target;
             PERFORM fieldcrypt.note_files(job_target);
+            UPDATE fieldcrypt.remnant AS r SET noted_at = since WHERE r.target = job_target;
         END IF;
         SELECT * INTO noted FROM fieldcrypt.remnant AS r WHERE r.target = job_target AND r.kind IN ('WAL', 'backup');
         IF NOT FOUND THEN
@@ -772,7 +836,8 @@ BEGIN
                 CONTINUE;
             END IF;
             -- pages of the files were in WAL until now
-            INSERT INTO fieldcrypt.remnant (target, kind, lsn) VALUES (job_target, 'WAL', pg_current_wal_insert_lsn())
+            INSERT INTO fieldcrypt.remnant (target, kind, lsn, noted_at)
+            VALUES (job_target, 'WAL', pg_current_wal_insert_lsn(), COALESCE(since, now()))
             RETURNING * INTO noted;
         END IF;
         IF noted.kind = 'WAL' THEN
@@ -782,26 +847,29 @@ BEGIN
             WHERE w.name ~ '^[0-9A-F]{24}$' AND right(w.name, 16) <= segment
             GROUP BY r.n, r.remedy ORDER BY r.n;
             is_clean := NOT FOUND;
-            RETURN QUERY SELECT 'error', job_target, format('%s recycled segments of WAL hold old ones'' content', count(*)),
-                'ALTER SYSTEM SET wal_recycle = off, reload, and write on until they are overwritten.'
+            RETURN QUERY SELECT 'error', job_target, format('wal_keep_size (%s) keeps WAL from before %s', s.setting, noted.lsn),
+                'ALTER SYSTEM SET wal_keep_size = 0, and reload.'
+            FROM current_setting('wal_keep_size') AS s (setting) WHERE NOT is_clean AND s.setting <> '0';
+            RETURN QUERY SELECT 'error', job_target, format('%s of them are not archived', count(*)), 'Let archive_command or archive_library succeed.'
+            FROM pg_ls_archive_statusdir() AS a WHERE a.name ~ '^[0-9A-F]{24}\.ready$' AND substr(a.name, 9, 16) <= segment
+            HAVING count(*) > 0;
+            IF is_clean AND noted.segment IS NULL THEN
+                UPDATE fieldcrypt.remnant AS r
+                SET segment = (SELECT max(right(w.name, 16)) FROM pg_ls_waldir() AS w WHERE w.name ~ '^[0-9A-F]{24}$')
+                WHERE r.target = job_target RETURNING * INTO noted;
+            END IF;
+            RETURN QUERY SELECT 'error', job_target, format('%s recycled segments of WAL may hold old ones'' content', count(*)),
+                format('SELECT fieldcrypt.overwrite_wal(%s);', count(*))
             FROM pg_ls_waldir() AS w
-            WHERE w.name ~ '^[0-9A-F]{24}$' AND right(w.name, 16) > right(pg_walfile_name(pg_current_wal_insert_lsn()), 16)
-                AND w.modification <= noted.noted_at
+            WHERE w.name ~ '^[0-9A-F]{24}$' AND right(w.name, 16)
+                BETWEEN right(pg_walfile_name(pg_current_wal_insert_lsn()), 16) AND noted.segment
             HAVING count(*) > 0;
             is_clean := is_clean AND NOT FOUND;
             RETURN QUERY SELECT 'error', job_target, format('replication slot %s keeps WAL from before %s', s.slot_name, noted.lsn),
                 'Let it catch up, or drop it.'
             FROM pg_replication_slots AS s WHERE s.restart_lsn <= noted.lsn;
             is_clean := is_clean AND NOT FOUND;
-            IF EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_stat_statements') THEN
-                EXECUTE format('SELECT stats_reset FROM %s.pg_stat_statements_info',
-                    (SELECT e.extnamespace::regnamespace FROM pg_extension AS e WHERE e.extname = 'pg_stat_statements')) INTO reset;
-                RETURN QUERY SELECT 'error', job_target, 'pg_stat_statements has statements from before, some with values',
-                    format('SELECT %s.pg_stat_statements_reset();', e.extnamespace::regnamespace)
-                FROM pg_extension AS e WHERE e.extname = 'pg_stat_statements' AND reset < noted.noted_at;
-                is_clean := is_clean AND NOT FOUND;
-            END IF;
-            IF is_clean THEN
+            IF is_clean AND statements IS NULL THEN
                 UPDATE fieldcrypt.remnant AS r SET kind = 'backup' WHERE r.target = job_target;
             END IF;
         END IF;
@@ -817,6 +885,47 @@ CREATE FUNCTION fieldcrypt.remnants(relation regclass DEFAULT NULL) RETURNS SETO
     AS 'MODULE_PATHNAME', 'remnants_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 5;
 COMMENT ON FUNCTION fieldcrypt.remnants(regclass) IS
     'where plain values are left that jobs have encrypted in a table, or in all, and what clears each; for fieldcrypt_admin and fieldcrypt_auditor';
+
+CREATE FUNCTION fieldcrypt.rewrite_table(relation regclass) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'rewrite_table_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.rewrite_table(regclass) IS
+    'what VACUUM FULL does, in a transaction; false where the caller may not VACUUM the table; for fieldcrypt_admin';
+
+CREATE FUNCTION fieldcrypt.overwrite_wal(segments integer) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    FOR n IN 1..segments LOOP
+        -- a segment is switched only if something is in it; the switch fills the rest of it with zeros
+        PERFORM pg_logical_emit_message(false, 'fieldcrypt', '');
+        PERFORM pg_switch_wal();
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.overwrite_wal(integer) IS
+    'goes through so many segments of WAL, whatever they held; for fieldcrypt_admin, and who may call pg_switch_wal()';
+
+CREATE FUNCTION fieldcrypt.apply_remedy(remedy text) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    rewritten regclass := (regexp_match(remedy, '^VACUUM FULL (.*);$'))[1];
+BEGIN
+    IF rewritten IS NOT NULL THEN
+        RETURN fieldcrypt.rewrite_table(rewritten);
+    END IF;
+    EXECUTE remedy;
+    RETURN true;
+EXCEPTION
+    WHEN lock_not_available OR deadlock_detected THEN
+        RETURN true;
+    WHEN insufficient_privilege THEN
+        RAISE WARNING '%', SQLERRM;
+        RETURN false;
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.apply_remedy(text) IS
+    'does what remnants() advises, with the rights of the caller; whether he may';
 
 CREATE FUNCTION fieldcrypt.advance_job(job_target text, batch_size integer, waits boolean) RETURNS boolean
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -1022,6 +1131,54 @@ END
 $$;
 COMMENT ON PROCEDURE fieldcrypt.run_job(text, integer, integer) IS
     'goes on with a job until it is done, paused or cancelled; for fieldcrypt_admin, and who inherits the rights of the table''s owner';
+
+CREATE PROCEDURE fieldcrypt.clean_remnants(relation regclass DEFAULT NULL, patience interval DEFAULT '1 minute')
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    deadline timestamptz := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) patience;
+    -- what waiting does not change
+    hopeless text[] := ARRAY['Call remnants() again when the files are rewritten.'];
+    before text[];
+    open text[];
+    remedies text[];
+    done text[];
+    waits boolean;
+    remedy text;
+    rest fieldcrypt.finding;
+BEGIN
+    COMMIT;
+    LOOP
+        SELECT pg_catalog.array_agg(f.finding ORDER BY f.ordinality), pg_catalog.array_agg(f.remedy ORDER BY f.ordinality)
+        INTO open, remedies
+        FROM fieldcrypt.remnants(relation) WITH ORDINALITY AS f WHERE f.severity OPERATOR(pg_catalog.=) 'error';
+        COMMIT;
+        EXIT WHEN open IS NULL OR hopeless OPERATOR(pg_catalog.@>) remedies;
+        waits := (open OPERATOR(pg_catalog.=) before) IS TRUE;
+        IF waits THEN
+            EXIT WHEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>=) deadline;
+            PERFORM pg_catalog.pg_sleep(0.5);
+        END IF;
+        before := open;
+        done := hopeless;
+        FOREACH remedy IN ARRAY remedies LOOP
+            -- of what did not help only a table is tried again, whose lock may have been in the way
+            CONTINUE WHEN remedy OPERATOR(pg_catalog.!~) ';$' OR remedy OPERATOR(pg_catalog.=) ANY (done)
+                OR waits AND remedy OPERATOR(pg_catalog.!~) '^VACUUM';
+            done := pg_catalog.array_append(done, remedy);
+            IF NOT fieldcrypt.apply_remedy(remedy) THEN
+                hopeless := pg_catalog.array_append(hopeless, remedy);
+            END IF;
+            COMMIT;
+        END LOOP;
+    END LOOP;
+    FOR rest IN SELECT f.* FROM fieldcrypt.remnants(relation) AS f LOOP
+        RAISE NOTICE '%: %', rest.subject, rest.finding USING HINT = rest.remedy;
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE fieldcrypt.clean_remnants(regclass, interval) IS
+    'does what remnants() advises until nothing is left, or nothing has changed for so long, and says what is left; with the rights of the caller, for fieldcrypt_admin';
 
 CREATE PROCEDURE fieldcrypt.encrypt_existing(document text, batch_size integer DEFAULT 5000, rate integer DEFAULT NULL)
     LANGUAGE plpgsql

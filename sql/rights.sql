@@ -170,6 +170,10 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.step_job(text, integer, boolean),
     fieldcrypt.report_job(text, timestamptz),
     fieldcrypt.rest_after(timestamptz, integer, integer, boolean),
+    fieldcrypt.note_remnants(regclass),
+    fieldcrypt.rewrite_table(regclass),
+    fieldcrypt.overwrite_wal(integer),
+    fieldcrypt.apply_remedy(text),
     fieldcrypt.pause_job(text),
     fieldcrypt.cancel_job(text),
     fieldcrypt.plan_table(regclass),
@@ -184,6 +188,7 @@ TO fieldcrypt_admin;
 
 GRANT EXECUTE ON PROCEDURE
     fieldcrypt.run_job(text, integer, integer),
+    fieldcrypt.clean_remnants(regclass, interval),
     fieldcrypt.encrypt_existing(text, integer, integer),
     fieldcrypt.decrypt_existing(text, integer, integer),
     fieldcrypt.encrypt_column(regclass, name, text, name, integer, integer, boolean),

@@ -280,3 +280,52 @@ pub fn owns_database(database: pgrx::pg_sys::Oid, role: pgrx::pg_sys::Oid) -> bo
         return pgrx::pg_sys::object_ownercheck(pgrx::pg_sys::DatabaseRelationId, database, role);
     }
 }
+
+/// Whether the current user may VACUUM a table. If not, a warning says so.
+///
+/// # Safety
+/// `class` is the row of `table` in `pg_class`.
+pub unsafe fn may_vacuum(table: pgrx::pg_sys::Oid, class: pgrx::pg_sys::Form_pg_class) -> bool {
+    use pgrx::pg_sys;
+    // SAFETY: the caller's
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return pg_sys::vacuum_is_relation_owner(table, class, pg_sys::VACOPT_VACUUM);
+        #[cfg(feature = "pg18")]
+        return pg_sys::vacuum_is_permitted_for_relation(table, class, pg_sys::VACOPT_VACUUM);
+    }
+}
+
+/// Writes a table anew, with its TOAST table and indexes, as VACUUM FULL does: it keeps rows that
+/// older snapshots may see.
+///
+/// # Safety
+/// `table` is one with a file, or a materialized view.
+pub unsafe fn rewrite_table(table: pgrx::pg_sys::Oid) {
+    use pgrx::pg_sys;
+
+    /// As in `commands/cluster.h`.
+    #[repr(C)]
+    struct ClusterParams {
+        options: pg_sys::bits32,
+    }
+    #[cfg(not(feature = "pg18"))]
+    type Table = pg_sys::Oid;
+    #[cfg(feature = "pg18")]
+    type Table = pg_sys::Relation;
+    unsafe extern "C-unwind" {
+        /// Without an index it keeps the order of the rows. From 18 on its caller opens the table,
+        /// and it closes it.
+        fn cluster_rel(table: Table, index: pg_sys::Oid, parameters: *mut ClusterParams);
+    }
+
+    // SAFETY: the caller's; errors of the function are handed on as those of any other
+    unsafe {
+        #[cfg(feature = "pg18")]
+        let table = pg_sys::table_open(table, pg_sys::AccessExclusiveLock as i32);
+        let mut parameters = ClusterParams { options: 0 };
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            cluster_rel(table, pg_sys::Oid::INVALID, &mut parameters);
+        });
+    }
+}

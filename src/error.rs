@@ -157,6 +157,10 @@ pub enum Error {
     JobWithoutTable(String),
     #[error("permission denied: the rights of the table's owner are required")]
     NotOwner,
+    #[error("permission denied: the right to VACUUM the table is required")]
+    MayNotVacuum,
+    #[error("relation is not an ordinary table")]
+    NotATable,
     #[error("{0} must not be NULL")]
     Null(&'static str),
     #[error("no active {0} key of account \"{1}\"")]
@@ -278,6 +282,7 @@ impl Error {
             | Self::Encoding => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::EnvelopeRefused
             | Self::GrantToSelf
+            | Self::MayNotVacuum
             | Self::NotOwner
             | Self::Privilege(..)
             | Self::Role(_)
@@ -292,6 +297,7 @@ impl Error {
             }
             Self::Seal(_) | Self::Catalog(_) => Code::ERRCODE_INTERNAL_ERROR,
             Self::NotInstalled => Code::ERRCODE_UNDEFINED_OBJECT,
+            Self::NotATable => Code::ERRCODE_WRONG_OBJECT_TYPE,
         }
     }
 

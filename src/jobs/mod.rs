@@ -8,6 +8,8 @@
 //!
 //! - [`functions`]: starting, going on, pausing, cancelling
 //! - [`owner`]: what is done as the owner of a table
+//! - [`remnants`]: what clears what is left in the files of a table
 
 mod functions;
 mod owner;
+mod remnants;

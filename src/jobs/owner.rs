@@ -29,7 +29,7 @@ fn relation_of(call: &Call) -> Result<Oid> {
 /// Runs `work` as the owner of the table, who sees all of its rows or gets an error, and who waits
 /// for a lock only a moment: shorter than `deadlock_timeout`, so that of a job and an application
 /// that wait for each other it is the job that gives way.
-fn as_its_owner<T>(relation: Oid, work: impl FnOnce() -> T) -> Result<T> {
+pub fn as_its_owner<T>(relation: Oid, work: impl FnOnce() -> T) -> Result<T> {
     as_owner_of(relation, Restriction::Operation, || {
         set(c"row_security", c"off");
         set(c"lock_timeout", c"100ms");

@@ -209,14 +209,14 @@ class Server:
         execute = self.database.execute
         # the slot keeps what it could still have to decode, old rows of pg_statistic too
         self.drop_slot()
-        for table in tables:
-            execute(f"VACUUM FULL {table}")
-            execute(f"ANALYZE {table}")
-        execute("VACUUM FULL pg_statistic")
         execute("ALTER SYSTEM SET wal_keep_size = 0")
         execute("SELECT pg_reload_conf()")
+        for table in tables:
+            execute(f"SELECT fieldcrypt.note_remnants('{table}')")
+        execute("CALL fieldcrypt.clean_remnants()")
+        left = {severity for (severity,) in execute("SELECT severity FROM fieldcrypt.remnants()")}
+        assert left == {"notice"}
         oldest_kept = self.switch_wal()
-        execute("CHECKPOINT")
         self.cluster.run("pg_archivecleanup", self.archive, oldest_kept)
         execute("ALTER SYSTEM RESET wal_keep_size")
         execute("SELECT pg_reload_conf()")

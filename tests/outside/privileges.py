@@ -604,6 +604,16 @@ OTHERS = {
     "older_snapshots(xid8)": Call("'2'", "nobody", None),
     "note_files(text)": Call("'none'", "nobody", None, writes=True),
     "note_remnants(text,boolean)": Call("'none', false", "nobody", writes=True),
+    "note_table(regclass)": Call("'m.held'", "nobody", writes=True, locks=True),
+    "note_remnants(regclass)": Call("'m.held'", "nobody", writes=True),
+    "rewrite_table(regclass)": Call(
+        "'m.held'", "fieldcrypt_admin", re.compile("true|false"), writes=True
+    ),
+    "overwrite_wal(integer)": Call("0", "fieldcrypt_admin"),
+    "apply_remedy(text)": Call("'SELECT 1;'", "fieldcrypt_admin", "true"),
+    "tables_of_remnant(text)": Call("'table m.held'", "nobody", "m.held"),
+    "older_statements(timestamp with time zone)": Call("now()", "nobody", None),
+    "clean_remnants(regclass,interval)": Call("NULL, NULL", **PROCEDURE),
     "find_remnants(regclass)": Call("NULL", "nobody", None),
     "remnants(regclass)": Call("NULL", "fieldcrypt_admin|fieldcrypt_auditor", None, writes=True),
     "owners_of_job(text)": Call("'none'", "nobody", None),

@@ -28,6 +28,7 @@ WITHOUT_SEARCH_PATH = {
     "fieldcrypt.update_through_view()",
     # Procedures that commit can have no settings.
     "fieldcrypt.run_job(target text,batch_size integer,rate integer)",
+    "fieldcrypt.clean_remnants(relation regclass,patience interval)",
     "fieldcrypt.encrypt_existing(document text,batch_size integer,rate integer)",
     "fieldcrypt.decrypt_existing(document text,batch_size integer,rate integer)",
     "fieldcrypt.encrypt_column(relation regclass,column_name name,field text,account_column name,"

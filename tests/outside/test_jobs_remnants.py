@@ -2,19 +2,44 @@
 
 import json
 import re
+import threading
+import time
+from contextlib import contextmanager
 
+import psycopg
 import pytest
 from canaries import Canaries
+from loud import has_library
 from test_jobs_crash import set_up
 
 SETTINGS = {"wal_recycle": "off", "autovacuum": "off", "wal_keep_size": 0}
 REMNANTS = "SELECT severity, subject, finding, remedy FROM fieldcrypt.remnants()"
 
 
+# Segments are recycled, of which there are many: they are small.
+RECYCLING = {"autovacuum": "off", "min_wal_size": "8MB", "max_wal_size": "16MB"}
+if has_library("pg_stat_statements"):
+    RECYCLING["shared_preload_libraries"] = "fieldcrypt, pg_stat_statements"
+
+
 @pytest.fixture
 def filled(make_cluster):
     """Tables whose values are canaries, in heap, TOAST, an index and statistics."""
-    cluster = make_cluster(SETTINGS)
+    return fill(make_cluster(SETTINGS))
+
+
+@pytest.fixture
+def encrypted(make_cluster):
+    """The same, encrypted by jobs, on a server that recycles WAL and counts statements."""
+    db, canaries = fill(make_cluster(RECYCLING, initdb_args=["--wal-segsize=1"]))
+    if has_library("pg_stat_statements"):
+        db.execute("CREATE EXTENSION pg_stat_statements")
+        db.execute(f"DO $$ BEGIN PERFORM '{canaries.new()}'; END $$")
+    encrypt(db)
+    return db, canaries
+
+
+def fill(cluster):
     db = set_up(cluster)
     canaries = Canaries()
     values = [canaries.new() for _ in range(200)]
@@ -54,9 +79,42 @@ def places(db, canaries):
     for path in canaries.in_files(db.cluster.data_dir):
         folder = path.split("/")[0]
         found.add(
-            "pg_wal" if folder == "pg_wal" else relations.get(re.sub(r"\..*", "", path), path)
+            folder
+            if folder in ("pg_wal", "pg_stat_tmp")
+            else relations.get(re.sub(r"\..*", "", path), path)
         )
     return found
+
+
+def unnamed(db, places):
+    """The places that remnants() does not name."""
+    found = " ".join(finding for _, _, finding, _ in db.execute(REMNANTS))
+    named = set(re.findall(r"[\w.]+", found.replace("WAL", "pg_wal")))
+    named |= {"pg_stat_tmp"} & {name.replace("statements", "tmp") for name in named}
+    return {p for p in places if not {p, f"public.{p}", f"pg_catalog.{p}"} & named}
+
+
+def has_remnants(db):
+    return db.value("SELECT bool_or(has_remnants) FROM fieldcrypt.progress")
+
+
+def clean(db, arguments="", user="postgres"):
+    """Calls the procedure; what it says is left."""
+    with db.connect(user) as connection:
+        notices = []
+        connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+        connection.execute(f"CALL fieldcrypt.clean_remnants({arguments})")
+    return notices
+
+
+@contextmanager
+def meanwhile(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join()
 
 
 @pytest.mark.every_version
@@ -72,11 +130,7 @@ def test_every_place_is_named_and_cleaned(filled):
     # of what a page had, some may be gone: whoever reads it makes room in it
     before = places(db, canaries)
     assert {"customer", "pg_wal"} <= before
-    found = db.execute(REMNANTS).fetchall()
-    named = set(re.findall(r"[\w.]+", " ".join(finding for _, _, finding, _ in found)))
-    assert "WAL" in named
-    missing = {p for p in before - {"pg_wal"} if not {p, f"public.{p}", f"pg_catalog.{p}"} & named}
-    assert missing == set()
+    assert unnamed(db, before) == set()
 
     for _ in range(10):
         found = db.execute(REMNANTS).fetchall()
@@ -89,7 +143,7 @@ def test_every_place_is_named_and_cleaned(filled):
         ("notice", "lead.data"),
         ("notice", "public.customer.phone"),
     }
-    assert not db.value("SELECT bool_or(has_remnants) FROM fieldcrypt.progress")
+    assert not has_remnants(db)
     assert places(db, canaries) == set()
 
 
@@ -117,3 +171,99 @@ def test_what_still_sees_old_rows_is_waited_for(filled):
     with db.connect("mover") as mover:
         mover.execute("CALL fieldcrypt.decrypt_column('customer', 'phone', 'account_id')")
     assert {subject for _, subject, *_ in db.execute(REMNANTS)} == {"lead.data"}
+
+
+@pytest.mark.every_version
+def test_clean_remnants_leaves_no_plain_value(encrypted):
+    """Of both kinds of jobs: named before, in no file afterwards."""
+    db, canaries = encrypted
+    before = places(db, canaries)
+    assert {"customer", "lead", "pg_wal"} <= before
+    assert ("pg_stat_tmp" in before) == has_library("pg_stat_statements")
+    assert unnamed(db, before) == set()
+    files = (
+        "SELECT oid, pg_relation_filenode(oid) FROM pg_class WHERE relname IN ('lead', 'customer')"
+    )
+    old = db.execute(files).fetchall()
+
+    rest = clean(db, "'lead'")
+    assert len(rest) == 1 and rest[0].startswith("lead.data: base backups and archived WAL from")
+    assert has_remnants(db) and "customer" in places(db, canaries)
+    rest = clean(db)
+    assert all("base backups and archived WAL" in notice for notice in rest) and len(rest) == 2
+    assert not has_remnants(db)
+    assert places(db, canaries) == set()
+    assert not set(old) & set(db.execute(files).fetchall())
+
+    # what it has written anew is all there
+    with db.connect("keeper") as keeper:
+        rows = keeper.execute(
+            "SELECT fieldcrypt.decrypt(data) #>> '{contact,email}', fieldcrypt.decrypt(phone)"
+            " FROM lead JOIN customer USING (id)"
+        ).fetchall()
+    assert len(rows) == 200 and all(email == phone for email, phone in rows)
+
+
+def test_clean_remnants_gives_no_rights(encrypted):
+    """What the caller may not do himself stays, and is said."""
+    db, canaries = encrypted
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        clean(db, user="keeper")
+    notices = clean(db, user="mover")
+    assert any("pg_statistic" in n and "skipping" in n for n in notices)
+    assert any("file of pg_statistic holds old rows" in n for n in notices)
+    assert has_remnants(db)
+    left = places(db, canaries)
+    assert left <= {"pg_statistic", "pg_wal", "pg_stat_tmp"} and "pg_wal" in left
+    db.execute("GRANT fieldcrypt_admin TO stranger")
+    with db.connect("stranger") as stranger:
+        for statement in (
+            "SELECT fieldcrypt.rewrite_table('lead')",
+            "SELECT fieldcrypt.rewrite_table('pg_statistic')",
+        ):
+            assert stranger.execute(statement).fetchone() == (False,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            stranger.execute("SELECT fieldcrypt.overwrite_wal(1)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            stranger.execute("SELECT fieldcrypt.note_remnants('lead')")
+        with pytest.raises(psycopg.errors.WrongObjectType):
+            stranger.execute("SELECT fieldcrypt.rewrite_table('customer_pkey')")
+    # with the rights that PostgreSQL asks for, he may
+    db.execute(f"ALTER DATABASE {db.name} OWNER TO mover; GRANT pg_checkpoint TO mover")
+    db.execute("GRANT EXECUTE ON FUNCTION pg_switch_wal() TO mover")
+    if has_library("pg_stat_statements"):
+        db.execute("GRANT EXECUTE ON FUNCTION pg_stat_statements_reset TO mover")
+    clean(db, user="mover")
+    assert not has_remnants(db)
+    assert places(db, canaries) == set()
+
+
+def test_clean_remnants_waits(encrypted):
+    """For what sees old rows, locks a table and keeps WAL; and blocks nobody for long."""
+    db, canaries = encrypted
+    db.execute("SELECT pg_create_physical_replication_slot('idle', true)")
+    with db.connect(autocommit=False) as older:
+        # not one that sees old rows, but one that holds a lock
+        older.execute("LOCK TABLE customer IN ACCESS SHARE MODE")
+        older_pid = older.info.backend_pid
+        older.execute("SELECT pg_current_xact_id()")
+        # noted after that transaction began
+        db.execute("SELECT fieldcrypt.note_remnants('customer')")
+        notices = clean(db, "'customer', '0 s'")
+        assert any(f"session {older_pid} may still see" in notice for notice in notices)
+        slowest, cleaned = 0.0, []
+        with meanwhile(lambda: cleaned.append(clean(db, "NULL, '1 minute'"))) as cleaning:
+            with db.connect("app") as app:
+                for _ in range(20):
+                    start = time.monotonic()
+                    app.execute("SELECT count(*) FROM customer")
+                    slowest = max(slowest, time.monotonic() - start)
+                    time.sleep(0.1)
+            assert cleaning.is_alive()
+            older.rollback()
+            time.sleep(2)
+            assert cleaning.is_alive()
+            db.execute("SELECT pg_drop_replication_slot('idle')")
+        assert slowest < 1
+    assert not has_remnants(db)
+    assert places(db, canaries) == set()

@@ -135,6 +135,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.adopt_document(text,text,text,text,text,text[],text,bytea,text)', 'volatile unsafe null c -> jsonb for fieldcrypt_admin'),
     ('fieldcrypt.advance_job(text,integer,boolean)', 'volatile unsafe null plpgsql search_path=pg_catalog, pg_temp -> boolean for'),
     ('fieldcrypt.alter_field(text,text,text,text,text,text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
+    ('fieldcrypt.apply_remedy(text)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> boolean for fieldcrypt_admin'),
     ('fieldcrypt.audit_findings(text)', 'volatile unsafe null c -> text for fieldcrypt_auditor'),
     ('fieldcrypt.audit_head()', 'stable unsafe strict c -> text for fieldcrypt_auditor'),
     ('fieldcrypt.audit_microseconds(timestamp with time zone)', 'immutable safe strict sql search_path=pg_catalog, pg_temp -> bigint for'),
@@ -156,6 +157,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.check_job(fieldcrypt.job)', 'stable unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for'),
     ('fieldcrypt.check_type(regtype)', 'stable unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for PUBLIC'),
     ('fieldcrypt.checks_of_contents()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF record for'),
+    ('fieldcrypt.clean_remnants(regclass,interval)', 'volatile unsafe null plpgsql -> for fieldcrypt_admin'),
     ('fieldcrypt.column_to_reencrypt(fieldcrypt.job,regclass)', 'stable safe strict plpgsql search_path=pg_catalog, pg_temp -> name for'),
     ('fieldcrypt.columns_of_view(oid)', 'stable safe strict plpgsql search_path=pg_catalog, pg_temp -> SETOF record for PUBLIC'),
     ('fieldcrypt.columns_to_show(regclass,name[])', 'stable safe strict sql search_path=pg_catalog, pg_temp -> SETOF record for PUBLIC'),
@@ -241,11 +243,15 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.name_of_table(regclass)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text for fieldcrypt_admin'),
     ('fieldcrypt.needs_reencryption(jsonb)', 'stable safe strict c -> boolean for PUBLIC'),
     ('fieldcrypt.note_files(text)', 'volatile unsafe strict sql search_path=pg_catalog, pg_temp -> void for'),
+    ('fieldcrypt.note_remnants(regclass)', 'volatile unsafe strict c -> void for fieldcrypt_admin'),
     ('fieldcrypt.note_remnants(text,boolean)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for'),
+    ('fieldcrypt.note_table(regclass)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for'),
     ('fieldcrypt.older_snapshots(xid8)', 'stable restricted strict sql search_path=pg_catalog, pg_temp -> SETOF text for'),
+    ('fieldcrypt.older_statements(timestamp with time zone)', 'stable restricted strict plpgsql search_path=pg_catalog, pg_temp -> text for'),
     ('fieldcrypt.open_job(text,text,text,text,text,text,boolean)', 'volatile unsafe null plpgsql search_path=pg_catalog, pg_temp -> void for'),
     ('fieldcrypt.open_retired(text,jsonb,text,text)', 'stable safe null c -> jsonb for PUBLIC'),
     ('fieldcrypt.ordered_privileges(text[])', 'immutable safe strict sql search_path=pg_catalog, pg_temp -> text[] for'),
+    ('fieldcrypt.overwrite_wal(integer)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for fieldcrypt_admin'),
     ('fieldcrypt.owners_of_job(text)', 'stable safe strict plpgsql search_path=pg_catalog, pg_temp -> SETOF oid for'),
     ('fieldcrypt.path_ending_in(text)', 'stable safe strict definer sql search_path=pg_catalog, pg_temp -> text for fieldcrypt_admin'),
     ('fieldcrypt.pause_job(text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
@@ -273,6 +279,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.reveal(jsonb,fieldcrypt.encrypted_jsonb,text)', 'stable safe null c -> jsonb for PUBLIC'),
     ('fieldcrypt.reveal(jsonb,text)', 'stable safe strict c -> jsonb for PUBLIC'),
     ('fieldcrypt.revoke_access(text,text[],text,text)', 'volatile unsafe null c -> void for fieldcrypt_grantor'),
+    ('fieldcrypt.rewrite_table(regclass)', 'volatile unsafe strict c -> boolean for fieldcrypt_admin'),
     ('fieldcrypt.role_memberships()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF record for'),
     ('fieldcrypt.roots_of_job(text)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> SETOF regclass for'),
     ('fieldcrypt.rotations()', 'stable safe strict sql search_path=pg_catalog, pg_temp -> bigint for'),
@@ -299,6 +306,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.step_job(text,integer,boolean)', 'volatile unsafe strict c -> boolean for fieldcrypt_admin'),
     ('fieldcrypt.successor_of(name)', 'immutable safe strict sql search_path=pg_catalog, pg_temp -> name for'),
     ('fieldcrypt.tables_of_job(text)', 'stable safe strict plpgsql search_path=pg_catalog, pg_temp -> SETOF regclass for'),
+    ('fieldcrypt.tables_of_remnant(text)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> SETOF regclass for'),
     ('fieldcrypt.token(jsonb,text,text)', 'immutable safe strict c -> bytea for PUBLIC'),
     ('fieldcrypt.tokens(jsonb)', 'immutable safe strict c -> bigint[] for PUBLIC'),
     ('fieldcrypt.trigger_arguments(bytea)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text[] for PUBLIC'),
@@ -358,7 +366,7 @@ SELECT name FROM actual_function WHERE properties ~ ' (sql|plpgsql) ' AND proper
     -- they write to the user's table, whose own triggers and defaults run in the user's search path; what they say is all qualified
     AND name NOT IN ('fieldcrypt.insert_through_view()', 'fieldcrypt.update_through_view()')
     -- procedures that commit can have no settings; what they say is all qualified, too
-    AND name !~ '^fieldcrypt\.(run_job|(encrypt|decrypt|reencrypt)_(existing|column))\(';
+    AND name !~ '^fieldcrypt\.(run_job|clean_remnants|(encrypt|decrypt|reencrypt)_(existing|column))\(';
 -- Those that pin nothing are single expressions.
 SELECT name FROM actual_function WHERE properties ~ ' sql -> ' AND pg_get_functiondef(name::regprocedure) !~ '\nRETURN ';
 -- Key bytes go neither in nor out: bytea is only the result of blind_index, token and send functions, the plain value of encrypted_bytea, and
