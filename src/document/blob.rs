@@ -125,6 +125,11 @@ pub fn seal(content: &[u8], handle: i32, account: &str) -> Result<Option<Datum>>
     Ok(Some(varlena.finish(value.length)))
 }
 
+/// The token sections of a blob with a content; `None` if it is no blob, but any other JSON.
+pub fn sections_of(content: Container<'_>) -> Result<Option<Vec<u8>>> {
+    holds_only_envelopes(content).then(|| sections(content)).transpose()
+}
+
 /// The tokens of the values inside, by index key and normalizer, so that the blob can be found by
 /// them.
 fn sections(content: Container<'_>) -> Result<Vec<u8>> {
