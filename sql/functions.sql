@@ -67,7 +67,7 @@ BEGIN
             CREATE FUNCTION fieldcrypt.needs_reencryption(value %1$s) RETURNS boolean
                 AS 'MODULE_PATHNAME', 'needs_reencryption_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
             COMMENT ON FUNCTION fieldcrypt.needs_reencryption(%1$s) IS
-                'whether a value is under an older data key than the newest of its account';
+                'whether a value is under an older data or index key than the newest of its account';
 
             CREATE FUNCTION fieldcrypt.tokens(value %1$s) RETURNS bigint[]
                 AS 'MODULE_PATHNAME', 'value_tokens_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
@@ -113,7 +113,7 @@ COMMENT ON FUNCTION fieldcrypt.reencrypt(jsonb) IS
 CREATE FUNCTION fieldcrypt.needs_reencryption(document jsonb) RETURNS boolean
     AS 'MODULE_PATHNAME', 'document_needs_reencryption_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 3;
 COMMENT ON FUNCTION fieldcrypt.needs_reencryption(jsonb) IS
-    'whether a value in a document is under an older data key than the newest of its account';
+    'whether a value in a document is under an older data or index key than the newest of its account';
 
 CREATE FUNCTION fieldcrypt.decrypt(document jsonb) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'decrypt_document_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 30;

@@ -1,11 +1,17 @@
-//! What an older data key of an account has sealed, sealed anew under the one that it has now.
+//! What older keys of an account have sealed, or made tokens of, sealed anew under those that it has
+//! now.
 //!
-//! Invariant: nothing else of a value changes. Account, field, type and tokens are those of its
-//! envelope, which opening it has authenticated; the plain value goes nowhere. So it takes the right
-//! to encrypt, and none to read.
+//! Invariant: nothing else of a value changes. Account, field and type are those of its envelope,
+//! which opening it has authenticated, and so are its tokens, unless they are under an older index
+//! key; the plain value goes nowhere. So it takes the right to encrypt, and none to read.
 
-use fieldcrypt_core::envelope::{self, Envelope, Flags, PlaintextType, is_reserved_text};
+use fieldcrypt_core::envelope::{
+    self, Envelope, FIXED_HEADER_LENGTH, Flags, Header, PlaintextType, is_reserved_text,
+};
 use fieldcrypt_core::error::OpenError;
+use fieldcrypt_core::key::KeyId;
+use fieldcrypt_core::plaintext::Plaintext;
+use fieldcrypt_core::token::{self, Kind};
 use fieldcrypt_document::jsonb::{Container, Value, strings};
 use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, rewrite};
 use pgrx::pg_extern;
@@ -15,10 +21,13 @@ use zeroize::Zeroizing;
 
 use crate::access::Privilege;
 use crate::call::{Answer, Call, NewVarlena};
+use crate::catalog::field::By;
 use crate::document::at::Located;
 use crate::document::open::may_hold_envelopes;
-use crate::document::{check, json};
+use crate::document::search::header_of_text;
+use crate::document::{blob, json};
 use crate::error::{Error, Result};
+use crate::keyring::sealer::Sealer;
 use crate::keyring::{OpenKey, cache};
 use crate::value::{self, NewValue};
 
@@ -46,42 +55,60 @@ fn reencrypt_document(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     Ok(Answer::datum(datum))
 }
 
-/// `needs_reencryption(encrypted_…) → boolean`: whether an older data key has sealed it.
+/// `needs_reencryption(encrypted_…) → boolean`: whether an older key has sealed it, or made its
+/// tokens.
 #[pg_extern(sql = false)]
 fn needs_reencryption(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let envelope = value::stored(call.bytes(0))?;
-    Ok((is_older(&envelope)? || gathers_older(&envelope)?).into())
+    Ok((is_older_value(&envelope)? || gathers_older(&envelope)?).into())
 }
 
-/// `needs_reencryption(document jsonb) → boolean`: whether an older data key has sealed something in
-/// it.
+/// `needs_reencryption(document jsonb) → boolean`: whether an older key has sealed something in it, or
+/// made its tokens.
 #[pg_extern(sql = false)]
 fn document_needs_reencryption(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     Ok(holds_older(Container::new(call.bytes(0)).map_err(Error::from)?)?.into())
 }
 
-fn is_older(envelope: &Envelope<'_>) -> Result<bool> {
-    cache::is_superseded(envelope.header().key_id)
+/// Whether the data key of a header, or an index key of its tokens, is an older one.
+fn is_older(key: KeyId, sections: &[u8]) -> Result<bool> {
+    if cache::is_superseded(key)? {
+        return Ok(true);
+    }
+    has_older_tokens(sections)
+}
+
+fn has_older_tokens(sections: &[u8]) -> Result<bool> {
+    let mut last = None;
+    for token in token::tokens(sections) {
+        // the tokens of one index key stand together
+        if last.replace(token.key_id) != Some(token.key_id) && cache::is_superseded(token.key_id)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_older_value(envelope: &Envelope<'_>) -> Result<bool> {
+    is_older(envelope.header().key_id, envelope.token_sections())
 }
 
 fn holds_older(document: Container<'_>) -> Result<bool> {
     let mut found = false;
-    // the values of a document mostly are under one key
-    let mut last = None;
     if may_hold_envelopes(document) {
         strings(document, |text| {
             if found || !is_reserved_text(text) {
                 return Ok(());
             }
-            let header = check::header(text)?;
+            let bytes = header_of_text(text)?;
+            let (header, length) = Header::read(&bytes)?;
             if header.flags.contains(Flags::TRANSIT) {
                 return Err(Error::Transit);
             }
-            if last.replace(header.key_id) != Some(header.key_id) {
-                found = cache::is_superseded(header.key_id)?;
-            }
+            let sections = bytes.get(FIXED_HEADER_LENGTH..length).unwrap_or_default();
+            found = is_older(header.key_id, sections)?;
             Ok(())
         })?;
     }
@@ -99,10 +126,10 @@ fn gathers_older(envelope: &Envelope<'_>) -> Result<bool> {
     }
 }
 
-/// The envelope of the same value under the account's key of now; `None` if there is nothing to do.
+/// The envelope of the same value under the account's keys of now; `None` if there is nothing to do.
 fn value_anew(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
     let envelope = value::stored(bytes)?;
-    let is_older = is_older(&envelope)?;
+    let is_older = is_older_value(&envelope)?;
     if !is_older && !may_gather(&envelope) {
         return Ok(None);
     }
@@ -112,18 +139,26 @@ fn value_anew(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
         true => content_anew(&plaintext)?,
         false => None,
     };
-    if !is_older && content.is_none() {
-        return Ok(None);
+    match content {
+        Some(content) => {
+            let content = Container::new(&content)?;
+            let text = Zeroizing::new(json::document_text(content)?);
+            // a blob is found by what is gathered in it
+            let is_blob = envelope.tokens().any(|token| token.kind == Kind::Member as u8);
+            let sections = if is_blob { blob::sections(content)? } else { Vec::new() };
+            sealed(&key, &envelope, text.as_bytes(), &sections).map(Some)
+        }
+        None if is_older => sealed_with_tokens(&key, &envelope, &plaintext).map(Some),
+        None => Ok(None),
     }
-    sealed(&key, &envelope, &content.unwrap_or(plaintext)).map(Some)
 }
 
-/// JSON text with the envelopes in it sealed anew; `None` if there is nothing to do.
+/// JSON text as a document with the envelopes in it sealed anew; `None` if there is nothing to do.
 fn content_anew(plaintext: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    let Some(document) = gathered(plaintext)? else { return Ok(None) };
-    let Some(document) = document_anew(Container::new(&document)?)? else { return Ok(None) };
-    let text = json::document_text(Container::new(&document)?)?;
-    Ok(Some(Zeroizing::new(text.into_bytes())))
+    match gathered(plaintext)? {
+        Some(document) => document_anew(Container::new(&document)?),
+        None => Ok(None),
+    }
 }
 
 fn document_anew(document: Container<'_>) -> Result<Option<Zeroizing<Vec<u8>>>> {
@@ -151,19 +186,39 @@ fn opened(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Zeroizing<Vec<u8>>> 
     Ok(plaintext)
 }
 
-/// What was opened of an envelope, under the key that the account has now, for whoever may encrypt.
-fn sealed(key: &OpenKey, envelope: &Envelope<'_>, plaintext: &[u8]) -> Result<Vec<u8>> {
+/// What was opened of an envelope, with its tokens under the index key that the account has now.
+fn sealed_with_tokens(key: &OpenKey, envelope: &Envelope<'_>, plaintext: &[u8]) -> Result<Vec<u8>> {
+    if !has_older_tokens(envelope.token_sections())? {
+        return sealed(key, envelope, plaintext, envelope.token_sections());
+    }
+    let header = envelope.header();
+    let sealer = Sealer::to_encrypt(By::Id(header.field_id), &key.account)?;
+    if envelope.is_token_only() {
+        return Err(Error::TokensCannotBeMade(sealer.field().name.clone()));
+    }
+    let value = Plaintext::new(header.plaintext_type, plaintext).ok_or(OpenError)?;
+    sealed(key, envelope, plaintext, value::sections(&sealer, value)?.as_bytes())
+}
+
+/// What was opened of an envelope, under the data key that the account has now, with these tokens,
+/// for whoever may encrypt.
+fn sealed(
+    key: &OpenKey,
+    envelope: &Envelope<'_>,
+    plaintext: &[u8],
+    sections: &[u8],
+) -> Result<Vec<u8>> {
     // only the key of values in transit has none
     let field = key.field.as_deref().ok_or(Error::Transit)?;
     let newest = cache::to_seal(&key.account, field)?;
     newest.require(Privilege::Encrypt)?;
-    let value = NewValue::again(&newest, field, envelope, plaintext)?;
+    let value = NewValue::again(&newest, field, envelope, plaintext, sections)?;
     let mut bytes = vec![0; value.length];
     value.seal(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Seals the envelopes in a document anew that an older data key has sealed.
+/// Seals the envelopes in a document anew that are under an older key.
 struct Reencrypt;
 
 impl Transform for Reencrypt {
@@ -194,10 +249,10 @@ impl Transform for Reencrypt {
 fn text_anew(text: &[u8]) -> Result<Change<()>> {
     let bytes = envelope::from_text(text)?;
     let envelope = value::stored(&bytes)?;
-    if !is_older(&envelope)? {
+    if !is_older_value(&envelope)? {
         return Ok(Change::Keep);
     }
     let key = value::key_of(&envelope)?;
-    let sealed = sealed(&key, &envelope, &opened(&key, &envelope)?)?;
+    let sealed = sealed_with_tokens(&key, &envelope, &opened(&key, &envelope)?)?;
     Ok(Change::Replace(Node::String(envelope::to_text(&sealed).into_bytes())))
 }

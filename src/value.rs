@@ -25,7 +25,7 @@ use crate::backend;
 use crate::call::{Call, NewVarlena, varlena_bytes};
 use crate::catalog::field::{By, Field, Hidden, describe, describe_handle};
 use crate::catalog::fields;
-use crate::datatype::input::accepts_envelopes;
+use crate::datatype::input::{accepts_envelopes, is_replicated};
 use crate::datatype::native;
 use crate::document::made;
 use crate::encoding;
@@ -122,19 +122,19 @@ impl<'a> NewValue<'a> {
         Ok(Self { key, field, plaintext: kept, form, sections, length })
     }
 
-    /// The plaintext of an envelope of the key's field and account, with the tokens that it has. The
+    /// The plaintext of an envelope of the key's field and account, with these token sections. The
     /// caller has checked the right to encrypt.
     pub fn again(
         key: &'a OpenKey,
         field: &'a Field,
-        envelope: &Envelope<'a>,
+        envelope: &Envelope<'_>,
         plaintext: &'a [u8],
+        sections: &'a [u8],
     ) -> Result<Self> {
         let token_only = envelope.is_token_only();
         let padding = if token_only { Padding::None } else { field.padding };
         let plaintext_type = envelope.header().plaintext_type;
         let form = Form { plaintext_type, padding, token_only };
-        let sections = envelope.token_sections();
         let length = key.key.sealed_length(plaintext.len(), padding, sections.len())?;
         Ok(Self { key, field, plaintext, form, sections, length })
     }
@@ -265,6 +265,20 @@ pub fn require_account(key_id: KeyId, account: &str) -> Result<()> {
         None if accepts_envelopes() => Ok(()),
         None => Err(Error::KeyMissing(key_id)),
     }
+}
+
+/// Fails where tokens of a value are under an older index key, such as those of one that was read
+/// before a rotation: in a column it would not be found. Replication brings what its publisher has.
+pub fn require_newest_tokens(envelope: &Envelope<'_>) -> Result<()> {
+    for token in envelope.tokens() {
+        match cache::is_superseded(token.key_id) {
+            Ok(true) if !is_replicated() => return Err(Error::IndexKeyOlder),
+            // a restore may bring the values before the keys
+            Ok(_) | Err(Error::KeyMissing(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The account of an argument, or the session's.
@@ -448,6 +462,7 @@ pub fn assign(bytes: &[u8], handle: i32) -> Result<Option<Datum>> {
         return assign_plaintext(opened.plaintext()?, handle).map(Some);
     }
     if field_id.handle() == handle {
+        require_newest_tokens(&envelope)?;
         return Ok(None);
     }
     Err(Error::FieldMismatch(describe(field_id), describe_handle(handle)))
