@@ -20,6 +20,11 @@ CREATE FUNCTION fieldcrypt.rotate_account_key(account text) RETURNS bigint
 COMMENT ON FUNCTION fieldcrypt.rotate_account_key(text) IS
     'makes a new data key, by which values of the account are sealed from now on; its id; for fieldcrypt_key_admin';
 
+CREATE FUNCTION fieldcrypt.rotate_index_key(account text, with_documents boolean DEFAULT false) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'rotate_index_key_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION fieldcrypt.rotate_index_key(text, boolean) IS
+    'makes a new index key, and the tokens of the account''s columns anew, while writers wait; its id; for fieldcrypt_key_admin';
+
 CREATE FUNCTION fieldcrypt.set_rotation(account text, rotate_after interval) RETURNS void
     AS 'MODULE_PATHNAME', 'set_rotation_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.set_rotation(text, interval) IS

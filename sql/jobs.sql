@@ -49,7 +49,7 @@ COMMENT ON COLUMN fieldcrypt.job.pages_done IS 'pages that the step has been thr
 COMMENT ON COLUMN fieldcrypt.job.pages_total IS 'pages of all tables when the step began';
 COMMENT ON COLUMN fieldcrypt.job.rows_changed IS 'rows that the job has written';
 COMMENT ON COLUMN fieldcrypt.job.rows_total IS 'about how many rows the tables had when the step began';
-COMMENT ON COLUMN fieldcrypt.job.rotations IS 'how many data keys had taken the place of others when it was prepared';
+COMMENT ON COLUMN fieldcrypt.job.rotations IS 'how many data and index keys had taken the place of others when it was prepared';
 COMMENT ON COLUMN fieldcrypt.job.verified IS 'the tables in which it has found no value of an older policy';
 COMMENT ON COLUMN fieldcrypt.job.started_at IS 'when it was started';
 COMMENT ON COLUMN fieldcrypt.job.started_by IS 'session user who started it';
@@ -174,13 +174,13 @@ CREATE FUNCTION fieldcrypt.reencrypts(job fieldcrypt.job) RETURNS boolean
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     RETURN ((job).action IN ('reencrypt_existing', 'reencrypt_column')) IS TRUE;
 COMMENT ON FUNCTION fieldcrypt.reencrypts(fieldcrypt.job) IS
-    'whether a job seals anew what older data keys or policies have sealed';
+    'whether a job seals anew what older keys or policies have sealed';
 
 CREATE FUNCTION fieldcrypt.rotations() RETURNS bigint
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    RETURN (SELECT pg_catalog.count(*) FROM fieldcrypt.account_key AS k WHERE k.purpose = 'data' AND k.version > 1);
+    RETURN (SELECT pg_catalog.count(*) FROM fieldcrypt.account_key AS k WHERE k.purpose IN ('data', 'index') AND k.version > 1);
 COMMENT ON FUNCTION fieldcrypt.rotations() IS
-    'how many data keys have taken the place of others';
+    'how many data and index keys have taken the place of others';
 
 -- each batch asks for these, so that their plans have to be kept
 
@@ -563,7 +563,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION fieldcrypt.leaves_older(fieldcrypt.job) IS
-    'whether something in the tables of a job is under an older data key or policy';
+    'whether something in the tables of a job is under an older key or policy';
 
 CREATE FUNCTION fieldcrypt.job_statement(job fieldcrypt.job, part regclass, pages text, places text, waits boolean) RETURNS text
     LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -1241,7 +1241,7 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE fieldcrypt.reencrypt_existing(text, integer, integer) IS
-    'seals anew what older data keys or policies have sealed in a document; the table''s owner needs encrypt';
+    'seals anew what older keys or policies have sealed in a document; the table''s owner needs encrypt';
 
 CREATE PROCEDURE fieldcrypt.reencrypt_column(relation regclass, column_name name, batch_size integer DEFAULT 5000,
         rate integer DEFAULT NULL)
@@ -1254,4 +1254,4 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE fieldcrypt.reencrypt_column(regclass, name, integer, integer) IS
-    'seals anew what older data keys or policies have sealed in a column; the table''s owner needs encrypt';
+    'seals anew what older keys or policies have sealed in a column; the table''s owner needs encrypt';

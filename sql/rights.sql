@@ -136,6 +136,8 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.enable_account(text),
     fieldcrypt.accounts_due(),
     fieldcrypt.rotate_account_key(text),
+    fieldcrypt.rotate_index_key(text, boolean),
+    fieldcrypt.plan_rotate_index_key(boolean),
     fieldcrypt.rotate_root(),
     fieldcrypt.key_usage(text),
     fieldcrypt.disable_account_key(text, bigint),

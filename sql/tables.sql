@@ -64,6 +64,9 @@ CREATE TABLE fieldcrypt.account_key (
     CHECK ((state OPERATOR(pg_catalog.=) 'destroyed') OPERATOR(pg_catalog.=) (wrapped IS NULL))
 );
 CREATE UNIQUE INDEX account_key_by_account ON fieldcrypt.account_key (account, purpose, version);
+-- of accounts whose index key was rotated: each look-up asks whether there are any
+CREATE INDEX later_index_key ON fieldcrypt.account_key (account)
+    WHERE purpose OPERATOR(pg_catalog.=) 'index' AND version OPERATOR(pg_catalog.>) 1;
 COMMENT ON TABLE fieldcrypt.account_key IS 'wrapped keys of the accounts; readable by fieldcrypt_key_admin';
 COMMENT ON COLUMN fieldcrypt.account_key.key_id IS 'random id, as it stands in envelopes';
 COMMENT ON COLUMN fieldcrypt.account_key.account IS 'account that it belongs to';

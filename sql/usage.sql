@@ -52,18 +52,18 @@ COMMENT ON FUNCTION fieldcrypt.key_usage(text) IS
 CREATE FUNCTION fieldcrypt.disable_account_key(account text, key_id bigint) RETURNS void
     AS 'MODULE_PATHNAME', 'disable_account_key_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.disable_account_key(text, bigint) IS
-    'stops every use of an older data key until it is enabled; for fieldcrypt_key_admin';
+    'stops every use of an older data or index key until it is enabled; for fieldcrypt_key_admin';
 
 CREATE FUNCTION fieldcrypt.enable_account_key(account text, key_id bigint) RETURNS void
     AS 'MODULE_PATHNAME', 'enable_account_key_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.enable_account_key(text, bigint) IS
-    'lets a disabled data key decrypt again; for fieldcrypt_key_admin';
+    'lets a disabled data or index key be used to read again; for fieldcrypt_key_admin';
 
 CREATE FUNCTION fieldcrypt.destroy_account_key(account text, key_id bigint, lose_values boolean DEFAULT false)
     RETURNS SETOF fieldcrypt.usage
     AS 'MODULE_PATHNAME', 'destroy_account_key_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.destroy_account_key(text, bigint, boolean) IS
-    'destroys a disabled data key for good, if no value is under it, or with lose_values together with these; what is lost; for fieldcrypt_key_admin';
+    'destroys a disabled data or index key for good, if no value is under it, or with lose_values together with these; what is lost; for fieldcrypt_key_admin';
 
 CREATE FUNCTION fieldcrypt.destroy_account(account text, lose_values boolean DEFAULT false)
     RETURNS SETOF fieldcrypt.usage

@@ -13,6 +13,8 @@ unsafe extern "C" {
         flags: std::ffi::c_int,
     ) -> *mut std::ffi::c_void;
     fn pg_strong_random(buffer: *mut std::ffi::c_void, length: usize) -> bool;
+    fn ActiveSnapshotSet() -> bool;
+    fn GetActiveSnapshot() -> pg_sys::Snapshot;
     fn hash_bytes(bytes: *const u8, length: std::ffi::c_int) -> u32;
     fn hash_bytes_extended(bytes: *const u8, length: std::ffi::c_int, seed: u64) -> u64;
 }
@@ -61,6 +63,42 @@ pub fn without_interrupts<T>(work: impl FnOnce() -> T) -> T {
 pub fn statement_start() -> i64 {
     // SAFETY: returns a variable
     unsafe { GetCurrentStatementStartTimestamp() }
+}
+
+/// The snapshot by which the statement that is running sees rows, if there is one.
+pub fn active_snapshot() -> Option<pg_sys::Snapshot> {
+    // SAFETY: they look at a variable; what they return is valid while the statement runs
+    unsafe { ActiveSnapshotSet().then(|| GetActiveSnapshot()) }
+}
+
+/// Whether all statements of the transaction see what was committed before the first of them:
+/// REPEATABLE READ and SERIALIZABLE.
+pub fn has_transaction_snapshot() -> bool {
+    // SAFETY: returns a variable
+    unsafe { pg_sys::XactIsoLevel > pg_sys::XACT_READ_COMMITTED as i32 }
+}
+
+/// What a snapshot sees: two that are equal see the same rows. Between them no transaction got an
+/// id that one of them could see, and none ended.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sight {
+    xmin: u32,
+    xmax: u32,
+    running: [u32; 2],
+    command: u32,
+}
+
+/// What the active snapshot sees; of none, nothing.
+pub fn sight() -> Sight {
+    let Some(snapshot) = active_snapshot() else { return Sight::default() };
+    // SAFETY: the snapshot is valid while the statement runs
+    let snapshot = unsafe { &*snapshot };
+    Sight {
+        xmin: snapshot.xmin.into_inner(),
+        xmax: snapshot.xmax.into_inner(),
+        running: [snapshot.xcnt, snapshot.subxcnt.cast_unsigned()],
+        command: snapshot.curcid,
+    }
 }
 
 /// The database's encoding.

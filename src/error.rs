@@ -97,6 +97,12 @@ pub enum Error {
     Format(#[from] FormatError),
     #[error("comparison of values of different index keys of one account")]
     IndexKeysDiffer,
+    #[error("could not serialize access: the index key of account \"{0}\" was rotated")]
+    IndexKeyRotated(String),
+    #[error("tokens cannot all be made anew ({0})")]
+    TokensLeft(String),
+    #[error("value is under an older index key")]
+    IndexKeyOlder,
     #[error("key {id} is destroyed", id = .0.number())]
     KeyDestroyed(KeyId),
     #[error("key {id} already exists", id = .0.number())]
@@ -175,6 +181,8 @@ pub enum Error {
     NotUnique(String),
     #[error("values of field \"{0}\" are not kept, only their tokens")]
     TokenOnly(String),
+    #[error("tokens of field \"{0}\" cannot be made anew: it keeps no values")]
+    TokensCannotBeMade(String),
     #[error("root key \"{0}\" is not in the keyring")]
     UnknownRoot(String),
     #[error("fieldcrypt is not installed in this database")]
@@ -219,6 +227,8 @@ impl Error {
             | Self::NoActiveKey(..)
             | Self::NoTransitKey
             | Self::NotDisabled(_)
+            | Self::IndexKeyOlder
+            | Self::TokensCannotBeMade(_)
             | Self::TokenOnly(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::AccountExists(_)
             | Self::FieldExists(_)
@@ -240,7 +250,8 @@ impl Error {
             Self::AccountLocked(..) => Code::ERRCODE_OPERATOR_INTERVENTION,
             Self::AuditWorker => Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Self::AuditBlocked => Code::ERRCODE_T_R_DEADLOCK_DETECTED,
-            Self::StillUsed(..) => Code::ERRCODE_OBJECT_IN_USE,
+            Self::IndexKeyRotated(_) => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            Self::StillUsed(..) | Self::TokensLeft(_) => Code::ERRCODE_OBJECT_IN_USE,
             Self::AuditSnapshot | Self::DestroySnapshot | Self::RotationSnapshot => {
                 Code::ERRCODE_ACTIVE_SQL_TRANSACTION
             }
@@ -437,6 +448,17 @@ impl Error {
             Self::IndexKeysDiffer => {
                 "Re-encrypt the older values under the account's current \
                  index key."
+            }
+            Self::TokensLeft(_) => {
+                "SELECT * FROM fieldcrypt.plan_rotate_index_key(...) says what is in the way."
+            }
+            Self::TokensCannotBeMade(_) => {
+                "The field was created with store => 'token'. The index key of an account with such \
+                 values cannot be rotated."
+            }
+            Self::IndexKeyRotated(_) => "Repeat the transaction.",
+            Self::IndexKeyOlder => {
+                "SELECT fieldcrypt.reencrypt(...) makes it one under the account's current index key."
             }
             Self::KeyState(..) => {
                 "A key administrator can enable it: SELECT fieldcrypt.enable_account_key(...)."

@@ -72,7 +72,8 @@ pgrx::extension_sql_file!("../sql/doctor.sql", name = "doctor", requires = ["aud
 pgrx::extension_sql_file!("../sql/jobs.sql", name = "jobs", requires = ["doctor"]);
 pgrx::extension_sql_file!("../sql/usage.sql", name = "usage", requires = ["jobs"]);
 pgrx::extension_sql_file!("../sql/policy.sql", name = "policy", requires = ["usage"]);
-pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["policy"], finalize);
+pgrx::extension_sql_file!("../sql/rotation.sql", name = "rotation", requires = ["policy"]);
+pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["rotation"], finalize);
 
 /// Called by PostgreSQL when it loads the library: in the postmaster with
 /// `shared_preload_libraries`, otherwise in the session that first needs it.

@@ -1,4 +1,5 @@
-//! Whether a stored value is as its field's policy would have it sealed now.
+//! Whether a stored value is as its field's policy would have it sealed now, with the account's index
+//! key.
 //!
 //! Invariant: what tells is the header, and where that does not suffice the plain value, which goes
 //! nowhere.
@@ -14,7 +15,8 @@ use fieldcrypt_core::token::{self, Kind};
 use crate::access::Privilege;
 use crate::catalog::field::{By, Field};
 use crate::catalog::fields;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::keyring::cache;
 use crate::keyring::sealer::Sealer;
 use crate::value;
 
@@ -24,7 +26,10 @@ pub fn is_followed(envelope: &Envelope<'_>) -> Result<bool> {
     let header = envelope.header();
     // of a field that is gone nothing can be sealed
     let Some(field) = fields::find(By::Id(header.field_id))? else { return Ok(true) };
-    if header.suite != field.suite || !is_padded(envelope, field.padding) {
+    if header.suite != field.suite
+        || !is_padded(envelope, field.padding)
+        || has_older_tokens(envelope)?
+    {
         return Ok(false);
     }
     if has_tokens(envelope, &field) {
@@ -41,15 +46,18 @@ pub fn is_followed(envelope: &Envelope<'_>) -> Result<bool> {
 }
 
 /// The token sections with which a value of a field of an account is sealed again: those that it has,
-/// if the policy would not have others.
+/// if policy and index key would not have others.
 pub fn sections<'a>(
     envelope: &Envelope<'a>,
     field: &Field,
     account: &str,
     plaintext: &[u8],
 ) -> Result<Cow<'a, [u8]>> {
-    if has_tokens(envelope, field) {
+    if has_tokens(envelope, field) && !has_older_tokens(envelope)? {
         return Ok(envelope.token_sections().into());
+    }
+    if envelope.is_token_only() {
+        return Err(Error::TokensCannotBeMade(field.name.clone()));
     }
     let plaintext_type = envelope.header().plaintext_type;
     let plaintext = Plaintext::new(plaintext_type, plaintext).ok_or(OpenError)?;
@@ -67,6 +75,18 @@ fn is_padded(envelope: &Envelope<'_>, padding: Padding) -> bool {
     let is_padded = header.flags.contains(Flags::PADDED);
     let length = envelope.ciphertext().len() - header.suite.ciphertext_length(0);
     is_padded == (padding != Padding::None) && padding.is_padded_length(length)
+}
+
+/// Whether an index key of its tokens is an older one.
+fn has_older_tokens(envelope: &Envelope<'_>) -> Result<bool> {
+    let mut last = None;
+    for token in envelope.tokens() {
+        // the tokens of one index key stand together
+        if last.replace(token.key_id) != Some(token.key_id) && cache::is_superseded(token.key_id)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the header shows the tokens of the policy, or others that no policy changes.

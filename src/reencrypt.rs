@@ -1,8 +1,8 @@
-//! What an older data key of an account has sealed, or an older policy of a field, sealed anew under
-//! those of now.
+//! What older keys of an account have sealed or made tokens of, or an older policy of a field, sealed
+//! anew under those of now.
 //!
 //! Invariant: account, field and type are those of the envelope, which opening it has authenticated,
-//! and so are the tokens, unless the policy asks for others; the plain value goes nowhere. So it
+//! and so are the tokens, unless the index key or the policy asks for others; the plain value goes nowhere. So it
 //! takes the right to encrypt, and none to read.
 
 use fieldcrypt_core::envelope::{self, Envelope, PlaintextType, is_reserved_text};
@@ -49,7 +49,7 @@ fn reencrypt_document(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     Ok(Answer::datum(datum))
 }
 
-/// `needs_reencryption(encrypted_…) → boolean`: whether an older data key or policy has sealed it.
+/// `needs_reencryption(encrypted_…) → boolean`: whether an older key or policy has sealed it.
 #[pg_extern(sql = false)]
 fn needs_reencryption(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
@@ -57,7 +57,7 @@ fn needs_reencryption(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     Ok((is_older(&envelope)? || gathers_older(&envelope)?).into())
 }
 
-/// `needs_reencryption(document jsonb) → boolean`: whether an older data key or policy has sealed
+/// `needs_reencryption(document jsonb) → boolean`: whether an older key or policy has sealed
 /// something in it.
 #[pg_extern(sql = false)]
 fn document_needs_reencryption(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
@@ -134,7 +134,7 @@ fn content_anew(plaintext: &[u8]) -> Result<Option<Content>> {
     Ok(Some(Content { text, sections: blob::sections_of(document)? }))
 }
 
-/// The document with what an older data key or policy has sealed in it sealed anew; `None` if there is
+/// The document with what an older key or policy has sealed in it sealed anew; `None` if there is
 /// nothing.
 fn document_anew(document: Container<'_>) -> Result<Option<Zeroizing<Vec<u8>>>> {
     let anew = |value: Value<'_>| match value {

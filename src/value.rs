@@ -25,7 +25,7 @@ use crate::backend;
 use crate::call::{Call, NewVarlena, varlena_bytes};
 use crate::catalog::field::{By, Field, Hidden, describe, describe_handle};
 use crate::catalog::fields;
-use crate::datatype::input::accepts_envelopes;
+use crate::datatype::input::{accepts_envelopes, is_replicated};
 use crate::datatype::native;
 use crate::document::made;
 use crate::encoding;
@@ -267,6 +267,20 @@ pub fn require_account(key_id: KeyId, account: &str) -> Result<()> {
     }
 }
 
+/// Fails where tokens of a value are under an older index key, such as those of one that was read
+/// before a rotation: in a column it would not be found. Replication brings what its publisher has.
+pub fn require_newest_tokens(envelope: &Envelope<'_>) -> Result<()> {
+    for token in envelope.tokens() {
+        match cache::is_superseded(token.key_id) {
+            Ok(true) if !is_replicated() => return Err(Error::IndexKeyOlder),
+            // a restore may bring the values before the keys
+            Ok(_) | Err(Error::KeyMissing(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// The account of an argument, or the session's.
 pub fn with_account<T>(
     call: &Call,
@@ -448,6 +462,7 @@ pub fn assign(bytes: &[u8], handle: i32) -> Result<Option<Datum>> {
         return assign_plaintext(opened.plaintext()?, handle).map(Some);
     }
     if field_id.handle() == handle {
+        require_newest_tokens(&envelope)?;
         return Ok(None);
     }
     Err(Error::FieldMismatch(describe(field_id), describe_handle(handle)))

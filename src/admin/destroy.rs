@@ -13,6 +13,7 @@ use pgrx::{pg_extern, pg_sys};
 use super::account::hold;
 use crate::access::roles::{KEY_ADMIN, require_role};
 use crate::audit::change::{self, About};
+use crate::backend;
 use crate::call::{Answer, Call, Rows};
 use crate::catalog::account::{self, AccountState};
 use crate::catalog::key::{KeyState, StoredKey};
@@ -23,8 +24,8 @@ use crate::usage::{self, Use, Writers};
 
 type Answered = std::result::Result<Answer, ErrorReport>;
 
-/// `disable_account_key(account text, key_id bigint)`: what an older data key has sealed can be read
-/// by nobody until it is enabled.
+/// `disable_account_key(account text, key_id bigint)`: what an older key has sealed can be read, or
+/// found, by nobody until it is enabled.
 #[pg_extern(sql = false)]
 fn disable_account_key(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     set_state(&Call::new(fcinfo), "disable_account_key", KeyState::DecryptOnly, KeyState::Disabled)
@@ -39,16 +40,21 @@ fn enable_account_key(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 fn set_state(call: &Call, action: &str, from: KeyState, to: KeyState) -> Answered {
     require_role(KEY_ADMIN, action)?;
     let (account, id) = key_argument(call)?;
-    let detail = Some(format!("data key, key {}", id.number()));
+    let detail = Some(format!("{} key, key {}", purpose_of(id)?.name(), id.number()));
     change::begins(action, About { account: Some(&account), detail, field: None })?;
     hold(&account)?;
-    let key = data_key(&account, id)?;
+    let key = data_or_index_key(&account, id)?;
     if key.state == to {
         return Ok(Answer::datum(pg_sys::Datum::null()));
     }
     if key.state != from {
-        let hint = "It is of an older data key: rotate_account_key() makes another one active.";
+        let hint = "It is of an older key: rotate_account_key() or rotate_index_key() makes another \
+                    one active.";
         return Err(Error::InvalidArgument { name: "key_id", hint: hint.to_owned() }.into());
+    }
+    if key.purpose == Purpose::Index && to == KeyState::Disabled {
+        // nobody would be told: searching would miss them
+        require_unused(id, &account, &format!("key {}", id.number()))?;
     }
     write::run(
         "UPDATE fieldcrypt.account_key SET state = $2, changed_at = pg_catalog.now(), \
@@ -66,10 +72,10 @@ fn destroy_account_key(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     require_role(KEY_ADMIN, "destroy_account_key")?;
     let (account, id) = key_argument(&call)?;
     let what = format!("key {}", id.number());
-    let detail = Some(format!("data {what}"));
+    let detail = Some(format!("{} {what}", purpose_of(id)?.name()));
     change::begins("destroy_account_key", About { account: Some(&account), detail, field: None })?;
     account::require(&account)?;
-    if data_key(&account, id)?.state != KeyState::Disabled {
+    if data_or_index_key(&account, id)?.state != KeyState::Disabled {
         return Err(Error::NotDisabled(what).into());
     }
     let concerned = |found: &Use| found.concerns_key(id, &account);
@@ -133,22 +139,37 @@ fn key_argument(call: &Call) -> Result<(String, KeyId)> {
     if call.is_null(1) {
         return Err(Error::Null("the key"));
     }
-    let id = KeyId::new(call.bigint(1).cast_unsigned()).ok_or_else(|| no_data_key(&account))?;
+    let id = KeyId::new(call.bigint(1).cast_unsigned()).ok_or_else(|| no_key(&account))?;
     Ok((account.into_owned(), id))
 }
 
-/// A data key of that account.
-fn data_key(account: &str, id: KeyId) -> Result<StoredKey> {
+/// A data or index key of that account.
+fn data_or_index_key(account: &str, id: KeyId) -> Result<StoredKey> {
     let key = StoredKey::find(id)?.filter(|key| key.account == account);
-    let key = key.filter(|key| key.purpose == Purpose::Data);
-    let key = key.ok_or_else(|| no_data_key(account))?;
+    let key = key.filter(|key| matches!(key.purpose, Purpose::Data | Purpose::Index));
+    let key = key.ok_or_else(|| no_key(account))?;
     if key.state == KeyState::Destroyed { Err(Error::KeyDestroyed(id)) } else { Ok(key) }
 }
 
-fn no_data_key(account: &str) -> Error {
-    let hint =
-        format!("It is the id of a data key of account \"{account}\" in the view fieldcrypt.keys.");
+/// What a key is for, to say it; of one that there is not, what it would mostly be for.
+fn purpose_of(id: KeyId) -> Result<Purpose> {
+    Ok(StoredKey::find(id)?.map_or(Purpose::Data, |key| key.purpose))
+}
+
+fn no_key(account: &str) -> Error {
+    let hint = format!(
+        "It is the id of a data or index key of account \"{account}\" in the view fieldcrypt.keys."
+    );
     Error::InvalidArgument { name: "key_id", hint }
+}
+
+/// Fails if values may be under a key.
+fn require_unused(id: KeyId, account: &str, what: &str) -> Result<()> {
+    let uses = usage::find(Writers::GoOn)?;
+    match uses.iter().find(|found| found.concerns_key(id, account)) {
+        Some(found) => Err(Error::StillUsed(what.to_owned(), found.describe())),
+        None => Ok(()),
+    }
 }
 
 /// What is under the key or account that is to be destroyed; an error if that may be anything, and
@@ -159,8 +180,7 @@ fn uses(
     what: &str,
     concerned: impl Fn(&Use) -> bool,
 ) -> Result<Vec<Use>> {
-    // SAFETY: returns a variable
-    if unsafe { pg_sys::XactIsoLevel } > pg_sys::XACT_READ_COMMITTED as i32 {
+    if backend::has_transaction_snapshot() {
         return Err(Error::DestroySnapshot);
     }
     let gives_up = !call.is_null(lose_values) && call.boolean(lose_values);

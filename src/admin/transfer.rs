@@ -132,7 +132,10 @@ fn import_keys(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     for key in &keys {
         store(key)?;
     }
-    change::add_detail(&format!("new key {}", rotation::new_data_key(&account)?.number()));
+    change::add_detail(&format!(
+        "new key {}",
+        rotation::new_key(&account, Purpose::Data)?.number()
+    ));
     Ok(Answer::text(&account))
 }
 

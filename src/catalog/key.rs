@@ -112,6 +112,33 @@ impl StoredKey {
         Ok(newest)
     }
 
+    /// Whether an account has other index keys than its first, as the statement sees it that is
+    /// running.
+    pub fn has_later_index_keys(account: &str) -> Result<bool> {
+        let mut any = false;
+        scan::rows_seen(Tables::get()?.later_index_key, &[Equals::Text(2, account)], |_| {
+            any = true;
+            Ok(())
+        })?;
+        Ok(any)
+    }
+
+    /// The index keys of an account as the statement sees them that is running.
+    pub fn index_keys_seen(account: &str) -> Result<Vec<Self>> {
+        let matching = [Equals::Text(2, account), Equals::Text(3, Purpose::Index.name())];
+        let mut keys = Vec::new();
+        scan::rows_seen(Tables::get()?.account_key_by_account, &matching, |row| {
+            keys.push(Self::read(row)?);
+            Ok(())
+        })?;
+        Ok(keys)
+    }
+
+    /// The index keys that are not the first of their account.
+    pub fn each_later_index_key(mut visit: impl FnMut(Self) -> Result<()>) -> Result<()> {
+        scan::rows(Tables::get()?.later_index_key, &[], |row| visit(Self::read(row)?))
+    }
+
     /// The greatest version of the keys of an account and purpose; 0 if there is none.
     pub fn latest_version(account: &str, purpose: Purpose) -> Result<u32> {
         let matching = [Equals::Text(2, account), Equals::Text(3, purpose.name())];

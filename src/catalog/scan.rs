@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys::{self, Datum, Oid, TransactionId};
 
 use super::tables::Indexed;
+use crate::backend;
 use crate::call::{self, NewVarlena, varlena_bytes};
 use crate::encoding;
 use crate::error::{Error, Result};
@@ -118,13 +119,32 @@ impl Row {
 pub fn rows(
     from: Indexed,
     matching: &[Equals<'_>],
+    visit: impl FnMut(&Row) -> Result<()>,
+) -> Result<()> {
+    rows_under(std::ptr::null_mut(), from, matching, visit)
+}
+
+/// The same, of the rows that the statement sees which is running.
+pub fn rows_seen(
+    from: Indexed,
+    matching: &[Equals<'_>],
+    visit: impl FnMut(&Row) -> Result<()>,
+) -> Result<()> {
+    let snapshot = backend::active_snapshot().unwrap_or(std::ptr::null_mut());
+    rows_under(snapshot, from, matching, visit)
+}
+
+fn rows_under(
+    snapshot: pg_sys::Snapshot,
+    from: Indexed,
+    matching: &[Equals<'_>],
     mut visit: impl FnMut(&Row) -> Result<()>,
 ) -> Result<()> {
     let mut keys: Vec<_> = matching.iter().map(Equals::scan_key).collect();
     let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
     // SAFETY: the table and its index exist: their OIDs were looked up in this generation of the
-    // catalog, and opening raises an error otherwise. A NULL snapshot is the newest catalog
-    // snapshot. Each tuple is used before the next is fetched, and `visit` cannot reach it after.
+    // catalog, and opening raises an error otherwise. The snapshot is active, or NULL, which is the
+    // newest catalog snapshot. Each tuple is used before the next is fetched, and `visit` cannot reach it after.
     // What an error leaves open, the resource owner closes.
     unsafe {
         let table = pg_sys::table_open(from.table, lock);
@@ -139,7 +159,7 @@ pub fn rows(
             table,
             from.index,
             true,
-            std::ptr::null_mut(),
+            snapshot,
             keys.len() as i32,
             keys.as_mut_ptr(),
         );

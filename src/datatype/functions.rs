@@ -11,10 +11,10 @@ use crate::audit::statement::{Entity, with_entity};
 use crate::call::{Answer, Call, NewVarlena, map_array, varlena_bytes};
 use crate::catalog::family::native;
 use crate::catalog::field::{By, Field};
-use crate::catalog::key::StoredKey;
 use crate::document::open::{self, Reading};
 use crate::document::search;
 use crate::error::{Error, Result};
+use crate::keyring::cache;
 use crate::{transparent, value};
 
 type Answered = std::result::Result<Answer, ErrorReport>;
@@ -166,8 +166,8 @@ fn account_of(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     if envelope.in_transit() {
         return Ok(Answer::NULL);
     }
-    let key = StoredKey::find(envelope.header().key_id)?;
-    Ok(key.map_or(Answer::NULL, |key| Answer::text(&key.account)))
+    let account = cache::account_of(envelope.header().key_id)?;
+    Ok(Answer::optional_text(account.as_deref()))
 }
 
 /// `field_of(encrypted_…) → text`; NULL for a value without a field, or of a field that the

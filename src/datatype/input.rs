@@ -24,10 +24,13 @@ type Answered = std::result::Result<Answer, ErrorReport>;
 /// Whether the current user may put envelopes in as they are: else a user could paste a
 /// colleague's ciphertext into his own field and have the application show it to him.
 pub fn accepts_envelopes() -> bool {
-    guc::accept_envelopes()
-        || roles::has_role(roles::RESTORE)
-        // SAFETY: tells whether this process applies changes of a subscription
-        || unsafe { pg_sys::IsLogicalWorker() }
+    guc::accept_envelopes() || roles::has_role(roles::RESTORE) || is_replicated()
+}
+
+/// Whether this process applies changes of a subscription.
+pub fn is_replicated() -> bool {
+    // SAFETY: looks at a variable
+    unsafe { pg_sys::IsLogicalWorker() }
 }
 
 /// A text given as input for the encrypted type of such values, with this modifier, or -1.
@@ -80,6 +83,9 @@ fn from_envelope(plaintext_type: PlaintextType, bytes: &[u8], typmod: i32) -> Re
     let field_id = envelope.header().field_id;
     if typmod >= 0 && (field_id.is_none() || field_id.handle() != typmod) {
         return Err(Error::FieldMismatch(describe(field_id), describe_handle(typmod)));
+    }
+    if typmod >= 0 {
+        value::require_newest_tokens(&envelope)?;
     }
     Ok(NewVarlena::of(bytes))
 }

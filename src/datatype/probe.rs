@@ -17,7 +17,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::{declared, native};
-use crate::backend;
+use crate::backend::{self, Sight};
 use crate::call::{Answer, Call, NewVarlena, map_array, varlena_bytes};
 use crate::catalog::family::Family;
 use crate::catalog::field::{By, describe, describe_handle};
@@ -93,6 +93,8 @@ struct Last {
     account: String,
     user: Oid,
     generation: u64,
+    /// Which index key the tokens are under depends on what the statement sees.
+    sight: Sight,
     output: Vec<u8>,
 }
 
@@ -110,6 +112,7 @@ impl Last {
             && self.handle == handle
             && self.user == backend::user()
             && self.generation == invalidation::current()
+            && self.sight == backend::sight()
             && guc::with_account(|account| account.unwrap_or_default() == self.account);
         same.then(|| NewVarlena::of(&self.output))
     }
@@ -123,6 +126,7 @@ impl Last {
         guc::with_account(|account| self.account.push_str(account.unwrap_or_default()));
         self.user = backend::user();
         self.generation = generation;
+        self.sight = backend::sight();
         self.output.clear();
         // SAFETY: a varlena that was just made
         self.output.extend_from_slice(unsafe { varlena_bytes(made) });

@@ -132,7 +132,7 @@ pub fn sections_of(content: Container<'_>) -> Result<Option<Vec<u8>>> {
 
 /// The tokens of the values inside, by index key and normalizer, so that the blob can be found by
 /// them.
-fn sections(content: Container<'_>) -> Result<Vec<u8>> {
+pub fn sections(content: Container<'_>) -> Result<Vec<u8>> {
     type Group = (KeyId, u8, u8);
     let mut groups = Vec::<(Group, Vec<[u8; MEMBER_TOKEN_LENGTH]>)>::new();
     strings(content, |text| {

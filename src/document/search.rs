@@ -7,7 +7,7 @@ use fieldcrypt_core::envelope::{
     self, Envelope, FIXED_HEADER_LENGTH, Header, TEXT_PREFIX, is_reserved_text,
 };
 use fieldcrypt_core::field::FieldId;
-use fieldcrypt_core::token::{self, Kind, MEMBER_TOKEN_LENGTH, Scope};
+use fieldcrypt_core::token::{self, IndexToken, Kind, MEMBER_TOKEN_LENGTH, Scope};
 use fieldcrypt_document::jsonb::{Container, strings};
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -81,8 +81,7 @@ fn search_tokens(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let field = call.required_text(0, "the field")?;
     let Some(text) = call.optional_text(1)? else { return Ok(Answer::NULL) };
-    let token = search_token(&call, &field, &text, 2)?;
-    Ok(bigints(number(&token.token).into_iter().collect()))
+    Ok(numbers(&candidates(&call, &field, &text, 2)?))
 }
 
 /// `search_tokens_in_transit(field text, value encrypted_text, account text) → bigint[]`: the same for
@@ -95,18 +94,26 @@ fn search_tokens_in_transit(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         return Ok(Answer::NULL);
     }
     let opened = value::open_in_transit(&Envelope::parse(call.bytes(1)).map_err(Error::from)?)?;
-    let token = search_token(&call, &field, opened.as_str()?, 2)?;
-    Ok(bigints(number(&token.token).into_iter().collect()))
+    Ok(numbers(&candidates(&call, &field, opened.as_str()?, 2)?))
 }
 
-/// The token of a text in the account of the argument at `index`, in the session's, or (`*`) across
-/// accounts.
-pub fn search_token(
-    call: &Call,
-    field: &str,
-    text: &str,
-    index: usize,
-) -> Result<token::IndexToken> {
+fn numbers(tokens: &[IndexToken]) -> Answer {
+    bigints(tokens.iter().filter_map(|token| number(&token.token)).collect())
+}
+
+/// The tokens of a text under every key that it may be under, in the account of the argument at
+/// `index`, in the session's, or (`*`) across accounts.
+pub fn candidates(call: &Call, field: &str, text: &str, index: usize) -> Result<Vec<IndexToken>> {
+    let field = By::Name(field);
+    match call.optional_text(index)?.as_deref() {
+        Some(ALL) => Ok(vec![Tokenizer::to_search_everywhere(field)?.token(text)?]),
+        Some(account) => Tokenizer::candidates(field, account, text),
+        None => value::session_account(|account| Tokenizer::candidates(field, account, text)),
+    }
+}
+
+/// The token of a text under the newest of these keys.
+pub fn search_token(call: &Call, field: &str, text: &str, index: usize) -> Result<IndexToken> {
     let field = By::Name(field);
     match call.optional_text(index)?.as_deref() {
         Some(ALL) => Tokenizer::to_search_everywhere(field)?.token(text),

@@ -1,10 +1,13 @@
-//! Where statements begin and end, for the audit: it counts reads per statement of the client.
+//! Where statements begin and end, for the audit: it counts reads per statement of the client. And
+//! what writes under an older snapshot waits for no rotation of an index key, but fails after one.
 //!
 //! Not guarded: an error passes through with all that it says, and there is nothing to drop.
 
 use pgrx::pg_sys::{self, QueryDesc, ScanDirection};
 
 use crate::audit::statement;
+use crate::backend;
+use crate::keyring::index;
 
 static mut PREVIOUS_RUN: pg_sys::ExecutorRun_hook_type = None;
 static mut PREVIOUS_FINISH: pg_sys::ExecutorFinish_hook_type = None;
@@ -36,6 +39,10 @@ unsafe extern "C-unwind" fn run(
     count: u64,
     #[cfg(not(feature = "pg18"))] once: bool,
 ) {
+    // SAFETY: the executor passes a query that was started
+    if backend::has_transaction_snapshot() && unsafe { writes(query) } {
+        index::require_newest();
+    }
     let depth = statement::enter();
     // SAFETY: the previous hook or the standard function gets what it would have got
     unsafe {
@@ -46,6 +53,20 @@ unsafe extern "C-unwind" fn run(
         run(query, direction, count);
     }
     statement::leave(depth);
+}
+
+/// Whether a query writes rows: of a table, or of one that it makes.
+///
+/// # Safety
+/// `query` was started.
+unsafe fn writes(query: *mut QueryDesc) -> bool {
+    // SAFETY: the caller's; a destination has a kind
+    unsafe {
+        let into = [pg_sys::CommandDest::DestIntoRel, pg_sys::CommandDest::DestTransientRel];
+        (*query).operation != pg_sys::CmdType::CMD_SELECT
+            || (*(*query).plannedstmt).hasModifyingCTE
+            || (*query).dest.as_ref().is_some_and(|dest| into.contains(&dest.mydest))
+    }
 }
 
 /// Runs triggers that are not deferred.

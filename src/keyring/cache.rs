@@ -115,6 +115,8 @@ type Place = (KeyId, FieldId, u8, Oid);
 struct Newest {
     data: KeyId,
     index: KeyId,
+    /// Whether the index key is the first that the account has had.
+    index_is_first: bool,
 }
 
 struct Cache {
@@ -255,11 +257,7 @@ fn open_key(id: KeyId, field_id: FieldId, suite: Suite, role: Oid) -> Result<Loc
     if !transit {
         account::require_active(&stored.account)?;
     }
-    match stored.state {
-        KeyState::Destroyed => return Err(Error::KeyDestroyed(id)),
-        state if !state.may_decrypt() => return Err(Error::KeyState(id, state.name())),
-        _ => {}
-    }
+    require_readable(&stored)?;
     let field = if transit { None } else { Some(fields::require(By::Id(field_id))?) };
     let exhausted = suite == Suite::Aes256Gcm && usage::is_exhausted(id, field_id)?;
     let account = match role {
@@ -283,6 +281,15 @@ fn open_key(id: KeyId, field_id: FieldId, suite: Suite, role: Oid) -> Result<Loc
     Ok(key)
 }
 
+/// Fails where what is under a key may be neither opened nor looked for.
+fn require_readable(stored: &StoredKey) -> Result<()> {
+    match stored.state {
+        KeyState::Destroyed => Err(Error::KeyDestroyed(stored.id)),
+        state if !state.may_decrypt() => Err(Error::KeyState(stored.id, state.name())),
+        _ => Ok(()),
+    }
+}
+
 /// The key with which an account seals new values of a field.
 pub fn to_seal(account: &str, field: &Field) -> Result<Locked<OpenKey>> {
     to_open(newest(account)?.data, field.id, field.suite)
@@ -291,6 +298,11 @@ pub fn to_seal(account: &str, field: &Field) -> Result<Locked<OpenKey>> {
 /// The key with which an account makes tokens of a field.
 pub fn to_tokenize(account: &str, field: &Field) -> Result<Locked<TokenHandle>> {
     let id = if account == DATABASE_ACCOUNT { database_index()? } else { newest(account)?.index };
+    to_tokenize_under(id, account, field)
+}
+
+/// That index key of an account, to make tokens of a field by which values are found.
+pub fn to_tokenize_under(id: KeyId, account: &str, field: &Field) -> Result<Locked<TokenHandle>> {
     let place = (id, field.id, 0, Oid::INVALID);
     let (generation, cached) = look_up(|cache| cache.keys.get(&place).cloned());
     if let Some(Entry::Token(key)) = cached
@@ -299,6 +311,7 @@ pub fn to_tokenize(account: &str, field: &Field) -> Result<Locked<TokenHandle>> 
         return Ok(key);
     }
     let stored = StoredKey::find(id)?.ok_or(Error::KeyMissing(id))?;
+    require_readable(&stored)?;
     let key = without_traces(|| -> Result<_> {
         let (secret, loaded) = unwrap_account_key(&stored)?;
         Ok(Locked::new(TokenHandle {
@@ -331,14 +344,13 @@ fn database_index() -> Result<KeyId> {
     if let Some(id) = cached {
         return Ok(id);
     }
-    let id = newest_id(DATABASE_ACCOUNT, Purpose::Index)?;
+    let id = newest_key(DATABASE_ACCOUNT, Purpose::Index)?.id;
     keep(generation, |cache| cache.database_index = Some(id));
     Ok(id)
 }
 
-fn newest_id(account: &str, purpose: Purpose) -> Result<KeyId> {
+fn newest_key(account: &str, purpose: Purpose) -> Result<StoredKey> {
     StoredKey::newest(account, purpose)?
-        .map(|stored| stored.id)
         .ok_or_else(|| Error::NoActiveKey(purpose.name(), account.to_owned()))
 }
 
@@ -348,9 +360,11 @@ fn newest(account: &str) -> Result<Newest> {
         return Ok(newest);
     }
     account::require_active(account)?;
+    let index = newest_key(account, Purpose::Index)?;
     let newest = Newest {
-        data: newest_id(account, Purpose::Data)?,
-        index: newest_id(account, Purpose::Index)?,
+        data: newest_key(account, Purpose::Data)?.id,
+        index: index.id,
+        index_is_first: index.version == 1,
     };
     keep(generation, |cache| {
         cache.newest.put(account.to_owned(), newest);
@@ -358,21 +372,22 @@ fn newest(account: &str) -> Result<Newest> {
     Ok(newest)
 }
 
-/// Whether the account of a data key has a newer one now. That is said of closed accounts too.
+/// The index key of an account, if it is the first that the account has had.
+pub fn first_index_key(account: &str) -> Result<Option<KeyId>> {
+    let newest = newest(account)?;
+    Ok(newest.index_is_first.then_some(newest.index))
+}
+
+/// Whether the account of a data or index key has a newer one now. That is said of closed accounts
+/// too.
 pub fn is_superseded(id: KeyId) -> Result<bool> {
     let (generation, cached) = look_up(|cache| cache.superseded.get(&id).copied());
     if let Some(is_superseded) = cached {
         return Ok(is_superseded);
     }
-    let account = account_of(id)?.ok_or(Error::KeyMissing(id))?;
-    let newest = match newest(&account) {
-        Ok(newest) => Some(newest.data),
-        Err(Error::AccountClosed(..) | Error::NoActiveKey(..)) => {
-            StoredKey::newest(&account, Purpose::Data)?.map(|stored| stored.id)
-        }
-        Err(error) => return Err(error),
-    };
-    let is_superseded = newest.is_some_and(|newest| newest != id);
+    let stored = StoredKey::find(id)?.ok_or(Error::KeyMissing(id))?;
+    let newest = StoredKey::newest(&stored.account, stored.purpose)?;
+    let is_superseded = newest.is_some_and(|newest| newest.id != id);
     keep(generation, |cache| {
         cache.superseded.put(id, is_superseded);
     });

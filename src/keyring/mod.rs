@@ -9,6 +9,7 @@ mod command;
 mod examine;
 pub mod file;
 pub mod foreign;
+pub mod index;
 pub mod locked;
 pub mod provider;
 mod root;

@@ -13,6 +13,7 @@ use fieldcrypt_core::token::{EQUALITY_SECTION_LENGTH, IndexToken, Kind, Scope, e
 use pgrx::pg_sys::Oid;
 
 use super::cache::{self, OpenKey, TokenHandle};
+use super::index;
 use super::locked::Locked;
 use crate::access::{Privilege, Privileges, refused, rights};
 use crate::backend;
@@ -108,16 +109,16 @@ impl Tokenizer {
         let last = TOKENIZER
             .with_borrow(Option::clone)
             .filter(|last| last.purpose.is_for(generation, by, account) && last.key.is_fresh());
-        let tokenizer = match last {
-            Some(last) => return Ok(last),
-            None => {
-                let purpose = Purpose::new(generation, by, account)?;
-                purpose.field.require_searchable(PlaintextType::Text)?;
-                purpose.require(Privilege::Search)?;
-                let key = cache::to_tokenize(account, &purpose.field)?;
-                Rc::new(Self { purpose, scope: Scope::Account, key })
-            }
-        };
+        if let Some(last) = last
+            && last.key.key.key_id() == index::of(account)?.active
+        {
+            return Ok(last);
+        }
+        let purpose = Purpose::new(generation, by, account)?;
+        purpose.field.require_searchable(PlaintextType::Text)?;
+        purpose.require(Privilege::Search)?;
+        let key = cache::to_tokenize_under(index::of(account)?.active, account, &purpose.field)?;
+        let tokenizer = Rc::new(Self { purpose, scope: Scope::Account, key });
         TOKENIZER.set(Some(Rc::clone(&tokenizer)));
         Ok(tokenizer)
     }
@@ -140,6 +141,18 @@ impl Tokenizer {
     /// The field.
     pub fn field(&self) -> &Field {
         &self.purpose.field
+    }
+
+    /// The equality tokens of a text under every key that values of the account may be under.
+    pub fn candidates(by: By<'_>, account: &str, text: &str) -> Result<Vec<IndexToken>> {
+        let newest = Self::to_search(by, account)?;
+        let field = newest.field();
+        let mut tokens = vec![newest.token(text)?];
+        for &older in &*index::of(account)?.older {
+            let key = cache::to_tokenize_under(older, account, field)?;
+            tokens.extend(token(field.normalizer, &key, Kind::Exact, Scope::Account, text));
+        }
+        Ok(tokens)
     }
 
     /// The equality token of a text.

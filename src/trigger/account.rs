@@ -133,7 +133,11 @@ fn bound(bytes: &[u8], account: &str, on_mismatch: OnMismatch) -> Result<Option<
             let opened = value::open(&key, &envelope)?;
             value::seal(opened.plaintext()?, By::Id(header.field_id), account).map(Some)
         }
-        result => result.map(|()| None),
+        result => {
+            result?;
+            value::require_newest_tokens(&envelope)?;
+            Ok(None)
+        }
     }
 }
 

@@ -84,6 +84,20 @@ pub fn find(writers: Writers) -> Result<Vec<Use>> {
     Ok(uses)
 }
 
+/// Fails if values of columns, other than documents, have tokens under an index key, or may have.
+pub fn require_no_tokens(index_key: KeyId) -> Result<()> {
+    let places = places::all(Writers::Wait)?.into_iter().filter(Place::holds_columns).collect();
+    for (place, found) in places::look(places)? {
+        if place.problem.is_none() && !found.under.contains_key(&index_key) {
+            continue;
+        }
+        let problem =
+            place.problem.unwrap_or_else(|| "values under the older index key".to_owned());
+        return Err(Error::TokensLeft(format!("{}: {problem}", place.subject)));
+    }
+    Ok(())
+}
+
 type Names = HashMap<KeyId, Option<(String, Purpose, u32)>>;
 
 fn add(uses: &mut Vec<Use>, names: &mut Names, place: &Place, found: keys::Found) -> Result<()> {

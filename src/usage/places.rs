@@ -32,6 +32,13 @@ pub struct Place {
     pub problem: Option<String>,
 }
 
+impl Place {
+    /// Whether it is a column of values that are compared as they are, not one of documents.
+    pub fn holds_columns(&self) -> bool {
+        self.relation.is_some() && self.holds != Holds::Document
+    }
+}
+
 /// How the values of a column hold sealed ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holds {

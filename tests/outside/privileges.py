@@ -421,6 +421,14 @@ OTHERS = {
     "rotate_account_key(text)": Call(
         "'acme'", **KEY_ADMIN, gives=NUMBER, change="rotate_account_key"
     ),
+    # of one that there is not; test_index_rotation has the others
+    "rotate_index_key(text,boolean)": Call(
+        "'none'", **KEY_ADMIN, refuses="42704", change="rotate_index_key", account="none"
+    ),
+    "plan_rotate_index_key(boolean)": Call("", "fieldcrypt_key_admin", SOMETHING),
+    "columns_of_tokens(boolean)": Call("true", "nobody", SOMETHING),
+    "hold_tokens(boolean)": Call("true", "nobody", "", locks=True),
+    "make_tokens(text,boolean)": Call("'acme', true", "nobody", "0", writes=True),
     "set_rotation(text,interval)": Call("'acme', '1 year'", **KEY_ADMIN, change="set_rotation"),
     "accounts_due()": Call("", "fieldcrypt_key_admin", None),
     "key_usage(text)": Call("'acme'", "fieldcrypt_key_admin", SOMETHING),

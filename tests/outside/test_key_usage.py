@@ -250,10 +250,11 @@ def test_a_key_is_disabled_and_enabled(leads, lead, older):
 
 
 def test_keys_that_are_not_to_be_disabled(leads, older):
-    """Only older data keys of the account are."""
-    with refused("22023", "key_id", hint="rotate_account_key"):
-        call(leads, "disable_account_key", "acme", key(leads, 2))
-    for other in (key(leads, purpose="index"), key(leads, account="globex"), 1, 0, -5):
+    """Only older data and index keys of the account are."""
+    for active in (key(leads, 2), key(leads, purpose="index")):
+        with refused("22023", "key_id", hint="rotate_account_key.. or rotate_index_key"):
+            call(leads, "disable_account_key", "acme", active)
+    for other in (key(leads, purpose="wrapping"), key(leads, account="globex"), 1, 0, -5):
         for function in ("disable_account_key", "enable_account_key", "destroy_account_key"):
             with refused("22023", "key_id", hint="fieldcrypt.keys"):
                 call(leads, function, "acme", other)
