@@ -4,6 +4,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from expect import refused
@@ -246,9 +248,9 @@ def test_with_documents(people, app):
     ).fetchone() == (ROWS,)
 
 
-def wait_for_lock(database):
+def wait_until(condition):
     deadline = time.monotonic() + 30
-    while database.value("SELECT count(*) FROM pg_locks WHERE NOT granted") == 0:
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -278,7 +280,8 @@ def test_readers_and_writers_during_the_transaction(people, app, end):
         locked = threads.submit(
             lambda: locker.execute("SELECT id FROM person WHERE ssn = '10' FOR UPDATE").fetchall()
         )
-        wait_for_lock(people)
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        wait_until(lambda: people.value(waiting) == 2)
         check_look_ups(app)
         admin.execute(end)
         written.result(30)
@@ -365,12 +368,29 @@ def test_beside_readers_and_writers(people):
         check_constraints(connection)
 
 
-def test_a_crash_in_the_middle(make_cluster):
-    """What was not committed never was."""
+def test_a_standby_and_a_crash_in_the_middle(make_cluster):
+    """On a standby look-ups are right as well. What was not committed never was."""
     cluster = make_cluster()
-    with account_database(cluster) as database:
+    feedback = {"hot_standby_feedback": "on", "wal_receiver_status_interval": "1"}
+    with account_database(cluster) as database, cluster.standby(feedback) as standby:
         set_up(database)
-        first = key(database, purpose="index")
+        standby.catch_up(cluster)
+        copy = SimpleNamespace(connect=partial(standby.connect, dbname=database.name))
+        with user(copy) as reader, user(copy) as snapshot:
+            check_look_ups(reader)
+            snapshot.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            check_look_ups(snapshot, PLANS[:1])
+            # from then on the primary keeps what the snapshot sees
+            held = "SELECT count(backend_xmin) FROM pg_stat_replication"
+            wait_until(lambda: database.value(held) == 1)
+            for with_documents in (False, True):
+                rotate(database, with_documents=with_documents)
+                standby.catch_up(cluster)
+                check_look_ups(reader)
+                check_look_ups(snapshot)
+            snapshot.execute("COMMIT")
+            check_look_ups(snapshot)
+        newest = key(database, 3, purpose="index")
         admin = database.connect()
         admin.execute("BEGIN")
         rotate(admin)
@@ -378,14 +398,35 @@ def test_a_crash_in_the_middle(make_cluster):
         admin.close()
         cluster.start()
         database.conn = cluster.connect(dbname=database.name)
-        assert index_keys(database) == [(1, "active")]
-        assert len(values_under(database, first)) == 7
+        assert index_keys(database)[-1] == (3, "active")
+        assert len(values_under(database, newest)) == 7
         with user(database) as connection:
             check_look_ups(connection)
             check_constraints(connection)
             rotate(database, with_documents=True)
             check_look_ups(connection)
-        assert values_under(database, first) == {}
+        assert values_under(database, newest) == {}
+
+
+def test_a_rotation_that_is_rolled_back_in_part(people, app):
+    """Up to a savepoint: look-ups of the same transaction go by the key that is active again."""
+    people.execute("GRANT ALL ON person TO PUBLIC")
+    with people.connect() as admin:
+        equal = WAYS["="]
+        for end in ("ROLLBACK TO s", "RELEASE s"):
+            admin.execute("BEGIN; SAVEPOINT s")
+            rotate(admin)
+            admin.execute("SAVEPOINT t; SET LOCAL ROLE app; SET LOCAL fieldcrypt.account = 'acme'")
+            assert sorted(admin.execute(equal)) == [(20,), (21,)]
+            admin.execute(f"ROLLBACK TO t; {end}")
+            admin.execute("SET LOCAL ROLE app; SET LOCAL fieldcrypt.account = 'acme'")
+            assert sorted(admin.execute(equal)) == [(20,), (21,)]
+            admin.execute("INSERT INTO person (id, ssn) VALUES (500, '10')")
+            assert sorted(admin.execute(equal)) == [(20,), (21,), (500,)]
+            assert sorted(app.execute(equal)) == [(20,), (21,)]
+            admin.execute("DELETE FROM person WHERE id = 500; COMMIT")
+            check_look_ups(app, PLANS[:1])
+    assert index_keys(people) == [(1, "decrypt-only"), (2, "active")]
 
 
 def test_values_that_are_left_from_before(people, app):
