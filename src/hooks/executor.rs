@@ -1,10 +1,12 @@
-//! Where statements begin and end, for the audit: it counts reads per statement of the client.
+//! Where statements begin and end: for the audit, which counts reads per statement of the client, and
+//! for jobs, which write without triggers.
 //!
 //! Not guarded: an error passes through with all that it says, and there is nothing to drop.
 
 use pgrx::pg_sys::{self, QueryDesc, ScanDirection};
 
 use crate::audit::statement;
+use crate::jobs::owner;
 
 static mut PREVIOUS_RUN: pg_sys::ExecutorRun_hook_type = None;
 static mut PREVIOUS_FINISH: pg_sys::ExecutorFinish_hook_type = None;
@@ -37,6 +39,10 @@ unsafe extern "C-unwind" fn run(
     #[cfg(not(feature = "pg18"))] once: bool,
 ) {
     let depth = statement::enter();
+    if owner::is_quiet() {
+        // SAFETY: a query is started before it runs
+        unsafe { owner::leave_triggers_out(query) };
+    }
     // SAFETY: the previous hook or the standard function gets what it would have got
     unsafe {
         let run = PREVIOUS_RUN.unwrap_or(standard_ExecutorRun);
