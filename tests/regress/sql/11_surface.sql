@@ -242,6 +242,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.name_of_column(regclass,name)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text for fieldcrypt_admin'),
     ('fieldcrypt.name_of_table(regclass)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text for fieldcrypt_admin'),
     ('fieldcrypt.needs_reencryption(jsonb)', 'stable safe strict c -> boolean for PUBLIC'),
+    ('fieldcrypt.needs_sealing(text,jsonb,text,text)', 'stable safe null c -> boolean for PUBLIC'),
     ('fieldcrypt.note_files(text)', 'volatile unsafe strict sql search_path=pg_catalog, pg_temp -> void for'),
     ('fieldcrypt.note_remnants(regclass)', 'volatile unsafe strict c -> void for fieldcrypt_admin'),
     ('fieldcrypt.note_remnants(text,boolean)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for'),
