@@ -82,11 +82,12 @@ COMMENT ON FUNCTION fieldcrypt.create_field(text, text[], text, text, text, text
     'creates a field with its policy; for fieldcrypt_admin';
 
 CREATE FUNCTION fieldcrypt.alter_field(name text, mask text DEFAULT NULL, hidden text DEFAULT NULL,
-        padding text DEFAULT NULL, suite text DEFAULT NULL, label text DEFAULT NULL)
+        padding text DEFAULT NULL, suite text DEFAULT NULL, label text DEFAULT NULL,
+        search text[] DEFAULT NULL, normalizer text DEFAULT NULL)
     RETURNS void
     AS 'MODULE_PATHNAME', 'alter_field_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
-COMMENT ON FUNCTION fieldcrypt.alter_field(text, text, text, text, text, text) IS
-    'changes what is safe to change of a field''s policy; NULL leaves as it is; for fieldcrypt_admin';
+COMMENT ON FUNCTION fieldcrypt.alter_field(text, text, text, text, text, text, text[], text) IS
+    'changes a field''s policy; with another search it is searched once reencrypt_field() is done; NULL leaves as it is; for fieldcrypt_admin';
 
 CREATE FUNCTION fieldcrypt.has_unique_column(handle integer) RETURNS boolean
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp

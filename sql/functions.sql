@@ -62,12 +62,12 @@ BEGIN
             CREATE FUNCTION fieldcrypt.reencrypt(value %1$s) RETURNS %1$s
                 AS 'MODULE_PATHNAME', 'reencrypt_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE COST 10;
             COMMENT ON FUNCTION fieldcrypt.reencrypt(%1$s) IS
-                'the same value under its account''s newest data key; needs encrypt, if an older one has sealed it';
+                'the same value under its account''s newest data key and its field''s policy; needs encrypt, if older ones have sealed it';
 
             CREATE FUNCTION fieldcrypt.needs_reencryption(value %1$s) RETURNS boolean
                 AS 'MODULE_PATHNAME', 'needs_reencryption_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
             COMMENT ON FUNCTION fieldcrypt.needs_reencryption(%1$s) IS
-                'whether a value is under an older data key than the newest of its account';
+                'whether an older data key or policy has sealed a value; needs encrypt where only the value can tell';
 
             CREATE FUNCTION fieldcrypt.tokens(value %1$s) RETURNS bigint[]
                 AS 'MODULE_PATHNAME', 'value_tokens_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
@@ -108,12 +108,12 @@ COMMENT ON FUNCTION fieldcrypt.blind_index(text, text, text) IS
 CREATE FUNCTION fieldcrypt.reencrypt(document jsonb) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'reencrypt_document_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE COST 30;
 COMMENT ON FUNCTION fieldcrypt.reencrypt(jsonb) IS
-    'the same document, each value in it under its account''s newest data key; needs encrypt on those that an older one has sealed';
+    'the same document, each value in it under its account''s newest data key and its field''s policy; needs encrypt on those that older ones have sealed';
 
 CREATE FUNCTION fieldcrypt.needs_reencryption(document jsonb) RETURNS boolean
     AS 'MODULE_PATHNAME', 'document_needs_reencryption_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 3;
 COMMENT ON FUNCTION fieldcrypt.needs_reencryption(jsonb) IS
-    'whether a value in a document is under an older data key than the newest of its account';
+    'whether an older data key or policy has sealed a value in a document; needs encrypt where only the value can tell';
 
 CREATE FUNCTION fieldcrypt.decrypt(document jsonb) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'decrypt_document_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 30;

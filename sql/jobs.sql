@@ -25,6 +25,7 @@ CREATE TABLE fieldcrypt.job (
     rows_changed bigint NOT NULL DEFAULT 0,
     rows_total bigint NOT NULL DEFAULT 0,
     rotations bigint NOT NULL DEFAULT 0,
+    verified oid[],
     started_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     started_by name NOT NULL DEFAULT session_user,
     step_started_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -49,6 +50,7 @@ COMMENT ON COLUMN fieldcrypt.job.pages_total IS 'pages of all tables when the st
 COMMENT ON COLUMN fieldcrypt.job.rows_changed IS 'rows that the job has written';
 COMMENT ON COLUMN fieldcrypt.job.rows_total IS 'about how many rows the tables had when the step began';
 COMMENT ON COLUMN fieldcrypt.job.rotations IS 'how many data keys had taken the place of others when it was prepared';
+COMMENT ON COLUMN fieldcrypt.job.verified IS 'the tables in which it has found no value of an older policy';
 COMMENT ON COLUMN fieldcrypt.job.started_at IS 'when it was started';
 COMMENT ON COLUMN fieldcrypt.job.started_by IS 'session user who started it';
 COMMENT ON COLUMN fieldcrypt.job.step_started_at IS 'when its step began, pauses left out';
@@ -177,7 +179,7 @@ CREATE FUNCTION fieldcrypt.reencrypts(job fieldcrypt.job) RETURNS boolean
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     RETURN ((job).action IN ('reencrypt_existing', 'reencrypt_column')) IS TRUE;
 COMMENT ON FUNCTION fieldcrypt.reencrypts(fieldcrypt.job) IS
-    'whether a job seals anew what older data keys have sealed';
+    'whether a job seals anew what older data keys or policies have sealed';
 
 CREATE FUNCTION fieldcrypt.rotations() RETURNS bigint
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -566,7 +568,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION fieldcrypt.leaves_older(fieldcrypt.job) IS
-    'whether something in the tables of a job is under an older data key';
+    'whether something in the tables of a job is under an older data key or policy';
 
 CREATE FUNCTION fieldcrypt.job_statement(job fieldcrypt.job, part regclass, pages text, places text, waits boolean) RETURNS text
     LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -944,6 +946,7 @@ DECLARE
     pages text;
     places text;
     changed bigint := 0;
+    parts oid[];
 BEGIN
     SELECT * INTO job FROM fieldcrypt.job AS j WHERE j.target = job_target FOR UPDATE;
     IF NOT FOUND OR job.state <> 'running' THEN
@@ -971,14 +974,15 @@ BEGIN
         UPDATE fieldcrypt.job AS j SET state = 'done', changed_at = now() WHERE j.target = job_target;
         RETURN false;
     ELSIF job.step = 'verify' AND fieldcrypt.reencrypts(job) THEN
+        parts := ARRAY(SELECT t.relation::oid FROM fieldcrypt.tables_of_job(job_target) AS t (relation));
         IF fieldcrypt.leaves_older(job) THEN
             PERFORM fieldcrypt.begin_pass(job_target, 'backfill');
         ELSIF job.rotations <> fieldcrypt.rotations() THEN
             -- what was running when a key was rotated meanwhile may still have sealed under the older one
             UPDATE fieldcrypt.job AS j SET step = 'prepare', changed_at = now() WHERE j.target = job_target;
         ELSE
-            -- values and tokens are those that statistics know
-            UPDATE fieldcrypt.job AS j SET state = 'done', changed_at = now() WHERE j.target = job_target;
+            -- values are those that statistics know
+            UPDATE fieldcrypt.job AS j SET state = 'done', verified = parts, changed_at = now() WHERE j.target = job_target;
             RETURN false;
         END IF;
         RETURN true;
@@ -1242,7 +1246,7 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE fieldcrypt.reencrypt_existing(text, integer, integer) IS
-    'seals anew what older data keys have sealed in a document; the table''s owner needs encrypt';
+    'seals anew what older data keys or policies have sealed in a document; the table''s owner needs encrypt';
 
 CREATE PROCEDURE fieldcrypt.reencrypt_column(relation regclass, column_name name, batch_size integer DEFAULT 5000,
         rate integer DEFAULT NULL)
@@ -1255,4 +1259,4 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE fieldcrypt.reencrypt_column(regclass, name, integer, integer) IS
-    'seals anew what older data keys have sealed in a column; the table''s owner needs encrypt';
+    'seals anew what older data keys or policies have sealed in a column; the table''s owner needs encrypt';

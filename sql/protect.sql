@@ -289,9 +289,9 @@ BEGIN
                     ELSE 'Only text, bigint, date and uuid values can be searched. Use a field without search.' END;
     END IF;
 
-    SELECT a.attname AS column INTO problem
+    SELECT a.attname AS column, f.search <> '{}' AS follows INTO problem
     FROM pg_attribute AS a JOIN fieldcrypt.field AS f ON f.handle = fieldcrypt.handle_of(a.atttypid, a.atttypmod)
-    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND f.search = '{}'
+    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND (f.search = '{}' OR NOT f.backfilled)
         AND (EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = relation AND a.attnum = ANY (i.indkey)
                         AND (i.indisunique OR i.indisexclusion))
             OR EXISTS (SELECT FROM pg_partitioned_table AS p
@@ -300,7 +300,8 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION 'column "%" cannot be unique or a partition key: its field cannot be searched', problem.column
             USING ERRCODE = 'feature_not_supported',
-                HINT = 'Equal values could not be told. Use a field with search => ''{exact}'' or ''{unique}''.';
+                HINT = CASE WHEN problem.follows THEN 'Its search was changed: CALL fieldcrypt.reencrypt_field(...) first.'
+                    ELSE 'Equal values could not be told. Use a field with search => ''{exact}'' or ''{unique}''.' END;
     END IF;
 END
 $$;

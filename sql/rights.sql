@@ -162,7 +162,10 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.adopt_check_hash(text, text, text, fieldcrypt.encrypted_text, text),
     fieldcrypt.adopt_check_column(regclass, name, text, text, text, name, text[], text, bytea),
     fieldcrypt.create_field(text, text[], text, text, text, text, text, text, text, text, boolean, boolean),
-    fieldcrypt.alter_field(text, text, text, text, text, text),
+    fieldcrypt.alter_field(text, text, text, text, text, text, text[], text),
+    fieldcrypt.plan_alter_field(text),
+    fieldcrypt.jobs_of_field(text),
+    fieldcrypt.complete_backfill(text),
     fieldcrypt.drop_field(text),
     fieldcrypt.uses_of_field(integer),
     fieldcrypt.keep_plain(text[]),
@@ -195,7 +198,8 @@ GRANT EXECUTE ON PROCEDURE
     fieldcrypt.encrypt_column(regclass, name, text, name, integer, integer, boolean),
     fieldcrypt.decrypt_column(regclass, name, name, integer, integer, boolean),
     fieldcrypt.reencrypt_existing(text, integer, integer),
-    fieldcrypt.reencrypt_column(regclass, name, integer, integer)
+    fieldcrypt.reencrypt_column(regclass, name, integer, integer),
+    fieldcrypt.reencrypt_field(text, integer, integer)
 TO fieldcrypt_admin;
 
 GRANT EXECUTE ON FUNCTION fieldcrypt.remnants(regclass) TO fieldcrypt_admin, fieldcrypt_auditor;

@@ -93,6 +93,7 @@ CREATE TABLE fieldcrypt.field (
     store text NOT NULL,
     reversible boolean NOT NULL,
     small_domain boolean NOT NULL,
+    backfilled boolean NOT NULL DEFAULT true,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     created_by name NOT NULL DEFAULT session_user,
     changed_at timestamptz,
@@ -115,6 +116,7 @@ COMMENT ON COLUMN fieldcrypt.field.scope IS 'account, or database: tokens also a
 COMMENT ON COLUMN fieldcrypt.field.store IS 'value, or token: only tokens are kept';
 COMMENT ON COLUMN fieldcrypt.field.reversible IS 'whether stored values may be turned back into plain ones';
 COMMENT ON COLUMN fieldcrypt.field.small_domain IS 'whether values carry tokens although there are few different ones';
+COMMENT ON COLUMN fieldcrypt.field.backfilled IS 'whether all stored values have the tokens of the policy; until then they are not searched';
 COMMENT ON COLUMN fieldcrypt.field.created_at IS 'when it was created';
 COMMENT ON COLUMN fieldcrypt.field.created_by IS 'session user who created it';
 COMMENT ON COLUMN fieldcrypt.field.changed_at IS 'when its policy was last changed';

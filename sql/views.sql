@@ -14,7 +14,7 @@ COMMENT ON COLUMN fieldcrypt.accounts.rotate_after IS 'age at which rotate_due()
 
 CREATE VIEW fieldcrypt.fields AS
     SELECT f.name, f.label, f.suite, f.search, f.normalizer, f.mask, f.hidden, f.padding,
-        f.scope, f.store, f.reversible, f.small_domain, f.created_at, f.created_by, f.changed_at, f.changed_by
+        f.scope, f.store, f.reversible, f.small_domain, f.backfilled, f.created_at, f.created_by, f.changed_at, f.changed_by
     FROM fieldcrypt.field AS f;
 COMMENT ON VIEW fieldcrypt.fields IS 'fields and their policies';
 COMMENT ON COLUMN fieldcrypt.fields.name IS 'name, such as lead.ssn';
@@ -29,6 +29,7 @@ COMMENT ON COLUMN fieldcrypt.fields.scope IS 'account, or database: tokens also 
 COMMENT ON COLUMN fieldcrypt.fields.store IS 'value, or token: only tokens are kept';
 COMMENT ON COLUMN fieldcrypt.fields.reversible IS 'whether stored values may be turned back into plain ones';
 COMMENT ON COLUMN fieldcrypt.fields.small_domain IS 'whether values carry tokens although there are few different ones';
+COMMENT ON COLUMN fieldcrypt.fields.backfilled IS 'whether all stored values have the tokens of the policy; until then they are not searched';
 COMMENT ON COLUMN fieldcrypt.fields.created_at IS 'when it was created';
 COMMENT ON COLUMN fieldcrypt.fields.created_by IS 'session user who created it';
 COMMENT ON COLUMN fieldcrypt.fields.changed_at IS 'when its policy was last changed';

@@ -37,6 +37,16 @@ pub fn users() -> [pg_sys::Oid; 4] {
     }
 }
 
+/// Whether what a transaction has committed is there in the snapshot of the current statement.
+pub fn is_visible(written_by: pg_sys::TransactionId) -> bool {
+    // SAFETY: they look at the state of this transaction and at its snapshot, where there is one
+    unsafe {
+        pg_sys::TransactionIdIsCurrentTransactionId(written_by)
+            || !pg_sys::ActiveSnapshotSet()
+            || !pg_sys::XidInMVCCSnapshot(written_by, pg_sys::GetActiveSnapshot())
+    }
+}
+
 /// Does what raises no error, and holds back interrupts, such as a cancelled query, until it is done.
 pub fn without_interrupts<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: a variable of the only thread, as in PostgreSQL's macro HOLD_INTERRUPTS

@@ -63,6 +63,10 @@ pub enum Error {
     InArray,
     #[error("value is gathered in another column")]
     Gathered,
+    #[error("the snapshot of this transaction is older than the last change of field \"{0}\"")]
+    OlderSnapshot(String),
+    #[error("the search of field \"{field}\" cannot be changed: {obstacle}")]
+    SearchStays { field: String, obstacle: String, remedy: String },
     #[error("field \"{0}\" is not reversible")]
     Irreversible(String),
     #[error("invalid input for type encrypted_{}", .0.name())]
@@ -245,7 +249,10 @@ impl Error {
             Self::Document(_) => Code::ERRCODE_DATA_CORRUPTED,
             Self::ColumnMissing(_) => Code::ERRCODE_UNDEFINED_COLUMN,
             Self::ColumnType(_) => Code::ERRCODE_DATATYPE_MISMATCH,
-            Self::Irreversible(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::OlderSnapshot(_) => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            Self::Irreversible(_) | Self::SearchStays { .. } => {
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
             Self::Path { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::SeveralValues(_) => Code::ERRCODE_CARDINALITY_VIOLATION,
             Self::InArray => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -405,6 +412,8 @@ impl Error {
             Self::AccountUnset => "SET fieldcrypt.account = '...', or SET LOCAL behind a pooler.",
             Self::CannotSearch { reason, .. } => reason,
             Self::InvalidArgument { hint, .. } => return Some(hint.clone()),
+            Self::OlderSnapshot(_) => "Repeat the transaction.",
+            Self::SearchStays { remedy, .. } => return Some(remedy.clone()),
             Self::Mask(_) => {
                 return Some(format!("It is one of: none, {}.", Mask::FORMS.join(", ")));
             }

@@ -13,7 +13,8 @@
 //! - [`adopt`]: values of other software become values of a field
 //! - [`admin`]: accounts, fields and grants, as administrators change them, and `doctor()`
 //! - [`document`]: flagged values inside JSONB
-//! - [`reencrypt`]: what older data keys have sealed, sealed anew
+//! - [`policy`]: whether a stored value is as its field would have it now
+//! - [`reencrypt`]: what older data keys or policies have sealed, sealed anew
 //! - [`jobs`]: work on whole tables, a batch at a time
 //! - [`trigger`]: the row triggers: values belong to their row's account, documents are sealed
 //! - [`usage`]: which keys the stored values are under
@@ -38,6 +39,7 @@ mod guc;
 mod hooks;
 mod jobs;
 mod keyring;
+mod policy;
 mod reencrypt;
 mod shared_memory;
 mod transparent;
@@ -69,7 +71,8 @@ pgrx::extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["views
 pgrx::extension_sql_file!("../sql/doctor.sql", name = "doctor", requires = ["audit"]);
 pgrx::extension_sql_file!("../sql/jobs.sql", name = "jobs", requires = ["doctor"]);
 pgrx::extension_sql_file!("../sql/usage.sql", name = "usage", requires = ["jobs"]);
-pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["usage"], finalize);
+pgrx::extension_sql_file!("../sql/policy.sql", name = "policy", requires = ["usage"]);
+pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["policy"], finalize);
 
 /// Called by PostgreSQL when it loads the library: in the postmaster with
 /// `shared_preload_libraries`, otherwise in the session that first needs it.

@@ -1,13 +1,14 @@
-//! What an older data key of an account has sealed, sealed anew under the one that it has now.
+//! What an older data key of an account has sealed, or an older policy of a field, sealed anew under
+//! those of now.
 //!
-//! Invariant: nothing else of a value changes. Account, field, type and tokens are those of its
-//! envelope, which opening it has authenticated; the plain value goes nowhere. So it takes the right
-//! to encrypt, and none to read.
+//! Invariant: account, field and type are those of the envelope, which opening it has authenticated,
+//! and so are the tokens, unless the policy asks for others; the plain value goes nowhere. So it
+//! takes the right to encrypt, and none to read.
 
-use fieldcrypt_core::envelope::{self, Envelope, Flags, PlaintextType, is_reserved_text};
+use fieldcrypt_core::envelope::{self, Envelope, PlaintextType, is_reserved_text};
 use fieldcrypt_core::error::OpenError;
 use fieldcrypt_document::jsonb::{Container, Value, strings};
-use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, rewrite};
+use fieldcrypt_document::rewrite::{Change, Node};
 use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -16,10 +17,12 @@ use zeroize::Zeroizing;
 use crate::access::Privilege;
 use crate::call::{Answer, Call, NewVarlena};
 use crate::document::at::Located;
+use crate::document::everywhere::rewrite_everywhere;
 use crate::document::open::may_hold_envelopes;
-use crate::document::{check, json};
+use crate::document::{blob, json};
 use crate::error::{Error, Result};
 use crate::keyring::{OpenKey, cache};
+use crate::policy;
 use crate::value::{self, NewValue};
 
 type Answered = std::result::Result<Answer, ErrorReport>;
@@ -46,7 +49,7 @@ fn reencrypt_document(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     Ok(Answer::datum(datum))
 }
 
-/// `needs_reencryption(encrypted_…) → boolean`: whether an older data key has sealed it.
+/// `needs_reencryption(encrypted_…) → boolean`: whether an older data key or policy has sealed it.
 #[pg_extern(sql = false)]
 fn needs_reencryption(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
@@ -54,8 +57,8 @@ fn needs_reencryption(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     Ok((is_older(&envelope)? || gathers_older(&envelope)?).into())
 }
 
-/// `needs_reencryption(document jsonb) → boolean`: whether an older data key has sealed something in
-/// it.
+/// `needs_reencryption(document jsonb) → boolean`: whether an older data key or policy has sealed
+/// something in it.
 #[pg_extern(sql = false)]
 fn document_needs_reencryption(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
@@ -63,32 +66,25 @@ fn document_needs_reencryption(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 }
 
 fn is_older(envelope: &Envelope<'_>) -> Result<bool> {
-    cache::is_superseded(envelope.header().key_id)
+    Ok(cache::is_superseded(envelope.header().key_id)? || !policy::is_followed(envelope)?)
 }
 
 fn holds_older(document: Container<'_>) -> Result<bool> {
     let mut found = false;
-    // the values of a document mostly are under one key
-    let mut last = None;
     if may_hold_envelopes(document) {
         strings(document, |text| {
             if found || !is_reserved_text(text) {
-                return Ok(());
+                return Ok::<_, Error>(());
             }
-            let header = check::header(text)?;
-            if header.flags.contains(Flags::TRANSIT) {
-                return Err(Error::Transit);
-            }
-            if last.replace(header.key_id) != Some(header.key_id) {
-                found = cache::is_superseded(header.key_id)?;
-            }
+            let bytes = envelope::from_text(text)?;
+            found = is_older(&value::stored(&bytes)?)?;
             Ok(())
         })?;
     }
     Ok(found)
 }
 
-/// Whether a value is the blob of a document, and something in it is under an older key than its own.
+/// Whether a value is the blob of a document, and something in it is older than itself.
 fn gathers_older(envelope: &Envelope<'_>) -> Result<bool> {
     if !may_gather(envelope) {
         return Ok(false);
@@ -99,7 +95,8 @@ fn gathers_older(envelope: &Envelope<'_>) -> Result<bool> {
     }
 }
 
-/// The envelope of the same value under the account's key of now; `None` if there is nothing to do.
+/// The envelope of the same value under the key and the policy of now; `None` if there is nothing to
+/// do.
 fn value_anew(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
     let envelope = value::stored(bytes)?;
     let is_older = is_older(&envelope)?;
@@ -112,22 +109,40 @@ fn value_anew(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
         true => content_anew(&plaintext)?,
         false => None,
     };
-    if !is_older && content.is_none() {
-        return Ok(None);
+    match content {
+        Some(Content { text, sections }) => {
+            sealed(&key, &envelope, &text, sections.as_deref()).map(Some)
+        }
+        None if is_older => sealed(&key, &envelope, &plaintext, None).map(Some),
+        None => Ok(None),
     }
-    sealed(&key, &envelope, &content.unwrap_or(plaintext)).map(Some)
 }
 
-/// JSON text with the envelopes in it sealed anew; `None` if there is nothing to do.
-fn content_anew(plaintext: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>> {
+/// JSON text with the envelopes in it sealed anew.
+struct Content {
+    text: Zeroizing<Vec<u8>>,
+    /// Of a blob its token sections, which are of what is in it.
+    sections: Option<Vec<u8>>,
+}
+
+/// `None` if there is nothing to do.
+fn content_anew(plaintext: &[u8]) -> Result<Option<Content>> {
     let Some(document) = gathered(plaintext)? else { return Ok(None) };
     let Some(document) = document_anew(Container::new(&document)?)? else { return Ok(None) };
-    let text = json::document_text(Container::new(&document)?)?;
-    Ok(Some(Zeroizing::new(text.into_bytes())))
+    let document = Container::new(&document)?;
+    let text = Zeroizing::new(json::document_text(document)?.into_bytes());
+    Ok(Some(Content { text, sections: blob::sections_of(document)? }))
 }
 
+/// The document with what an older data key or policy has sealed in it sealed anew; `None` if there is
+/// nothing.
 fn document_anew(document: Container<'_>) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    rewrite(document, (), &mut Reencrypt).map_err(Located::of_any)
+    let anew = |value: Value<'_>| match value {
+        Value::String(text) if is_reserved_text(text) => text_anew(text),
+        Value::Container(container) if may_hold_envelopes(container) => Ok(Change::Enter(())),
+        _ => Ok(Change::Keep),
+    };
+    rewrite_everywhere(document, anew).map_err(Located::of_any)
 }
 
 /// Only JSON can have envelopes inside: the blob of a document, which has a key of its own.
@@ -151,44 +166,26 @@ fn opened(key: &OpenKey, envelope: &Envelope<'_>) -> Result<Zeroizing<Vec<u8>>> 
     Ok(plaintext)
 }
 
-/// What was opened of an envelope, under the key that the account has now, for whoever may encrypt.
-fn sealed(key: &OpenKey, envelope: &Envelope<'_>, plaintext: &[u8]) -> Result<Vec<u8>> {
+/// What was opened of an envelope, under the key and the policy of now, with these token sections or
+/// those of the policy, for whoever may encrypt.
+fn sealed(
+    key: &OpenKey,
+    envelope: &Envelope<'_>,
+    plaintext: &[u8],
+    sections: Option<&[u8]>,
+) -> Result<Vec<u8>> {
     // only the key of values in transit has none
     let field = key.field.as_deref().ok_or(Error::Transit)?;
     let newest = cache::to_seal(&key.account, field)?;
     newest.require(Privilege::Encrypt)?;
-    let value = NewValue::again(&newest, field, envelope, plaintext)?;
+    let sections = match sections {
+        Some(sections) => sections.into(),
+        None => policy::sections(envelope, field, &key.account, plaintext)?,
+    };
+    let value = NewValue::again(&newest, field, envelope, plaintext, &sections)?;
     let mut bytes = vec![0; value.length];
     value.seal(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Seals the envelopes in a document anew that an older data key has sealed.
-struct Reencrypt;
-
-impl Transform for Reencrypt {
-    type State = ();
-    type Error = Located;
-
-    fn key(&mut self, (): &(), _key: &[u8]) -> std::result::Result<Option<()>, Located> {
-        Ok(Some(()))
-    }
-
-    fn element(&mut self, (): &(), _index: usize) -> std::result::Result<Option<()>, Located> {
-        Ok(Some(()))
-    }
-
-    fn value(&mut self, (): (), value: Value<'_>) -> std::result::Result<Change<()>, Located> {
-        match value {
-            Value::String(text) if is_reserved_text(text) => Ok(text_anew(text)?),
-            Value::Container(container) if may_hold_envelopes(container) => Ok(Change::Enter(())),
-            _ => Ok(Change::Keep),
-        }
-    }
-
-    fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
-        error.within(step)
-    }
 }
 
 fn text_anew(text: &[u8]) -> Result<Change<()>> {
@@ -198,6 +195,6 @@ fn text_anew(text: &[u8]) -> Result<Change<()>> {
         return Ok(Change::Keep);
     }
     let key = value::key_of(&envelope)?;
-    let sealed = sealed(&key, &envelope, &opened(&key, &envelope)?)?;
+    let sealed = sealed(&key, &envelope, &opened(&key, &envelope)?, None)?;
     Ok(Change::Replace(Node::String(envelope::to_text(&sealed).into_bytes())))
 }

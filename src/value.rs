@@ -122,19 +122,19 @@ impl<'a> NewValue<'a> {
         Ok(Self { key, field, plaintext: kept, form, sections, length })
     }
 
-    /// The plaintext of an envelope of the key's field and account, with the tokens that it has. The
+    /// The plaintext of an envelope of the key's field and account, with these token sections. The
     /// caller has checked the right to encrypt.
     pub fn again(
         key: &'a OpenKey,
         field: &'a Field,
-        envelope: &Envelope<'a>,
+        envelope: &Envelope<'_>,
         plaintext: &'a [u8],
+        sections: &'a [u8],
     ) -> Result<Self> {
         let token_only = envelope.is_token_only();
         let padding = if token_only { Padding::None } else { field.padding };
         let plaintext_type = envelope.header().plaintext_type;
         let form = Form { plaintext_type, padding, token_only };
-        let sections = envelope.token_sections();
         let length = key.key.sealed_length(plaintext.len(), padding, sections.len())?;
         Ok(Self { key, field, plaintext, form, sections, length })
     }

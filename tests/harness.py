@@ -345,11 +345,14 @@ class Cluster:
 
 
 class Database:
-    """A database of a cluster, with an open superuser connection as `conn`."""
+    """A database of a cluster, with an open superuser connection as `conn`.
 
-    def __init__(self, cluster, name=None):
+    It is created, unless `exists`.
+    """
+
+    def __init__(self, cluster, name=None, *, exists=False):
         self.cluster = cluster
-        self.name = cluster.create_database(name)
+        self.name = name if exists else cluster.create_database(name)
         self.conn = self.connect()
 
     def connect(self, user="postgres", **options):

@@ -55,6 +55,14 @@ impl Padding {
         };
         length + bucket - length % bucket
     }
+
+    /// Whether a value is of such a length once padded, in bytes. Without a bucket every length is.
+    pub const fn is_padded_length(self, length: usize) -> bool {
+        match self {
+            Self::None => true,
+            _ => length > 0 && self.padded_length(length) == length + self.padded_length(0),
+        }
+    }
 }
 
 /// Writes `0x80` and zero bytes behind the first `length` bytes of `buffer`, to its end.

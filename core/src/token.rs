@@ -194,6 +194,31 @@ pub fn equality_token(sections: &[u8]) -> Option<IndexToken> {
     Some(IndexToken { key_id, token: *token.first_chunk()? })
 }
 
+/// Whether sections hold the equality tokens that a policy asks for, made by the normalizer as it is
+/// now; none, if it asks for none. Tokens of several index keys may be there.
+pub fn is_of_policy(
+    sections: &[u8],
+    kind: Option<Kind>,
+    normalizer: Normalizer,
+    scope: Scope,
+) -> bool {
+    let Some(kind) = kind else { return sections.is_empty() };
+    let made_by = [normalizer.number(), normalizer.version()];
+    let mut found = [false; 2];
+    for section in split_sections(sections) {
+        let mut groups = split_groups(section.get(SECTION_HEAD..).unwrap_or_default());
+        match (groups.next(), groups.next()) {
+            (Some((of, among, ..)), None)
+                if section.get(8..SECTION_HEAD) == Some(&made_by[..]) && of == kind as u8 =>
+            {
+                found[usize::from(among == Scope::Database as u8)] = true;
+            }
+            _ => return false,
+        }
+    }
+    found == [true, scope == Scope::Database]
+}
+
 /// Checks that token sections follow section 6 to the last byte.
 pub(crate) fn check_sections(mut sections: &[u8]) -> Result<(), FormatError> {
     while !sections.is_empty() {

@@ -8,7 +8,7 @@
 mod reference;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -34,7 +34,7 @@ use fieldcrypt_core::seal::{FieldKey, Form};
 use fieldcrypt_core::suite::{Cipher, Suite};
 use fieldcrypt_core::token::{
     IndexToken, Kind, MEMBER_TOKEN_LENGTH, Scope, StoredToken, TokenKey, equality_section,
-    equality_token, member_section, tokens,
+    equality_token, is_of_policy, member_section, tokens,
 };
 use fieldcrypt_core::wrap::{KeyName, check_value, root_check_value, unwrap, verify, wrap};
 use hmac::{Hmac, Mac};
@@ -143,6 +143,50 @@ fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes[bit / 8] ^= 1 << (bit % 8);
     bytes
+}
+
+#[test]
+fn sections_of_a_policy() {
+    let [unique, unique_in_database, exact, members] = mixed_sections();
+    let both = [unique.clone(), unique_in_database.clone()].concat();
+    let (digits, none) = (Normalizer::Digits, Normalizer::None);
+    let (account, database) = (Scope::Account, Scope::Database);
+    let (is_exact, is_unique) = (Some(Kind::Exact), Some(Kind::Unique));
+    let cases: &[(&[u8], Option<Kind>, Normalizer, Scope, bool)] = &[
+        (&[], None, digits, account, true),
+        (&exact, None, digits, account, false),
+        (&[], is_exact, digits, account, false),
+        (&exact, is_exact, digits, account, true),
+        (&exact, is_exact, none, account, false),
+        (&exact, is_unique, digits, account, false),
+        (&unique, is_unique, digits, account, true),
+        (&unique, is_unique, digits, database, false),
+        (&both, is_unique, digits, database, true),
+        (&both, is_unique, digits, account, false),
+        (&unique_in_database, is_unique, digits, database, false),
+        (&members, is_exact, none, account, false),
+        (&[exact.clone(), unique.clone()].concat(), is_exact, digits, account, false),
+        // of two index keys
+        (&sections(2), is_exact, digits, account, true),
+    ];
+    for (i, (sections, kind, normalizer, scope, expected)) in cases.iter().enumerate() {
+        assert_eq!(is_of_policy(sections, *kind, *normalizer, *scope), *expected, "case {i}");
+    }
+    let mut later = exact.clone();
+    later[11] += 1;
+    assert!(!is_of_policy(&later, is_exact, digits, account), "another version");
+}
+
+#[test]
+fn padded_lengths() {
+    for padding in Padding::ALL {
+        for length in 0..3000 {
+            assert!(padding.is_padded_length(padding.padded_length(length)), "{padding:?}");
+        }
+        let lengths = (0..3000).filter(|length| padding.is_padded_length(*length)).count();
+        let made: BTreeSet<_> = (0..3000).map(|length| padding.padded_length(length)).collect();
+        assert_eq!(lengths, made.range(..3000).count(), "{padding:?}");
+    }
 }
 
 // what is sealed opens

@@ -4,7 +4,7 @@
 pub mod account;
 mod destroy;
 mod doctor;
-mod field;
+pub mod field;
 pub mod grant;
 mod root;
 mod rotation;

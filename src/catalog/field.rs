@@ -10,9 +10,12 @@ use fieldcrypt_core::padding::Padding;
 use fieldcrypt_core::suite::Suite;
 use fieldcrypt_core::token::{Kind, Scope};
 
+use pgrx::pg_sys::TransactionId;
+
 use super::query;
 use super::scan::{self, Equals, Row};
 use super::tables::{Indexed, Tables};
+use crate::backend;
 use crate::error::{Error, Result};
 
 /// What a role without any right sees.
@@ -40,6 +43,10 @@ pub struct Field {
     pub reversible: bool,
     /// Whether values may carry tokens although there are few different ones.
     pub small_domain: bool,
+    /// Whether all stored values have the tokens of this policy. New ones have them in any case.
+    pub backfilled: bool,
+    /// The transaction that changed the policy last, if it was changed.
+    pub changed_by: Option<TransactionId>,
     pub normalizer: Normalizer,
     pub mask: Option<Mask>,
     pub hidden: Hidden,
@@ -90,13 +97,29 @@ impl Field {
         }
     }
 
+    /// The name of its search kind, if it has one.
+    pub fn search_kind(&self) -> Option<&'static str> {
+        self.equality.map(|kind| if kind == Kind::Exact { "exact" } else { "unique" })
+    }
+
     /// Fails unless values of that type and of the field carry equality tokens to be found by.
     pub fn require_searchable(&self, plaintext_type: PlaintextType) -> Result<()> {
         let reason = match self.equality {
+            Some(_) if !self.backfilled => {
+                "Its search was changed, and stored values are still to follow: \
+                 fieldcrypt.plan_alter_field(...) names the jobs, reencrypt_field(...) runs them."
+            }
             Some(_) if plaintext_type == PlaintextType::Json => {
                 "JSON is not searched as a whole: tokens(...) and matches(...) look inside."
             }
-            Some(Kind::Exact) => return self.require_comparable(plaintext_type),
+            Some(Kind::Exact) => {
+                self.require_comparable(plaintext_type)?;
+                // rows as they were before a back-fill have other tokens
+                return match self.changed_by.is_none_or(backend::is_visible) {
+                    true => Ok(()),
+                    false => Err(Error::OlderSnapshot(self.name.clone())),
+                };
+            }
             Some(_) => "The field was created with search => '{unique}': for constraints only.",
             None => "The field was created without search => '{exact}'.",
         };
@@ -181,6 +204,8 @@ impl Field {
             token_only: row.required_text(12)? == "token",
             reversible: row.boolean(13),
             small_domain: row.boolean(14),
+            backfilled: row.boolean(15),
+            changed_by: (!row.is_null(18)).then_some(row.written_by),
         })
     }
 }

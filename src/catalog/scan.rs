@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::pg_sys::{self, Datum, Oid, TransactionId};
 
 use super::tables::Indexed;
 use crate::call::{self, NewVarlena, varlena_bytes};
@@ -42,6 +42,8 @@ impl Equals<'_> {
 pub struct Row {
     values: Vec<Datum>,
     nulls: Vec<bool>,
+    /// The transaction that wrote it.
+    pub written_by: TransactionId,
 }
 
 impl Row {
@@ -128,7 +130,11 @@ pub fn rows(
         let table = pg_sys::table_open(from.table, lock);
         let descriptor = (*table).rd_att;
         let columns = usize::try_from((*descriptor).natts).unwrap_or(0);
-        let mut row = Row { values: vec![Datum::null(); columns], nulls: vec![true; columns] };
+        let mut row = Row {
+            values: vec![Datum::null(); columns],
+            nulls: vec![true; columns],
+            written_by: TransactionId::INVALID,
+        };
         let scan = pg_sys::systable_beginscan(
             table,
             from.index,
@@ -149,6 +155,7 @@ pub fn rows(
                 row.values.as_mut_ptr(),
                 row.nulls.as_mut_ptr(),
             );
+            row.written_by = pg_sys::HeapTupleHeaderGetXmin((*tuple).t_data);
             result = visit(&row);
         }
         pg_sys::systable_endscan(scan);

@@ -15,6 +15,7 @@ use pgrx::pg_sys::{self, Datum};
 use zeroize::Zeroizing;
 
 use super::at::Located;
+use super::everywhere::rewrite_everywhere;
 use super::json;
 use super::open::{self, Reading};
 use super::seal::Gathered;
@@ -124,6 +125,11 @@ pub fn seal(content: &[u8], handle: i32, account: &str) -> Result<Option<Datum>>
     Ok(Some(varlena.finish(value.length)))
 }
 
+/// The token sections of a blob with a content; `None` if it is no blob, but any other JSON.
+pub fn sections_of(content: Container<'_>) -> Result<Option<Vec<u8>>> {
+    holds_only_envelopes(content).then(|| sections(content)).transpose()
+}
+
 /// The tokens of the values inside, by index key and normalizer, so that the blob can be found by
 /// them.
 fn sections(content: Container<'_>) -> Result<Vec<u8>> {
@@ -218,7 +224,7 @@ fn readable(blob: &[u8], reading: Reading) -> Result<Option<Zeroizing<Vec<u8>>>>
         Err(error) => return Err(error),
     };
     let content = content(blob)?;
-    if rewrite(Container::new(&content)?, (), &mut OnlyEnvelopes).is_ok() {
+    if holds_only_envelopes(Container::new(&content)?) {
         return Ok(Some(content));
     }
     let (action, outcome) = match reading {
@@ -235,26 +241,11 @@ fn readable(blob: &[u8], reading: Reading) -> Result<Option<Zeroizing<Vec<u8>>>>
     Ok((outcome == Outcome::Plain).then_some(content))
 }
 
-/// Fails at any value that is no envelope.
-struct OnlyEnvelopes;
-
-impl Transform for OnlyEnvelopes {
-    type State = ();
-    type Error = Located;
-
-    fn key(&mut self, (): &(), _: &[u8]) -> std::result::Result<Option<()>, Located> {
-        Ok(Some(()))
-    }
-
-    fn element(&mut self, (): &(), _: usize) -> std::result::Result<Option<()>, Located> {
-        Ok(Some(()))
-    }
-
-    fn value(&mut self, (): (), value: Value<'_>) -> std::result::Result<Change<()>, Located> {
-        match value {
-            Value::String(text) if is_reserved_text(text) => Ok(Change::Keep),
-            Value::Container(container) if json::is_object(container) => Ok(Change::Enter(())),
-            _ => Err(Error::NotSealed.into()),
-        }
-    }
+fn holds_only_envelopes(content: Container<'_>) -> bool {
+    let look = |value: Value<'_>| match value {
+        Value::String(text) if is_reserved_text(text) => Ok(Change::Keep),
+        Value::Container(container) if json::is_object(container) => Ok(Change::Enter(())),
+        _ => Err(Error::NotSealed),
+    };
+    rewrite_everywhere(content, look).is_ok()
 }

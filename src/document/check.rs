@@ -192,19 +192,22 @@ impl Transform for Check<'_> {
     }
 }
 
-/// The header of an envelope in text form: the rest is what the row trigger has let pass.
-pub fn header(text: &[u8]) -> Result<Header> {
-    const LENGTH: usize = TEXT_PREFIX.len() + FIXED_HEADER_LENGTH.div_ceil(3) * 4;
-    let head = envelope::from_text(text.get(..LENGTH).ok_or(Error::NotSealed)?)?;
-    Ok(Header::read(&head)?.0)
+/// Of the text form of an envelope: with less there is no header. In bytes.
+const SHORTEST: usize = TEXT_PREFIX.len() + FIXED_HEADER_LENGTH.div_ceil(3) * 4;
+
+/// The header of an envelope in text form, and its length in bytes with the tokens, which are not
+/// looked at: the rest is what the row trigger has let pass.
+pub fn header(text: &[u8]) -> Result<(Header, usize)> {
+    let head = envelope::from_text(text.get(..SHORTEST).unwrap_or(text))?;
+    Ok(Header::read(&head)?)
 }
 
 impl Check<'_> {
     fn sealed(&mut self, text: &[u8]) -> Result<()> {
-        if self.gathered {
+        if self.gathered || text.len() < SHORTEST {
             return Err(Error::NotSealed);
         }
-        let header = header(text)?;
+        let (header, _) = header(text)?;
         if header.flags.contains(Flags::TRANSIT) {
             return Err(Error::NotSealed);
         }

@@ -9,7 +9,7 @@
 //! - [`search`]: tokens of documents
 //! - [`blob`]: flagged values gathered in a column of their own
 //! - [`json`]: between JSON values and the text that is sealed
-//! - [`at`]: errors that say where in a document
+//! - [`at`]: errors that say where in a document; [`everywhere`]: rewriting that enters all of it
 //!
 //! The stored form of jsonb is read and written by the crate `fieldcrypt-document`, without going
 //! through text: numbers keep their digits, and what is not flagged is copied.
@@ -18,6 +18,7 @@ pub mod admin;
 pub mod at;
 pub mod blob;
 pub mod check;
+pub mod everywhere;
 mod existing;
 pub mod json;
 pub mod made;

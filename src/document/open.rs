@@ -6,12 +6,14 @@ use fieldcrypt_core::mask::HIDDEN;
 use fieldcrypt_core::plaintext::Plaintext;
 use fieldcrypt_document::jsonb::{Container, Value};
 use fieldcrypt_document::path::{Path, PathStep};
-use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, array, document_of, rewrite};
+use fieldcrypt_document::rewrite::{Change, Node, array, document_of};
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum};
+use zeroize::Zeroizing;
 
 use super::at::Located;
+use super::everywhere::rewrite_everywhere;
 use super::{json, masked};
 use crate::access::Privilege;
 use crate::audit::statement::{self, Action, Entity, Outcome, with_entity};
@@ -77,13 +79,28 @@ pub fn value(bytes: &[u8], reading: Reading) -> Result<Option<Datum>> {
 
 /// A document with its values as they are read; `None` if it holds none.
 pub fn document(container: Container<'_>, reading: Reading) -> Result<Option<Datum>> {
-    let read = rewrite(container, (), &mut Open(reading)).map_err(Located::of_any)?;
+    let read = read_everywhere(container, reading)?;
     Ok(read.map(|mut read| {
         let datum = NewVarlena::of(&read);
         // then wiping is faster
         read.clear();
         datum
     }))
+}
+
+/// The document with its values as they are read; `None` if it holds none.
+fn read_everywhere(
+    document: Container<'_>,
+    reading: Reading,
+) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let read = |value: Value<'_>| match value {
+        Value::String(text) if is_reserved_text(text) => {
+            Ok(open(text, reading)?.map_or(Change::Keep, Change::Replace))
+        }
+        Value::Container(container) if may_hold_envelopes(container) => Ok(Change::Enter(())),
+        _ => Ok(Change::Keep),
+    };
+    rewrite_everywhere(document, read).map_err(Located::of_any)
 }
 
 /// `decrypt(document jsonb, path text) → jsonb`
@@ -175,7 +192,7 @@ fn node_of(value: Value<'_>, reading: Reading) -> Result<Node> {
             Ok(open(text, reading)?.unwrap_or_else(|| Node::String(text.to_vec())))
         }
         Value::Container(container) => {
-            let read = rewrite(container, (), &mut Open(reading)).map_err(Located::of_any)?;
+            let read = read_everywhere(container, reading)?;
             Ok(match read {
                 Some(read) => Node::from_document(Container::new(&read)?)?,
                 None => Node::Container(container.as_bytes().to_vec()),
@@ -185,35 +202,6 @@ fn node_of(value: Value<'_>, reading: Reading) -> Result<Node> {
         Value::Bool(value) => Ok(Node::Bool(value)),
         Value::Number(bytes) => Ok(Node::Number(bytes.to_vec())),
         Value::String(text) => Ok(Node::String(text.to_vec())),
-    }
-}
-
-struct Open(Reading);
-
-impl Transform for Open {
-    type State = ();
-    type Error = Located;
-
-    fn key(&mut self, (): &(), _key: &[u8]) -> std::result::Result<Option<()>, Located> {
-        Ok(Some(()))
-    }
-
-    fn element(&mut self, (): &(), _index: usize) -> std::result::Result<Option<()>, Located> {
-        Ok(Some(()))
-    }
-
-    fn value(&mut self, (): (), value: Value<'_>) -> std::result::Result<Change<()>, Located> {
-        match value {
-            Value::String(text) if is_reserved_text(text) => {
-                Ok(open(text, self.0)?.map_or(Change::Keep, Change::Replace))
-            }
-            Value::Container(container) if may_hold_envelopes(container) => Ok(Change::Enter(())),
-            _ => Ok(Change::Keep),
-        }
-    }
-
-    fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
-        error.within(step)
     }
 }
 

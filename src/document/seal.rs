@@ -19,6 +19,7 @@ use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, rewrite};
 use zeroize::Zeroizing;
 
 use super::at::Located;
+use super::everywhere::rewrite_everywhere;
 use super::json::{self, Plain};
 use super::made;
 use super::masked::{Seen, seen};
@@ -339,10 +340,13 @@ impl<'a, 'g> Seal<'a, 'g> {
             Ok::<_, Error>(())
         })?;
         let Some(refused) = refused else { return Ok(()) };
-        match rewrite(new, (), &mut Find(refused)) {
-            Err(error) => Err(error.of(self.context.document)),
-            Ok(_) => Err(Error::EnvelopeRefused),
-        }
+        // once more, so that the error says where
+        let found = rewrite_everywhere(new, |value| match value {
+            Value::String(text) if text == refused => Err(Error::EnvelopeRefused),
+            _ => Ok(Change::Enter(())),
+        });
+        found.map_err(|error| error.of(self.context.document))?;
+        Err(Error::EnvelopeRefused)
     }
 
     /// Whether a role that may not decrypt some field writes over a document that it read.
@@ -535,32 +539,5 @@ impl Transform for Rest<'_> {
             Some(_) if is_element => Change::Replace(Node::Null),
             Some(_) => Change::Remove,
         })
-    }
-}
-
-/// Fails at a string, so that the error says where it is.
-struct Find<'a>(&'a [u8]);
-
-impl Transform for Find<'_> {
-    type State = ();
-    type Error = Located;
-
-    fn key(&mut self, (): &(), _key: &[u8]) -> std::result::Result<Option<()>, Located> {
-        Ok(Some(()))
-    }
-
-    fn element(&mut self, (): &(), _index: usize) -> std::result::Result<Option<()>, Located> {
-        Ok(Some(()))
-    }
-
-    fn value(&mut self, (): (), value: Value<'_>) -> std::result::Result<Change<()>, Located> {
-        match value {
-            Value::String(text) if text == self.0 => Err(Error::EnvelopeRefused.into()),
-            _ => Ok(Change::Enter(())),
-        }
-    }
-
-    fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
-        error.within(step)
     }
 }

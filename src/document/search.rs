@@ -13,6 +13,7 @@ use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum};
 
+use super::check;
 use crate::call::{Answer, Call, NewVarlena};
 use crate::catalog::field::By;
 use crate::catalog::grant::ALL;
@@ -52,12 +53,10 @@ fn value_tokens(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 
 /// The header of an envelope in text form: the rest need not be decoded.
 pub fn header_of_text(text: &[u8]) -> Result<Vec<u8>> {
-    let length = |bytes: usize| TEXT_PREFIX.len() + bytes.div_ceil(3) * 4;
-    let head = text.get(..length(FIXED_HEADER_LENGTH).min(text.len())).unwrap_or(text);
-    let (_, header) = Header::read(&envelope::from_text(head)?)?;
-    let whole = text.get(..length(header)).unwrap_or(text);
+    let (_, length) = check::header(text)?;
+    let whole = text.get(..TEXT_PREFIX.len() + length.div_ceil(3) * 4).unwrap_or(text);
     let mut bytes = envelope::from_text(whole)?;
-    bytes.truncate(header);
+    bytes.truncate(length);
     Ok(bytes)
 }
 

@@ -5,6 +5,7 @@ use pgrx::pg_sys::{self, Oid};
 use pgrx::{Spi, pg_extern};
 
 use crate::access::roles::{ADMIN, AUDITOR, has_role, inherited, require_role};
+use crate::admin::field::complete_backfills;
 use crate::audit::change::{self, About};
 use crate::backend;
 use crate::call::{Answer, Call, Rows};
@@ -77,7 +78,11 @@ fn step_job(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         "SELECT fieldcrypt.advance_job($1, $2, $3)::text",
         &[target.as_ref().into(), call.int(1).into(), call.boolean(2).into()],
     )?;
-    Ok((goes_on == ["true"]).into())
+    let goes_on = goes_on == ["true"];
+    if !goes_on {
+        complete_backfills()?;
+    }
+    Ok(goes_on.into())
 }
 
 /// `pause_job(target text)`: it ends after its batch; calling the procedure again goes on.

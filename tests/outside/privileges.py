@@ -446,7 +446,7 @@ OTHERS = {
     "create_field(text,text[],text,text,text,text,text,text,text,text,boolean,boolean)": Call(
         "'m.new'", **ADMIN, change="create_field", field="m.new", account=None
     ),
-    "alter_field(text,text,text,text,text,text)": Call(
+    "alter_field(text,text,text,text,text,text,text[],text)": Call(
         "'m.text', label => 'Text'", **ADMIN, change="alter_field", account=None, **TEXT
     ),
     "drop_field(text)": Call(
@@ -594,6 +594,14 @@ OTHERS = {
     "plan_column(regclass,name)": Call("'m.held', 'v'", "fieldcrypt_admin", SOMETHING),
     "plan_reencrypt_existing(text)": Call("'m.document'", "fieldcrypt_admin", SOMETHING),
     "plan_reencrypt_column(regclass,name)": Call("'m.held', 'v'", "fieldcrypt_admin", SOMETHING),
+    "plan_alter_field(text)": Call("'m.text'", "fieldcrypt_admin", SOMETHING),
+    "jobs_of_field(text)": Call("'m.text'", "fieldcrypt_admin", SOMETHING),
+    "obstacles_to_search(text,boolean)": Call("'none', true", "nobody", None),
+    "places_of_field(text)": Call("'none'", "nobody", None),
+    "places_left(text)": Call("'none'", "nobody", None),
+    "forget_verified(text)": Call("'none'", "nobody", writes=True),
+    "complete_backfill(text)": Call("'m.text'", "fieldcrypt_admin", "true"),
+    "complete_backfills()": Call("", "nobody", None),
     "encrypted_type_of(oid)": Call(
         "'integer'::regtype", "fieldcrypt_admin", "fieldcrypt.encrypted_bigint"
     ),
@@ -671,6 +679,7 @@ OTHERS = {
     ),
     "reencrypt_existing(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
     "reencrypt_column(regclass,name,integer,integer)": Call("NULL, NULL, NULL, NULL", **PROCEDURE),
+    "reencrypt_field(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
     # tables and their definitions
     "protect_table(regclass,name,text)": Call(
         "'m.free', 'account_id'", locks=True, change="protect", **OWNER

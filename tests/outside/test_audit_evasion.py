@@ -1053,14 +1053,6 @@ def check_refusal(database):
         outsider.execute("SELECT fieldcrypt.reveal(data) FROM customer")
 
 
-def at(cluster, name):
-    """The database of that name on another server."""
-    database = Database.__new__(Database)
-    database.cluster, database.name = cluster, name
-    database.conn = database.connect()
-    return database
-
-
 @contextlib.contextmanager
 def restarted(database, stop=None, **settings):
     """Stops the server, or lets `stop` do it, and starts it, with other settings for the block."""
@@ -1088,7 +1080,7 @@ def test_threat_e2_standby(leads):
     try:
         standby.start()
         standby.catch_up(leads.cluster)
-        database = at(standby, leads.name)
+        database = Database(standby, leads.name, exists=True)
         check_log(database)
         before = len(standby.log())
         database.execute("ALTER SYSTEM SET fieldcrypt.audit = strict")

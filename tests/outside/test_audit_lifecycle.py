@@ -532,8 +532,7 @@ def test_databases_without_connections(make_cluster):
             goes_on()
 
             # the copy has the audit of the original up to there, and one of its own from then on
-            copy = Database.__new__(Database)
-            copy.cluster, copy.name, copy.conn = own, "copy", own.connect(dbname="copy")
+            copy = Database(own, "copy", exists=True)
             read(copy, 2)
             assert reads(copy) == 3 + 6
             assert is_whole(copy.conn)
@@ -578,9 +577,7 @@ def test_a_database_is_made_of_template1(make_cluster):
     """Without a word about the template, too."""
     own = make_cluster()
     own.create_roles("app", "app_globex", "outsider")
-    template = Database.__new__(Database)
-    template.cluster, template.name = own, "template1"
-    template.conn = template.connect()
+    template = Database(own, "template1", exists=True)
     template.execute(
         "CREATE EXTENSION fieldcrypt; SELECT fieldcrypt.create_account('acme');"
         "SELECT fieldcrypt.flush_audit()"
@@ -720,9 +717,9 @@ def test_another_encoding(cluster, encoding):
                 " FROM fieldcrypt.audit WHERE action = 'decrypt'"
             ).fetchall() == [(letters, *actor, [letters])]
             assert is_whole(superuser)
-            database = Database.__new__(Database)
-            database.cluster, database.conn = cluster, superuser
+            database = Database(cluster, name, exists=True)
             _, key = audit_key(database)
+            database.conn.close()
             previous = FIRST
             for row in events(superuser):
                 previous = event_seal(key, previous, row)

@@ -38,6 +38,7 @@ WITHOUT_SEARCH_PATH = {
     "fieldcrypt.reencrypt_existing(document text,batch_size integer,rate integer)",
     "fieldcrypt.reencrypt_column(relation regclass,column_name name,batch_size integer,"
     "rate integer)",
+    "fieldcrypt.reencrypt_field(field text,batch_size integer,rate integer)",
     # A procedure with a setting cannot commit.
     "fieldcrypt.rotate_due()",
 }

@@ -364,9 +364,9 @@ def test_pg_upgrade(source, cluster, make_cluster):
         )
         for query in operators, dependencies:
             assert connection.execute(query).fetchone() == source.execute(query).fetchone()
-    upgraded = Database.__new__(Database)
-    upgraded.cluster, upgraded.name = new, "original"
+    upgraded = Database(new, "original", exists=True)
     assert_opens(upgraded)
+    upgraded.conn.close()
     with new.connect(dbname="original") as connection:
         connection.execute("DROP EXTENSION fieldcrypt CASCADE")
         assert connection.execute(operators).fetchone() == (0,)

@@ -262,9 +262,7 @@ def test_standby_promoted_in_the_middle(make_cluster, action):
         primary.kill9()
         job.join(30)
         standby.promote()
-        other = Database.__new__(Database)
-        other.cluster, other.name = standby, db.name
-        other.conn = other.connect()
+        other = Database(standby, db.name, exists=True)
         with other.connect("mover") as mover:
             mover.execute(call)
         assert next_action(other, action[8:], action) != action

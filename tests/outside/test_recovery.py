@@ -129,9 +129,7 @@ def check(db):
 
 def check_recovered(cluster, name):
     """All is consistent, and a job that was running goes on to its end; whether there is one."""
-    db = Database.__new__(Database)
-    db.cluster, db.name = cluster, name
-    db.conn = db.connect()
+    db = Database(cluster, name, exists=True)
     while db.value("SELECT pg_is_in_recovery()"):
         time.sleep(0.05)
     check(db)

@@ -134,7 +134,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.adopt_document(bytea,text,text,text,text,text[],text,bytea,text)', 'volatile unsafe null c -> jsonb for fieldcrypt_admin'),
     ('fieldcrypt.adopt_document(text,text,text,text,text,text[],text,bytea,text)', 'volatile unsafe null c -> jsonb for fieldcrypt_admin'),
     ('fieldcrypt.advance_job(text,integer,boolean)', 'volatile unsafe null plpgsql search_path=pg_catalog, pg_temp -> boolean for'),
-    ('fieldcrypt.alter_field(text,text,text,text,text,text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
+    ('fieldcrypt.alter_field(text,text,text,text,text,text,text[],text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
     ('fieldcrypt.apply_remedy(text)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> boolean for fieldcrypt_admin'),
     ('fieldcrypt.audit_findings(text)', 'volatile unsafe null c -> text for fieldcrypt_auditor'),
     ('fieldcrypt.audit_head()', 'stable unsafe strict c -> text for fieldcrypt_auditor'),
@@ -161,6 +161,8 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.column_to_reencrypt(fieldcrypt.job,regclass)', 'stable safe strict plpgsql search_path=pg_catalog, pg_temp -> name for'),
     ('fieldcrypt.columns_of_view(oid)', 'stable safe strict plpgsql search_path=pg_catalog, pg_temp -> SETOF record for PUBLIC'),
     ('fieldcrypt.columns_to_show(regclass,name[])', 'stable safe strict sql search_path=pg_catalog, pg_temp -> SETOF record for PUBLIC'),
+    ('fieldcrypt.complete_backfill(text)', 'volatile unsafe strict c -> boolean for fieldcrypt_admin'),
+    ('fieldcrypt.complete_backfills()', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> SETOF text for'),
     ('fieldcrypt.configured_settings()', 'stable restricted null sql search_path=pg_catalog, pg_temp -> SETOF record for'),
     ('fieldcrypt.count_as_owner(regclass,text)', 'volatile unsafe strict c -> bigint[] for'),
     ('fieldcrypt.create_account(text)', 'volatile unsafe null c -> void for fieldcrypt_key_admin'),
@@ -216,6 +218,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.findings_of_search()', 'stable safe null sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for'),
     ('fieldcrypt.findings_of_settings()', 'stable restricted null sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for'),
     ('fieldcrypt.flush_audit()', 'volatile unsafe strict c -> void for PUBLIC'),
+    ('fieldcrypt.forget_verified(text)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for'),
     ('fieldcrypt.grant_access(text,text[],text,text)', 'volatile unsafe null c -> void for fieldcrypt_grantor'),
     ('fieldcrypt.handle_of(oid,integer)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> integer for PUBLIC'),
     ('fieldcrypt.has_successor(fieldcrypt.job)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> boolean for'),
@@ -229,6 +232,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.is_literal(pg_node_tree)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> boolean for PUBLIC'),
     ('fieldcrypt.is_plain_name(text)', 'stable safe strict definer sql search_path=pg_catalog, pg_temp -> boolean for PUBLIC'),
     ('fieldcrypt.job_statement(fieldcrypt.job,regclass,text,text,boolean)', 'stable safe null plpgsql search_path=pg_catalog, pg_temp -> text for'),
+    ('fieldcrypt.jobs_of_field(text)', 'stable safe strict definer sql search_path=pg_catalog, pg_temp -> TABLE(relation regclass, column_name name, document text) for fieldcrypt_admin'),
     ('fieldcrypt.keep_plain(text[])', 'volatile unsafe strict c -> void for fieldcrypt_admin'),
     ('fieldcrypt.key_of_view(oid)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text[] for PUBLIC'),
     ('fieldcrypt.key_usage(text)', 'volatile unsafe null c -> SETOF fieldcrypt.usage for fieldcrypt_key_admin'),
@@ -247,6 +251,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.note_remnants(regclass)', 'volatile unsafe strict c -> void for fieldcrypt_admin'),
     ('fieldcrypt.note_remnants(text,boolean)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for'),
     ('fieldcrypt.note_table(regclass)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> void for'),
+    ('fieldcrypt.obstacles_to_search(text,boolean)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for'),
     ('fieldcrypt.older_snapshots(xid8)', 'stable restricted strict sql search_path=pg_catalog, pg_temp -> SETOF text for'),
     ('fieldcrypt.older_statements(timestamp with time zone)', 'stable restricted strict plpgsql search_path=pg_catalog, pg_temp -> text for'),
     ('fieldcrypt.open_job(text,text,text,text,text,text,boolean)', 'volatile unsafe null plpgsql search_path=pg_catalog, pg_temp -> void for'),
@@ -256,9 +261,12 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.owners_of_job(text)', 'stable safe strict plpgsql search_path=pg_catalog, pg_temp -> SETOF oid for'),
     ('fieldcrypt.path_ending_in(text)', 'stable safe strict definer sql search_path=pg_catalog, pg_temp -> text for fieldcrypt_admin'),
     ('fieldcrypt.pause_job(text)', 'volatile unsafe null c -> void for fieldcrypt_admin'),
+    ('fieldcrypt.places_left(text)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> TABLE(relation regclass, column_name name, document text) for'),
+    ('fieldcrypt.places_of_field(text)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> TABLE(relation regclass, column_name name, document text) for'),
     ('fieldcrypt.places_of_values()', 'stable restricted null sql search_path=pg_catalog, pg_temp -> SETOF record for'),
     ('fieldcrypt.places_that_differ(fieldcrypt.job,regclass,text)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> text for'),
     ('fieldcrypt.plain_type_of(oid)', 'stable safe strict plpgsql search_path=pg_catalog, pg_temp -> regtype for PUBLIC'),
+    ('fieldcrypt.plan_alter_field(text)', 'stable safe strict definer sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for fieldcrypt_admin'),
     ('fieldcrypt.plan_column(regclass,name)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for fieldcrypt_admin'),
     ('fieldcrypt.plan_existing(text)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for fieldcrypt_admin'),
     ('fieldcrypt.plan_reencrypt_column(regclass,name)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> SETOF fieldcrypt.finding for fieldcrypt_admin'),
@@ -271,6 +279,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.reencrypt(jsonb)', 'volatile safe strict c -> jsonb for PUBLIC'),
     ('fieldcrypt.reencrypt_column(regclass,name,integer,integer)', 'volatile unsafe null plpgsql -> for fieldcrypt_admin'),
     ('fieldcrypt.reencrypt_existing(text,integer,integer)', 'volatile unsafe null plpgsql -> for fieldcrypt_admin'),
+    ('fieldcrypt.reencrypt_field(text,integer,integer)', 'volatile unsafe null plpgsql -> for fieldcrypt_admin'),
     ('fieldcrypt.reencrypts(fieldcrypt.job)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> boolean for'),
     ('fieldcrypt.remnants(regclass)', 'volatile unsafe null c -> SETOF fieldcrypt.finding for fieldcrypt_admin fieldcrypt_auditor'),
     ('fieldcrypt.report_job(text,timestamp with time zone)', 'volatile unsafe strict plpgsql search_path=pg_catalog, pg_temp -> timestamp with time zone for fieldcrypt_admin'),
@@ -367,7 +376,7 @@ SELECT name FROM actual_function WHERE properties ~ ' (sql|plpgsql) ' AND proper
     -- they write to the user's table, whose own triggers and defaults run in the user's search path; what they say is all qualified
     AND name NOT IN ('fieldcrypt.insert_through_view()', 'fieldcrypt.update_through_view()')
     -- procedures that commit can have no settings; what they say is all qualified, too
-    AND name !~ '^fieldcrypt\.(run_job|clean_remnants|(encrypt|decrypt|reencrypt)_(existing|column))\(';
+    AND name !~ '^fieldcrypt\.(run_job|clean_remnants|(encrypt|decrypt|reencrypt)_(existing|column|field))\(';
 -- Those that pin nothing are single expressions.
 SELECT name FROM actual_function WHERE properties ~ ' sql -> ' AND pg_get_functiondef(name::regprocedure) !~ '\nRETURN ';
 -- Key bytes go neither in nor out: bytea is only the result of blind_index, token and send functions, the plain value of encrypted_bytea, and
