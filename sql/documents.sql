@@ -18,26 +18,28 @@ COMMENT ON FUNCTION fieldcrypt.check_document_name(text) IS
     'fails unless a text can be the name of a document';
 
 CREATE FUNCTION fieldcrypt.trigger_arguments(arguments bytea) RETURNS text[]
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
     -- they are stored with a zero byte behind each
-    SELECT pg_catalog.array_agg(
-        pg_catalog.convert_from(pg_catalog.decode(m[1], 'hex'), pg_catalog.getdatabaseencoding()) ORDER BY n)
-    FROM pg_catalog.regexp_matches(pg_catalog.encode(arguments, 'hex'), '((?:(?!00)..)*)00', 'g')
-        WITH ORDINALITY AS t (m, n);
-END;
+    RETURN (SELECT array_agg(convert_from(decode(m[1], 'hex'), getdatabaseencoding()) ORDER BY n)
+            FROM regexp_matches(encode(arguments, 'hex'), '((?:(?!00)..)*)00', 'g') WITH ORDINALITY AS t (m, n));
+END
+$$;
 COMMENT ON FUNCTION fieldcrypt.trigger_arguments(bytea) IS
     'the arguments of a trigger, as pg_trigger has them';
 
 CREATE FUNCTION fieldcrypt.documents_of(relation regclass, OUT trigger name, OUT arguments text[])
     RETURNS SETOF record
-    LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT t.tgname, fieldcrypt.trigger_arguments(t.tgargs)
-    FROM pg_catalog.pg_trigger AS t
-    WHERE t.tgfoid = 'fieldcrypt.seal_document()'::pg_catalog.regprocedure
-        AND (relation IS NULL OR t.tgrelid = relation);
-END;
+    LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        SELECT t.tgname, fieldcrypt.trigger_arguments(t.tgargs)
+        FROM pg_trigger AS t
+        WHERE t.tgfoid = 'fieldcrypt.seal_document()'::regprocedure AND (relation IS NULL OR t.tgrelid = relation);
+END
+$$;
 COMMENT ON FUNCTION fieldcrypt.documents_of(regclass) IS
     'the triggers of the protected documents of a relation, or of all: name, column, account, kind and blob column';
 

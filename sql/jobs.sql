@@ -135,6 +135,11 @@ CREATE FUNCTION fieldcrypt.seal_existing(document text, value jsonb, account tex
 COMMENT ON FUNCTION fieldcrypt.seal_existing(text, jsonb, text, text) IS
     'a stored document with its flagged values sealed; needs encrypt on each field of them';
 
+CREATE FUNCTION fieldcrypt.needs_sealing(document text, value jsonb, account text, kind text) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'needs_sealing_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION fieldcrypt.needs_sealing(text, jsonb, text, text) IS
+    'whether a flagged value of a stored document is not sealed, damaged, or of another account';
+
 CREATE FUNCTION fieldcrypt.open_retired(document text, value jsonb, account text, kind text) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'open_retired_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 30;
 COMMENT ON FUNCTION fieldcrypt.open_retired(text, jsonb, text, text) IS
@@ -585,7 +590,7 @@ BEGIN
     CASE job.action
         WHEN 'encrypt_existing' THEN
             value := format('fieldcrypt.seal_existing(%s)', arguments);
-            condition := format('%I IS NOT NULL AND fieldcrypt.state_of_document(%s, false) <> ''sealed''', changed_column, arguments);
+            condition := format('fieldcrypt.needs_sealing(%s)', arguments);
         WHEN 'decrypt_existing' THEN
             value := format('fieldcrypt.open_retired(%s)', arguments);
             condition := format('fieldcrypt.holds_retired(%s)', arguments);

@@ -46,17 +46,21 @@ COMMENT ON FUNCTION fieldcrypt.handle_of(oid, integer) IS
     'handle of the field of a column, seen through domains and arrays: -1 without a field, NULL for other types';
 
 CREATE FUNCTION fieldcrypt.plain_type_of(type oid) RETURNS regtype
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    WITH RECURSIVE base (type) AS (
-        SELECT type
-        UNION ALL
-        SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END
-        FROM base JOIN pg_catalog.pg_type AS t ON t.oid = base.type
-        WHERE t.typtype = 'd' OR t.typelem <> 0 AND t.typlen = -1
-    )
-    SELECT t.plain FROM base JOIN fieldcrypt.encrypted_types() AS t ON t.encrypted = base.type;
-END;
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        WITH RECURSIVE base (oid) AS (
+            SELECT type
+            UNION ALL
+            SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END
+            FROM base JOIN pg_type AS t ON t.oid = base.oid
+            WHERE t.typtype = 'd' OR t.typelem <> 0 AND t.typlen = -1
+        )
+        SELECT t.plain FROM base JOIN fieldcrypt.encrypted_types() AS t ON t.encrypted = base.oid
+    );
+END
+$$;
 COMMENT ON FUNCTION fieldcrypt.plain_type_of(oid) IS
     'type of the plain values of an encrypted type, seen through domains and arrays; NULL for other types';
 
@@ -86,14 +90,16 @@ COMMENT ON FUNCTION fieldcrypt.hold_account() IS
     'row trigger of protect_table(): each value''s account is the row''s';
 
 CREATE FUNCTION fieldcrypt.account_text(relation regclass, account_column name) RETURNS text
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
     -- a cast of a user's type would be the user's code
-    SELECT pg_catalog.format(CASE WHEN t.oid < 16384 OR t.typtype = 'd' AND t.typbasetype < 16384
-                             THEN '%I::text' ELSE 'pg_catalog.concat(%I)' END, account_column)
-    FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
-    WHERE a.attrelid = relation AND a.attname = account_column;
-END;
+    RETURN (SELECT format(CASE WHEN t.oid < 16384 OR t.typtype = 'd' AND t.typbasetype < 16384
+                          THEN '%I::text' ELSE 'pg_catalog.concat(%I)' END, account_column)
+            FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+            WHERE a.attrelid = relation AND a.attname = account_column);
+END
+$$;
 COMMENT ON FUNCTION fieldcrypt.account_text(regclass, name) IS
     'an expression over a row: its account as a text';
 

@@ -73,6 +73,7 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.account_text(regclass, name),
     fieldcrypt.seal_document(),
     fieldcrypt.seal_existing(text, jsonb, text, text),
+    fieldcrypt.needs_sealing(text, jsonb, text, text),
     fieldcrypt.open_retired(text, jsonb, text, text),
     fieldcrypt.holds_retired(text, jsonb, text, text),
     fieldcrypt.write_both(),

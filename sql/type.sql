@@ -22,13 +22,16 @@ COMMENT ON FUNCTION fieldcrypt.encrypted_support(internal) IS
     'planner support: wraps the other side of = and <> in a probe of the column''s field, and keeps plain constants out of plans';
 
 CREATE FUNCTION fieldcrypt.encrypted_types(OUT encrypted regtype, OUT plain regtype) RETURNS SETOF record
-    LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE ROWS 9 SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT t.oid, pg_catalog.to_regtype(pg_catalog.substr(t.typname, 11))
-    FROM pg_catalog.pg_type AS t
-    WHERE t.typmodin = 'fieldcrypt.encrypted_typmod_in'::pg_catalog.regproc AND t.typelem = 0
-    ORDER BY t.oid;
-END;
+    LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE ROWS 9 SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        SELECT t.oid::regtype, to_regtype(substr(t.typname, 11))
+        FROM pg_type AS t
+        WHERE t.typmodin = 'fieldcrypt.encrypted_typmod_in'::regproc AND t.typelem = 0
+        ORDER BY t.oid;
+END
+$$;
 COMMENT ON FUNCTION fieldcrypt.encrypted_types() IS
     'the encrypted types with the types of their plain values';
 

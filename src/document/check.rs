@@ -57,6 +57,23 @@ fn state_of_document(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
     })
 }
 
+/// `needs_sealing(document text, value jsonb, account text, kind text) → boolean`: whether the CHECK
+/// would not let it pass.
+#[pg_extern(sql = false)]
+fn needs_sealing(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer, ErrorReport> {
+    let call = Call::new(fcinfo);
+    if call.is_null(1) {
+        return Ok(false.into());
+    }
+    let document = call.required_text(0, "the document")?;
+    let container = Container::new(call.bytes(1)).map_err(Error::from)?;
+    let (account, kind) = (call.optional_text(2)?, call.optional_text(3)?);
+    let (account, kind) = (account.as_deref(), kind.as_deref());
+    let policy = policy::of(&document, account.unwrap_or("*"), kind)?;
+    let mut check = Check { policy: &policy, account, gathered: false, locates: false, key: None };
+    Ok(rewrite(container, policy.flags.start(), &mut check).is_err().into())
+}
+
 fn check(
     document: &str,
     container: Container<'_>,
@@ -68,7 +85,7 @@ fn check(
     if policy.flags.is_empty() || is_approved(&policy, container) {
         return Ok(());
     }
-    let mut check = Check { policy: &policy, account, gathered, key: None };
+    let mut check = Check { policy: &policy, account, gathered, locates: true, key: None };
     let start = policy.flags.start();
     rewrite(container, start, &mut check).map_err(|error| error.of(document))?;
     Ok(())
@@ -128,6 +145,8 @@ struct Check<'a> {
     account: Option<&'a str>,
     /// Whether flagged values belong into another column.
     gathered: bool,
+    /// Whether an error is to say where it arose.
+    locates: bool,
     /// The key that was looked at last.
     key: Option<KeyId>,
 }
@@ -169,7 +188,7 @@ impl Transform for Check<'_> {
     }
 
     fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
-        error.within(step)
+        if self.locates { error.within(step) } else { error }
     }
 }
 

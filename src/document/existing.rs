@@ -45,16 +45,20 @@ fn seal_existing(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
             document,
             policy: &policy,
             account,
-            old: Some(container),
+            // it keeps the envelopes that are there
+            old: open::may_hold_envelopes(container).then_some(container),
             same_account: true,
             arrived: &[],
             is_stored: true,
         };
-        let Some(sealed) = seal::document(&context, container)? else {
+        let Some(mut sealed) = seal::document(&context, container)? else {
             return Ok(Answer::datum(call.datum(1)));
         };
         check::approve(&policy, &sealed);
-        Ok(Answer::datum(NewVarlena::of(&sealed)))
+        let datum = NewVarlena::of(&sealed);
+        // nothing to wipe
+        sealed.clear();
+        Ok(Answer::datum(datum))
     })
 }
 

@@ -1,5 +1,6 @@
-//! Where statements begin and end, for the audit: it counts reads per statement of the client. And
-//! what writes under an older snapshot waits for no rotation of an index key, but fails after one.
+//! Where statements begin and end: for the audit, which counts reads per statement of the client, for
+//! jobs, which write without triggers, and for what writes under an older snapshot, which fails after
+//! a rotation of an index key.
 //!
 //! Not guarded: an error passes through with all that it says, and there is nothing to drop.
 
@@ -7,6 +8,7 @@ use pgrx::pg_sys::{self, QueryDesc, ScanDirection};
 
 use crate::audit::statement;
 use crate::backend;
+use crate::jobs::owner;
 use crate::keyring::index;
 
 static mut PREVIOUS_RUN: pg_sys::ExecutorRun_hook_type = None;
@@ -44,6 +46,10 @@ unsafe extern "C-unwind" fn run(
         index::require_newest();
     }
     let depth = statement::enter();
+    if owner::is_quiet() {
+        // SAFETY: a query is started before it runs
+        unsafe { owner::leave_triggers_out(query) };
+    }
     // SAFETY: the previous hook or the standard function gets what it would have got
     unsafe {
         let run = PREVIOUS_RUN.unwrap_or(standard_ExecutorRun);

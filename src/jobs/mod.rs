@@ -11,5 +11,5 @@
 //! - [`remnants`]: what clears what is left in the files of a table
 
 mod functions;
-mod owner;
+pub mod owner;
 mod remnants;

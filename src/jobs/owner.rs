@@ -1,5 +1,6 @@
 //! What is done to the rows and the definition of a user's table, as its owner.
 
+use std::cell::Cell;
 use std::fmt::Write;
 
 use pgrx::pg_sys::panic::ErrorReport;
@@ -65,7 +66,9 @@ impl Quiet {
     fn begin() -> Self {
         let role = pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32;
         // SAFETY: the setting's variable, of the only thread
-        unsafe { Self { before: (&raw mut pg_sys::SessionReplicationRole).replace(role) } }
+        let before = unsafe { (&raw mut pg_sys::SessionReplicationRole).replace(role) };
+        IS_QUIET.set(true);
+        Self { before }
     }
 }
 
@@ -73,6 +76,48 @@ impl Drop for Quiet {
     fn drop(&mut self) {
         // SAFETY: as above; it holds what it held before, also while an error unwinds
         unsafe { pg_sys::SessionReplicationRole = self.before };
+        IS_QUIET.set(false);
+    }
+}
+
+thread_local! {
+    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a job is writing, quietly.
+pub fn is_quiet() -> bool {
+    IS_QUIET.get()
+}
+
+/// Lets go of the triggers of the table that a job writes, if none of them fires: of each row that
+/// has any PostgreSQL makes a copy, and locks it, before it looks whether they do.
+///
+/// # Safety
+/// `query` was started, and does not run yet.
+pub unsafe fn leave_triggers_out(query: *mut pg_sys::QueryDesc) {
+    let fires = |trigger: &pg_sys::Trigger| {
+        [pg_sys::TRIGGER_FIRES_ALWAYS, pg_sys::TRIGGER_FIRES_ON_REPLICA]
+            .contains(&(trigger.tgenabled as u8))
+    };
+    // SAFETY: the caller's: the state of a started query is valid. Its descriptions of triggers are
+    // copies of its own, and may be absent
+    unsafe {
+        let state: *mut pg_sys::ModifyTableState = (*query).planstate.cast();
+        if state.is_null() || (*state).ps.type_ != pg_sys::NodeTag::T_ModifyTableState {
+            return;
+        }
+        for index in 0..(*state).mt_nrels as usize {
+            let table = (*state).resultRelInfo.add(index);
+            let description = (*table).ri_TrigDesc;
+            if description.is_null() {
+                continue;
+            }
+            let count = (*description).numtriggers as usize;
+            let triggers = std::slice::from_raw_parts((*description).triggers, count);
+            if !triggers.iter().any(fires) {
+                (*table).ri_TrigDesc = std::ptr::null_mut();
+            }
+        }
     }
 }
 

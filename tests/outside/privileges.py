@@ -665,6 +665,9 @@ OTHERS = {
     "seal_existing(text,jsonb,text,text)": Call(
         "'m.document', s.document, 'acme', NULL", gives=re.compile('{"email": "fc1:.*"}')
     ),
+    "needs_sealing(text,jsonb,text,text)": Call(
+        "'m.document', s.document, 'acme', NULL", gives="false"
+    ),
     "open_retired(text,jsonb,text,text)": Call(
         "'m.document', s.document, 'acme', NULL", gives=re.compile('{"email": "fc1:.*"}')
     ),

@@ -51,7 +51,7 @@ PUBLIC_FUNCTIONS = """
     unprotect_table
     account_text add_document_trigger calls_decrypt check_columns check_definition check_document
     check_document_name check_expressions check_type columns_of_view columns_to_show default_of
-    document_constraint document_gathers documents_of handle_of state_of_document
+    document_constraint document_gathers documents_of handle_of needs_sealing state_of_document
     has_unique_column hold_account holds_encrypted inherit_documents insert_through_view is_literal
     is_plain_name key_of_view make_view_anew plain_type_of seal_document shape_of_view
     trigger_arguments update_through_view

@@ -601,3 +601,24 @@ def test_a_path_is_flagged_while_a_row_is_written(tables, mover):
         tables.execute("ALTER TABLE lead DISABLE TRIGGER USER")
         with refused("23514"):
             app.execute(write)
+
+
+def test_only_triggers_that_fire_for_replicas_see_what_a_job_writes(tables, mover):
+    """Those of the table do not, whose rows a batch then need not lock first; one that is made to
+    fire always, once the job has begun, does."""
+    fill(tables, 100)
+    flag(tables)
+    call = "CALL fieldcrypt.encrypt_existing('lead.data')"
+    mover.execute(
+        "SELECT fieldcrypt.start_job('encrypt_existing', 'lead.data', NULL, NULL, NULL, NULL, true)"
+    )
+    assert mover.execute("SELECT fieldcrypt.step_job('lead.data', 1, true)").fetchone() == (True,)
+    tables.execute("ALTER TABLE lead ENABLE ALWAYS TRIGGER touch")
+    mover.execute(call)
+    assert state(tables, "lead.data") == ("done", "analyze", 100)
+    assert tables.value("SELECT count(*) FROM lead WHERE touched = 1") == 100
+    tables.execute("ALTER TABLE lead ENABLE TRIGGER touch")
+    tables.execute("SELECT fieldcrypt.unprotect_path('lead.data', '{ssn}')")
+    mover.execute("CALL fieldcrypt.decrypt_existing('lead.data')")
+    assert state(tables, "lead.data") == ("done", "analyze", 100)
+    assert tables.value("SELECT count(*) FROM lead WHERE touched = 1") == 100
