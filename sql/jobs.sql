@@ -11,6 +11,7 @@ CREATE TABLE fieldcrypt.job (
     column_name name,
     field text COLLATE "C",
     account_column name,
+    account text COLLATE "C",
     cut_over boolean NOT NULL,
     state text NOT NULL DEFAULT 'running' CHECK (state OPERATOR(pg_catalog.=) ANY
         (ARRAY['running', 'paused', 'cancelled', 'done'])),
@@ -32,12 +33,13 @@ CREATE TABLE fieldcrypt.job (
     changed_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE fieldcrypt.job IS 'jobs, the last one of each target';
-COMMENT ON COLUMN fieldcrypt.job.target IS 'document, or schema, table and column';
+COMMENT ON COLUMN fieldcrypt.job.target IS 'document, document and account, or schema, table and column';
 COMMENT ON COLUMN fieldcrypt.job.action IS 'procedure that started it';
 COMMENT ON COLUMN fieldcrypt.job.relation IS 'table of a column, as regclass prints it without a search path';
 COMMENT ON COLUMN fieldcrypt.job.column_name IS 'column of the table';
 COMMENT ON COLUMN fieldcrypt.job.field IS 'field of a column';
 COMMENT ON COLUMN fieldcrypt.job.account_column IS 'column that names the row''s account';
+COMMENT ON COLUMN fieldcrypt.job.account IS 'account of the rows that it works on; NULL: every one';
 COMMENT ON COLUMN fieldcrypt.job.cut_over IS 'whether the new column takes the place of the old one once it is verified';
 COMMENT ON COLUMN fieldcrypt.job.state IS 'running, paused, cancelled or done; one that a crash has ended stays running until it is called again';
 COMMENT ON COLUMN fieldcrypt.job.step IS 'prepare, backfill, verify, cut over or analyze';
@@ -103,7 +105,7 @@ CREATE VIEW fieldcrypt.progress AS
             EXTRACT(epoch FROM j.changed_at OPERATOR(pg_catalog.-) j.step_started_at)
     ) AS p (percent, seconds);
 COMMENT ON VIEW fieldcrypt.progress IS 'jobs, and how far each has come';
-COMMENT ON COLUMN fieldcrypt.progress.target IS 'document, or schema, table and column';
+COMMENT ON COLUMN fieldcrypt.progress.target IS 'document, document and account, or schema, table and column';
 COMMENT ON COLUMN fieldcrypt.progress.action IS 'procedure that started it, and that goes on with it';
 COMMENT ON COLUMN fieldcrypt.progress.state IS 'running, paused, cancelled or done; one that a crash has ended stays running until it is called again';
 COMMENT ON COLUMN fieldcrypt.progress.step IS 'prepare, backfill, verify, cut over or analyze';
@@ -163,6 +165,18 @@ CREATE FUNCTION fieldcrypt.name_of_column(relation regclass, column_name name) R
 COMMENT ON FUNCTION fieldcrypt.name_of_column(regclass, name) IS
     'schema, table and column: the target of a column''s job';
 
+CREATE FUNCTION fieldcrypt.name_of_document(document text, account text) RETURNS text
+    LANGUAGE sql IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    RETURN CASE WHEN account IS NULL THEN document ELSE pg_catalog.format('%s/%s', document, account) END;
+COMMENT ON FUNCTION fieldcrypt.name_of_document(text, text) IS
+    'document, or document and account: the target of a document''s job';
+
+CREATE FUNCTION fieldcrypt.document_of_job(job_target text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    RETURN pg_catalog.split_part(job_target, '/', 1);
+COMMENT ON FUNCTION fieldcrypt.document_of_job(text) IS
+    'the document of the target of a document''s job';
+
 CREATE FUNCTION fieldcrypt.name_of_table(relation regclass) RETURNS text
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     RETURN relation::pg_catalog.text;
@@ -196,7 +210,7 @@ BEGIN
     RETURN QUERY
         WITH RECURSIVE part (relation) AS (
             SELECT COALESCE(to_regclass(j.relation)::oid, d.relation::oid)
-            FROM fieldcrypt.job AS j LEFT JOIN fieldcrypt.documents AS d ON j.relation IS NULL AND d.name = j.target
+            FROM fieldcrypt.job AS j LEFT JOIN fieldcrypt.documents AS d ON j.relation IS NULL AND d.name = fieldcrypt.document_of_job(j.target)
             WHERE j.target = job_target
             UNION
             SELECT i.inhrelid FROM part JOIN pg_inherits AS i ON i.inhparent = part.relation
@@ -213,7 +227,7 @@ BEGIN ATOMIC
     WITH r (relation) AS (
         SELECT pg_catalog.to_regclass(j.relation) FROM fieldcrypt.job AS j WHERE j.target = job_target
         UNION
-        SELECT d.relation FROM fieldcrypt.job AS j JOIN fieldcrypt.documents AS d ON d.name = j.target
+        SELECT d.relation FROM fieldcrypt.job AS j JOIN fieldcrypt.documents AS d ON d.name = fieldcrypt.document_of_job(j.target)
         WHERE j.target = job_target AND j.relation IS NULL
     )
     SELECT r.relation FROM r
@@ -404,11 +418,11 @@ DECLARE
 BEGIN
     part := job.relation::regclass;
     IF job.action = 'reencrypt_existing' THEN
-        SELECT * INTO obstacle FROM fieldcrypt.plan_reencrypt_existing(job.target) AS p WHERE p.severity = 'error' LIMIT 1;
+        SELECT * INTO obstacle FROM fieldcrypt.plan_reencrypt_existing(fieldcrypt.document_of_job(job.target)) AS p WHERE p.severity = 'error' LIMIT 1;
     ELSIF job.action = 'reencrypt_column' THEN
         SELECT * INTO obstacle FROM fieldcrypt.plan_reencrypt_column(part, job.column_name) AS p WHERE p.severity = 'error' LIMIT 1;
     ELSIF job.relation IS NULL THEN
-        SELECT * INTO obstacle FROM fieldcrypt.plan_existing(job.target) AS p WHERE p.severity = 'error' LIMIT 1;
+        SELECT * INTO obstacle FROM fieldcrypt.plan_existing(fieldcrypt.document_of_job(job.target)) AS p WHERE p.severity = 'error' LIMIT 1;
     ELSE
         SELECT * INTO obstacle FROM fieldcrypt.plan_column(part, job.column_name) AS p WHERE p.severity = 'error' LIMIT 1;
     END IF;
@@ -452,7 +466,7 @@ COMMENT ON FUNCTION fieldcrypt.check_job(fieldcrypt.job) IS
     'fails if a job has something in its way';
 
 CREATE FUNCTION fieldcrypt.open_job(wanted_action text, wanted_target text, wanted_relation text, wanted_column text,
-        wanted_field text, wanted_account_column text, wanted_cut_over boolean) RETURNS void
+        wanted_field text, wanted_account_column text, wanted_cut_over boolean, wanted_account text) RETURNS void
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -463,8 +477,8 @@ BEGIN
     LOCK TABLE fieldcrypt.job IN SHARE ROW EXCLUSIVE MODE;
     SELECT * INTO known FROM fieldcrypt.job AS j WHERE j.target = wanted_target;
     IF FOUND AND known.state IN ('running', 'paused') THEN
-        IF (known.action, known.field, known.account_column)
-            IS DISTINCT FROM (wanted_action, wanted_field, wanted_account_column::name) THEN
+        IF (known.action, known.field, known.account_column, known.account)
+            IS DISTINCT FROM (wanted_action, wanted_field, wanted_account_column::name, wanted_account) THEN
             RAISE EXCEPTION 'another job is at work on "%"', wanted_target
                 USING ERRCODE = 'object_in_use', HINT = 'Go on with it, or cancel it: fieldcrypt.progress shows it.';
         END IF;
@@ -474,20 +488,22 @@ BEGIN
         RETURN;
     END IF;
     DELETE FROM fieldcrypt.job AS j WHERE j.target = wanted_target;
-    INSERT INTO fieldcrypt.job (target, action, relation, column_name, field, account_column, cut_over)
-    VALUES (wanted_target, wanted_action, wanted_relation, wanted_column, wanted_field, wanted_account_column, wanted_cut_over);
+    INSERT INTO fieldcrypt.job (target, action, relation, column_name, field, account_column, cut_over, account)
+    VALUES (wanted_target, wanted_action, wanted_relation, wanted_column, wanted_field, wanted_account_column, wanted_cut_over, wanted_account);
     SELECT j.target INTO other FROM fieldcrypt.job AS j
     WHERE j.target <> wanted_target AND j.state IN ('running', 'paused')
         AND EXISTS (SELECT fieldcrypt.tables_of_job(j.target) INTERSECT SELECT fieldcrypt.tables_of_job(wanted_target))
     LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'another job ("%") is at work on the same table', other
+        -- who manages one account need not know of the others
+        RAISE EXCEPTION 'another job%is at work on the same table',
+                CASE WHEN wanted_account IS NULL THEN format(' ("%s") ', other) ELSE ' ' END
             USING ERRCODE = 'object_in_use', HINT = 'One after the other: each writes every row.';
     END IF;
     PERFORM fieldcrypt.check_job(j) FROM fieldcrypt.job AS j WHERE j.target = wanted_target;
 END
 $$;
-COMMENT ON FUNCTION fieldcrypt.open_job(text, text, text, text, text, text, boolean) IS
+COMMENT ON FUNCTION fieldcrypt.open_job(text, text, text, text, text, text, boolean, text) IS
     'notes that a job starts, or goes on';
 
 CREATE FUNCTION fieldcrypt.successor_of(column_name name) RETURNS name
@@ -545,11 +561,24 @@ CREATE FUNCTION fieldcrypt.column_to_reencrypt(job fieldcrypt.job, part regclass
 AS $$
 BEGIN
     RETURN COALESCE(job.column_name, (SELECT COALESCE(NULLIF(d.arguments[5], ''), d.arguments[2])
-        FROM fieldcrypt.documents_of(part) AS d WHERE d.arguments[1] = job.target));
+        FROM fieldcrypt.documents_of(part) AS d WHERE d.arguments[1] = fieldcrypt.document_of_job(job.target)));
 END
 $$;
 COMMENT ON FUNCTION fieldcrypt.column_to_reencrypt(fieldcrypt.job, regclass) IS
     'the column of a table that a job reencrypts: of a document with a blob the blob';
+
+CREATE FUNCTION fieldcrypt.rows_of_job(job fieldcrypt.job, part regclass) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN CASE WHEN job.account IS NULL THEN 'true' ELSE
+        -- whatever the collation of the column takes for equal
+        (SELECT format('(%s) COLLATE "C" = %L', fieldcrypt.account_text(part, d.arguments[3]), job.account)
+         FROM fieldcrypt.documents_of(part) AS d WHERE d.arguments[1] = fieldcrypt.document_of_job(job.target)) END;
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.rows_of_job(fieldcrypt.job, regclass) IS
+    'a condition over a row: it is of the account that the job is for';
 
 CREATE FUNCTION fieldcrypt.leaves_older(job fieldcrypt.job) RETURNS boolean
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -559,8 +588,8 @@ DECLARE
 BEGIN
     FOR root IN SELECT fieldcrypt.roots_of_job(job.target) LOOP
         -- one statement, since rows that are written meanwhile move to where a batch has been
-        IF fieldcrypt.run_as_owner(root, format('SELECT FROM %s WHERE fieldcrypt.needs_reencryption(%I) LIMIT 1',
-            root, fieldcrypt.column_to_reencrypt(job, root)), true) > 0 THEN
+        IF fieldcrypt.run_as_owner(root, format('SELECT FROM %s WHERE %s AND fieldcrypt.needs_reencryption(%I) LIMIT 1',
+            root, fieldcrypt.rows_of_job(job, root), fieldcrypt.column_to_reencrypt(job, root)), true) > 0 THEN
             RETURN true;
         END IF;
     END LOOP;
@@ -582,9 +611,10 @@ DECLARE
     account text := fieldcrypt.account_text(part, job.account_column);
 BEGIN
     IF job.relation IS NULL THEN
-        SELECT d.arguments INTO STRICT document FROM fieldcrypt.documents_of(part) AS d WHERE d.arguments[1] = job.target;
+        SELECT d.arguments INTO STRICT document FROM fieldcrypt.documents_of(part) AS d
+        WHERE d.arguments[1] = fieldcrypt.document_of_job(job.target);
         changed_column := document[2];
-        arguments := format('%L, %I, %s, %s', job.target, changed_column, fieldcrypt.account_text(part, document[3]),
+        arguments := format('%L, %I, %s, %s', document[1], changed_column, fieldcrypt.account_text(part, document[3]),
             CASE document[4] WHEN '' THEN 'NULL' ELSE fieldcrypt.account_text(part, document[4]) END);
     END IF;
     CASE job.action
@@ -609,6 +639,9 @@ BEGIN
             value := format('fieldcrypt.reencrypt(%I)', changed_column);
             condition := format('fieldcrypt.needs_reencryption(%I)', changed_column);
     END CASE;
+    IF job.account IS NOT NULL THEN
+        pages := concat_ws(' AND ', pages, fieldcrypt.rows_of_job(job, part));
+    END IF;
     IF places IS NOT NULL THEN
         condition := format('ctid = ANY (%L::tid[])', places);
         pages := 'true';
@@ -1060,10 +1093,10 @@ COMMENT ON FUNCTION fieldcrypt.end_job(text, text) IS
 -- what administrators call
 
 CREATE FUNCTION fieldcrypt.start_job(action text, target text, relation text, column_name text, field text,
-        account_column text, cut_over boolean) RETURNS void
+        account_column text, cut_over boolean, account text DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'start_job_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
-COMMENT ON FUNCTION fieldcrypt.start_job(text, text, text, text, text, text, boolean) IS
-    'what the procedures of jobs begin with; for fieldcrypt_admin, and who inherits the rights of the table''s owner';
+COMMENT ON FUNCTION fieldcrypt.start_job(text, text, text, text, text, text, boolean, text) IS
+    'what the procedures of jobs begin with; for fieldcrypt_admin, and who inherits the rights of the table''s owner; of one account for whoever manages it';
 
 CREATE FUNCTION fieldcrypt.step_job(target text, batch_size integer, waits boolean) RETURNS boolean
     AS 'MODULE_PATHNAME', 'step_job_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -1073,26 +1106,37 @@ COMMENT ON FUNCTION fieldcrypt.step_job(text, integer, boolean) IS
 CREATE FUNCTION fieldcrypt.pause_job(target text) RETURNS void
     AS 'MODULE_PATHNAME', 'pause_job_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.pause_job(text) IS
-    'ends a job after its batch; calling its procedure again goes on with it; for fieldcrypt_admin, and who inherits the rights of the table''s owner';
+    'ends a job after its batch; calling its procedure again goes on with it; for fieldcrypt_admin, and who inherits the rights of the table''s owner; of one account for whoever manages it';
 
 CREATE FUNCTION fieldcrypt.cancel_job(target text) RETURNS void
     AS 'MODULE_PATHNAME', 'cancel_job_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.cancel_job(text) IS
-    'ends a job for good: columns stay as they were, documents as they are; for fieldcrypt_admin, and who inherits the rights of the table''s owner';
+    'ends a job for good: columns stay as they were, documents as they are; for fieldcrypt_admin, and who inherits the rights of the table''s owner; of one account for whoever manages it';
+
+CREATE FUNCTION fieldcrypt.message_of_job(job_target text) RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT pg_catalog.format('%s %s: %s, %s: %s %%, %s rows changed, %s rows/s, %s to go', p.action, p.target, p.state, p.step,
+        p.percent, p.rows_changed, COALESCE(p.rows_per_second, 0),
+        COALESCE(pg_catalog.date_trunc('second', p.eta)::text, 'nothing'))
+    FROM fieldcrypt.progress AS p WHERE p.target = job_target;
+END;
+COMMENT ON FUNCTION fieldcrypt.message_of_job(text) IS
+    'how far a job has come, in a sentence';
+
+CREATE FUNCTION fieldcrypt.describe_job(target text) RETURNS text
+    AS 'MODULE_PATHNAME', 'describe_job_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION fieldcrypt.describe_job(text) IS
+    'how far a job has come, in a sentence; for fieldcrypt_admin, and of one account for whoever manages it';
 
 CREATE FUNCTION fieldcrypt.report_job(job_target text, reported timestamptz) RETURNS timestamptz
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    job fieldcrypt.progress;
 BEGIN
     IF clock_timestamp() < reported + interval '5 seconds' THEN
         RETURN reported;
     END IF;
-    SELECT * INTO job FROM fieldcrypt.progress AS p WHERE p.target = job_target;
-    RAISE NOTICE '% %: %, %: % %%, % rows changed, % rows/s, % to go', job.action, job.target, job.state, job.step,
-        job.percent, job.rows_changed, COALESCE(job.rows_per_second, 0),
-        COALESCE(date_trunc('second', job.eta)::text, 'nothing');
+    RAISE NOTICE '%', fieldcrypt.describe_job(job_target);
     RETURN clock_timestamp();
 END
 $$;
@@ -1139,7 +1183,7 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE fieldcrypt.run_job(text, integer, integer) IS
-    'goes on with a job until it is done, paused or cancelled; for fieldcrypt_admin, and who inherits the rights of the table''s owner';
+    'goes on with a job until it is done, paused or cancelled; for fieldcrypt_admin, and who inherits the rights of the table''s owner; of one account for whoever manages it';
 
 CREATE PROCEDURE fieldcrypt.clean_remnants(relation regclass DEFAULT NULL, patience interval DEFAULT '1 minute')
     LANGUAGE plpgsql
@@ -1189,26 +1233,28 @@ $$;
 COMMENT ON PROCEDURE fieldcrypt.clean_remnants(regclass, interval) IS
     'does what remnants() advises until nothing is left, or nothing has changed for so long, and says what is left; with the rights of the caller, for fieldcrypt_admin';
 
-CREATE PROCEDURE fieldcrypt.encrypt_existing(document text, batch_size integer DEFAULT 5000, rate integer DEFAULT NULL)
+CREATE PROCEDURE fieldcrypt.encrypt_existing(document text, batch_size integer DEFAULT 5000, rate integer DEFAULT NULL,
+        account text DEFAULT NULL)
     LANGUAGE plpgsql
 AS $$
 BEGIN
-    PERFORM fieldcrypt.start_job('encrypt_existing', document, NULL, NULL, NULL, NULL, true);
-    CALL fieldcrypt.run_job(document, batch_size, rate);
+    PERFORM fieldcrypt.start_job('encrypt_existing', document, NULL, NULL, NULL, NULL, true, account);
+    CALL fieldcrypt.run_job(fieldcrypt.name_of_document(document, account), batch_size, rate);
 END
 $$;
-COMMENT ON PROCEDURE fieldcrypt.encrypt_existing(text, integer, integer) IS
+COMMENT ON PROCEDURE fieldcrypt.encrypt_existing(text, integer, integer, text) IS
     'encrypts what is plain at the flagged paths of a document; the table''s owner needs encrypt';
 
-CREATE PROCEDURE fieldcrypt.decrypt_existing(document text, batch_size integer DEFAULT 5000, rate integer DEFAULT NULL)
+CREATE PROCEDURE fieldcrypt.decrypt_existing(document text, batch_size integer DEFAULT 5000, rate integer DEFAULT NULL,
+        account text DEFAULT NULL)
     LANGUAGE plpgsql
 AS $$
 BEGIN
-    PERFORM fieldcrypt.start_job('decrypt_existing', document, NULL, NULL, NULL, NULL, true);
-    CALL fieldcrypt.run_job(document, batch_size, rate);
+    PERFORM fieldcrypt.start_job('decrypt_existing', document, NULL, NULL, NULL, NULL, true, account);
+    CALL fieldcrypt.run_job(fieldcrypt.name_of_document(document, account), batch_size, rate);
 END
 $$;
-COMMENT ON PROCEDURE fieldcrypt.decrypt_existing(text, integer, integer) IS
+COMMENT ON PROCEDURE fieldcrypt.decrypt_existing(text, integer, integer, text) IS
     'decrypts what is encrypted in a document at paths that are no longer flagged; the table''s owner needs decrypt';
 
 CREATE PROCEDURE fieldcrypt.encrypt_column(relation regclass, column_name name, field text, account_column name,
@@ -1237,15 +1283,16 @@ $$;
 COMMENT ON PROCEDURE fieldcrypt.decrypt_column(regclass, name, name, integer, integer, boolean) IS
     'makes an encrypted column a plain one, while it is read and written; the table''s owner needs decrypt';
 
-CREATE PROCEDURE fieldcrypt.reencrypt_existing(document text, batch_size integer DEFAULT 5000, rate integer DEFAULT NULL)
+CREATE PROCEDURE fieldcrypt.reencrypt_existing(document text, batch_size integer DEFAULT 5000, rate integer DEFAULT NULL,
+        account text DEFAULT NULL)
     LANGUAGE plpgsql
 AS $$
 BEGIN
-    PERFORM fieldcrypt.start_job('reencrypt_existing', document, NULL, NULL, NULL, NULL, true);
-    CALL fieldcrypt.run_job(document, batch_size, rate);
+    PERFORM fieldcrypt.start_job('reencrypt_existing', document, NULL, NULL, NULL, NULL, true, account);
+    CALL fieldcrypt.run_job(fieldcrypt.name_of_document(document, account), batch_size, rate);
 END
 $$;
-COMMENT ON PROCEDURE fieldcrypt.reencrypt_existing(text, integer, integer) IS
+COMMENT ON PROCEDURE fieldcrypt.reencrypt_existing(text, integer, integer, text) IS
     'seals anew what older keys or policies have sealed in a document; the table''s owner needs encrypt';
 
 CREATE PROCEDURE fieldcrypt.reencrypt_column(relation regclass, column_name name, batch_size integer DEFAULT 5000,

@@ -146,7 +146,7 @@ BEGIN
     UPDATE fieldcrypt.job AS j SET verified = NULL,
         step = CASE WHEN j.state IN ('running', 'paused') AND fieldcrypt.reencrypts(j) THEN 'prepare' ELSE j.step END
     WHERE EXISTS (SELECT FROM fieldcrypt.places_of_field(forget_verified.field) AS p
-                  WHERE p.document = j.target
+                  WHERE p.document = fieldcrypt.document_of_job(j.target)
                       OR p.column_name = j.column_name AND p.relation IN (SELECT fieldcrypt.tables_of_job(j.target)));
     LOCK TABLE fieldcrypt.field IN SHARE ROW EXCLUSIVE MODE;
 END

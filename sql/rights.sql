@@ -117,7 +117,23 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.protect_jsonb(regclass, name, text, name, name, name),
     fieldcrypt.unprotect_jsonb(regclass, name),
     fieldcrypt.protect_path(text, text[], text, text, text, text),
-    fieldcrypt.unprotect_path(text, text[], text, text)
+    fieldcrypt.unprotect_path(text, text[], text, text),
+    -- jobs of one account are for whoever manages it
+    fieldcrypt.start_job(text, text, text, text, text, text, boolean, text),
+    fieldcrypt.step_job(text, integer, boolean),
+    fieldcrypt.describe_job(text),
+    fieldcrypt.report_job(text, timestamptz),
+    fieldcrypt.rest_after(timestamptz, integer, integer, boolean),
+    fieldcrypt.name_of_document(text, text),
+    fieldcrypt.pause_job(text),
+    fieldcrypt.cancel_job(text)
+TO PUBLIC;
+
+GRANT EXECUTE ON PROCEDURE
+    fieldcrypt.run_job(text, integer, integer),
+    fieldcrypt.encrypt_existing(text, integer, integer, text),
+    fieldcrypt.decrypt_existing(text, integer, integer, text),
+    fieldcrypt.reencrypt_existing(text, integer, integer, text)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
@@ -172,16 +188,10 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.uses_of_field(integer),
     fieldcrypt.keep_plain(text[]),
     fieldcrypt.path_ending_in(text),
-    fieldcrypt.start_job(text, text, text, text, text, text, boolean),
-    fieldcrypt.step_job(text, integer, boolean),
-    fieldcrypt.report_job(text, timestamptz),
-    fieldcrypt.rest_after(timestamptz, integer, integer, boolean),
     fieldcrypt.note_remnants(regclass),
     fieldcrypt.rewrite_table(regclass),
     fieldcrypt.overwrite_wal(integer),
     fieldcrypt.apply_remedy(text),
-    fieldcrypt.pause_job(text),
-    fieldcrypt.cancel_job(text),
     fieldcrypt.plan_table(regclass),
     fieldcrypt.plan_existing(text),
     fieldcrypt.plan_column(regclass, name),
@@ -193,13 +203,9 @@ GRANT EXECUTE ON FUNCTION
 TO fieldcrypt_admin;
 
 GRANT EXECUTE ON PROCEDURE
-    fieldcrypt.run_job(text, integer, integer),
     fieldcrypt.clean_remnants(regclass, interval),
-    fieldcrypt.encrypt_existing(text, integer, integer),
-    fieldcrypt.decrypt_existing(text, integer, integer),
     fieldcrypt.encrypt_column(regclass, name, text, name, integer, integer, boolean),
     fieldcrypt.decrypt_column(regclass, name, name, integer, integer, boolean),
-    fieldcrypt.reencrypt_existing(text, integer, integer),
     fieldcrypt.reencrypt_column(regclass, name, integer, integer),
     fieldcrypt.reencrypt_field(text, integer, integer)
 TO fieldcrypt_admin;

@@ -16,6 +16,7 @@ use super::seal::{self, Context};
 use super::{check, policy};
 use crate::call::{Answer, Call, NewVarlena};
 use crate::error::{Error, Result};
+use crate::jobs::caller;
 
 type Answered = std::result::Result<Answer, ErrorReport>;
 
@@ -144,6 +145,7 @@ impl Transform for OpenRetired<'_> {
                 if self.only_counts {
                     return Ok(Change::Keep);
                 }
+                caller::require_decrypt(&check::header(text)?.0)?;
                 Ok(open::open(text, Reading::Decrypt)?.map_or(Change::Keep, Change::Replace))
             }
             Value::Container(_) => Ok(Change::Enter(state)),

@@ -583,20 +583,22 @@ OTHERS = {
     ),
     "check_expressions(regclass)": Call("'m.sample'"),
     # jobs
-    "start_job(text,text,text,text,text,text,boolean)": Call(
-        "NULL, NULL, NULL, NULL, NULL, NULL, true", "fieldcrypt_admin", refuses="22004"
+    # who may is asked about a job; test_jobs_account has roles of every kind
+    "start_job(text,text,text,text,text,text,boolean,text)": Call(
+        "NULL, NULL, NULL, NULL, NULL, NULL, true, NULL", refuses="22004"
     ),
     "step_job(text,integer,boolean)": Call(
-        "NULLIF(s.account_id, s.account_id), 1, true", "fieldcrypt_admin", None
+        "NULLIF(s.account_id, s.account_id), 1, true", gives=None
     ),
-    "pause_job(text)": Call("NULL", "fieldcrypt_admin", refuses="22004"),
-    "cancel_job(text)": Call("NULL", "fieldcrypt_admin", refuses="22004"),
-    "report_job(text,timestamp with time zone)": Call(
-        "'none', '-infinity'", "fieldcrypt_admin", SOMETHING
-    ),
-    "rest_after(timestamp with time zone,integer,integer,boolean)": Call(
-        "now(), 1, NULL, true", "fieldcrypt_admin"
-    ),
+    "pause_job(text)": Call("NULL", refuses="22004"),
+    "cancel_job(text)": Call("NULL", refuses="22004"),
+    "describe_job(text)": Call("NULLIF(s.account_id, s.account_id)", gives=None),
+    "message_of_job(text)": Call("'none'", "nobody", None),
+    "report_job(text,timestamp with time zone)": Call("'none', now()", gives=SOMETHING),
+    "rest_after(timestamp with time zone,integer,integer,boolean)": Call("now(), 1, NULL, true"),
+    "name_of_document(text,text)": Call("'a', 'b'", gives="a/b"),
+    "document_of_job(text)": Call("'a/b'", "nobody", "a"),
+    "rows_of_job(job,regclass)": Call(f"{JOB}, 'm.held'", "nobody", "true"),
     "plan_table(regclass)": Call("'m.sample'", "fieldcrypt_admin", SOMETHING),
     "plan_existing(text)": Call("'m.document'", "fieldcrypt_admin", SOMETHING),
     "plan_column(regclass,name)": Call("'m.held', 'v'", "fieldcrypt_admin", SOMETHING),
@@ -634,8 +636,8 @@ OTHERS = {
     "remnants(regclass)": Call("NULL", "fieldcrypt_admin|fieldcrypt_auditor", None, writes=True),
     "owners_of_job(text)": Call("'none'", "nobody", None),
     "successor_of(name)": Call("'phone'", "nobody", "fieldcrypt_new_phone"),
-    "open_job(text,text,text,text,text,text,boolean)": Call(
-        "NULL, NULL, NULL, NULL, NULL, NULL, true", "nobody", writes=True, refuses="23502"
+    "open_job(text,text,text,text,text,text,boolean,text)": Call(
+        "NULL, NULL, NULL, NULL, NULL, NULL, true, NULL", "nobody", writes=True, refuses="23502"
     ),
     "has_successor(job)": Call(JOB, "nobody", "false"),
     "reencrypts(job)": Call(JOB, "nobody", "false"),
@@ -677,15 +679,15 @@ OTHERS = {
     "reencrypt(jsonb)": Call("s.document", gives=re.compile('{"email": "fc1:.*"}')),
     "needs_reencryption(jsonb)": Call("s.document", gives="false"),
     "run_job(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
-    "encrypt_existing(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
-    "decrypt_existing(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
+    "encrypt_existing(text,integer,integer,text)": Call("NULL, NULL, NULL, NULL", **PROCEDURE),
+    "decrypt_existing(text,integer,integer,text)": Call("NULL, NULL, NULL, NULL", **PROCEDURE),
     "encrypt_column(regclass,name,text,name,integer,integer,boolean)": Call(
         "NULL, NULL, NULL, NULL, NULL, NULL, NULL", **PROCEDURE
     ),
     "decrypt_column(regclass,name,name,integer,integer,boolean)": Call(
         "NULL, NULL, NULL, NULL, NULL, NULL", **PROCEDURE
     ),
-    "reencrypt_existing(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
+    "reencrypt_existing(text,integer,integer,text)": Call("NULL, NULL, NULL, NULL", **PROCEDURE),
     "reencrypt_column(regclass,name,integer,integer)": Call("NULL, NULL, NULL, NULL", **PROCEDURE),
     "reencrypt_field(text,integer,integer)": Call("NULL, NULL, NULL", **PROCEDURE),
     # tables and their definitions

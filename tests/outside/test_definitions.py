@@ -29,13 +29,13 @@ WITHOUT_SEARCH_PATH = {
     # Procedures that commit can have no settings.
     "fieldcrypt.run_job(target text,batch_size integer,rate integer)",
     "fieldcrypt.clean_remnants(relation regclass,patience interval)",
-    "fieldcrypt.encrypt_existing(document text,batch_size integer,rate integer)",
-    "fieldcrypt.decrypt_existing(document text,batch_size integer,rate integer)",
+    "fieldcrypt.encrypt_existing(document text,batch_size integer,rate integer,account text)",
+    "fieldcrypt.decrypt_existing(document text,batch_size integer,rate integer,account text)",
     "fieldcrypt.encrypt_column(relation regclass,column_name name,field text,account_column name,"
     "batch_size integer,rate integer,cut_over boolean)",
     "fieldcrypt.decrypt_column(relation regclass,column_name name,account_column name,"
     "batch_size integer,rate integer,cut_over boolean)",
-    "fieldcrypt.reencrypt_existing(document text,batch_size integer,rate integer)",
+    "fieldcrypt.reencrypt_existing(document text,batch_size integer,rate integer,account text)",
     "fieldcrypt.reencrypt_column(relation regclass,column_name name,batch_size integer,"
     "rate integer)",
     "fieldcrypt.reencrypt_field(field text,batch_size integer,rate integer)",
@@ -56,6 +56,8 @@ PUBLIC_FUNCTIONS = """
     is_plain_name key_of_view make_view_anew plain_type_of seal_document shape_of_view
     trigger_arguments update_through_view
     holds_retired needs_reencryption open_retired reencrypt seal_existing write_both
+    start_job step_job describe_job report_job rest_after name_of_document pause_job cancel_job
+    run_job encrypt_existing decrypt_existing reencrypt_existing
     encrypted_cmp encrypted_eq encrypted_eqsel encrypted_ge encrypted_gt encrypted_hash
     encrypted_hash_extended encrypted_le encrypted_lt encrypted_ne encrypted_neqsel
     encrypted_support encrypted_typanalyze encrypted_types encrypted_typmod_in
