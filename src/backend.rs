@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 unsafe extern "C" {
     fn GetUserId() -> pg_sys::Oid;
     fn GetCurrentStatementStartTimestamp() -> pg_sys::TimestampTz;
+    fn GetCurrentTransactionStartTimestamp() -> pg_sys::TimestampTz;
     fn GetDatabaseEncoding() -> std::ffi::c_int;
     fn MemoryContextAllocExtended(
         context: pg_sys::MemoryContext,
@@ -51,6 +52,12 @@ pub fn without_interrupts<T>(work: impl FnOnce() -> T) -> T {
 pub fn statement_start() -> i64 {
     // SAFETY: returns a variable
     unsafe { GetCurrentStatementStartTimestamp() }
+}
+
+/// When the current transaction began, in microseconds.
+pub fn transaction_start() -> i64 {
+    // SAFETY: returns a variable
+    unsafe { GetCurrentTransactionStartTimestamp() }
 }
 
 /// The database's encoding.
