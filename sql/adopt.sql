@@ -13,13 +13,6 @@ BEGIN
             COMMENT ON FUNCTION fieldcrypt.adopt(%1$s, text, text, text, text, text[], text, bytea) IS
                 'seals the text that other software encrypted, by a key of the keyring; needs encrypt; for fieldcrypt_admin';
 
-            CREATE FUNCTION fieldcrypt.adopt_bytea(value %1$s, format text, key text, field text, account text DEFAULT NULL,
-                    previous_keys text[] DEFAULT '{}', associated_data text DEFAULT NULL, iv bytea DEFAULT NULL)
-                RETURNS fieldcrypt.encrypted_bytea
-                AS 'MODULE_PATHNAME', 'adopt_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 20;
-            COMMENT ON FUNCTION fieldcrypt.adopt_bytea(%1$s, text, text, text, text, text[], text, bytea) IS
-                'seals the bytes that other software encrypted, by a key of the keyring; needs encrypt; for fieldcrypt_admin';
-
             CREATE FUNCTION fieldcrypt.adopt_document(value %1$s, format text, key text, document text, account text DEFAULT NULL,
                     previous_keys text[] DEFAULT '{}', associated_data text DEFAULT NULL, iv bytea DEFAULT NULL,
                     kind text DEFAULT NULL)
@@ -39,12 +32,39 @@ BEGIN
 END
 $values$;
 
+DO $types$
+DECLARE
+    v text; -- the type of the stored form
+    t text; -- the type of what was encrypted
+BEGIN
+    FOREACH v IN ARRAY ARRAY['text', 'bytea'] LOOP
+        FOREACH t IN ARRAY ARRAY['bytea', 'bigint', 'numeric', 'date', 'timestamptz', 'boolean', 'uuid', 'jsonb'] LOOP
+            EXECUTE pg_catalog.format($sql$
+                CREATE FUNCTION fieldcrypt.adopt_%2$s(value %1$s, format text, key text, field text, account text DEFAULT NULL,
+                        previous_keys text[] DEFAULT '{}', associated_data text DEFAULT NULL, iv bytea DEFAULT NULL)
+                    RETURNS fieldcrypt.encrypted_%2$s
+                    AS 'MODULE_PATHNAME', 'adopt_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 20;
+                COMMENT ON FUNCTION fieldcrypt.adopt_%2$s(%1$s, text, text, text, text, text[], text, bytea) IS
+                    'seals the %2$s that other software encrypted, by a key of the keyring; needs encrypt; for fieldcrypt_admin';
+            $sql$, v, t);
+        END LOOP;
+    END LOOP;
+END
+$types$;
+
 CREATE FUNCTION fieldcrypt.adopt(document jsonb, paths text[], format text, key text, field text, account text DEFAULT NULL,
         previous_keys text[] DEFAULT '{}', associated_data text DEFAULT NULL)
     RETURNS jsonb
     AS 'MODULE_PATHNAME', 'adopt_at_paths_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 40;
 COMMENT ON FUNCTION fieldcrypt.adopt(jsonb, text[], text, text, text, text, text[], text) IS
     'seals what other software encrypted at paths of a document, and leaves what is sealed already; needs encrypt; for fieldcrypt_admin';
+
+CREATE FUNCTION fieldcrypt.adopt_check(document jsonb, paths text[], format text, key text, account text DEFAULT NULL,
+        previous_keys text[] DEFAULT '{}', associated_data text DEFAULT NULL)
+    RETURNS text[]
+    AS 'MODULE_PATHNAME', 'adopt_check_at_paths_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 40;
+COMMENT ON FUNCTION fieldcrypt.adopt_check(jsonb, text[], text, text, text, text[], text) IS
+    'of each value at paths of a document, whether adopt() would open it, and by which key; for fieldcrypt_admin';
 
 CREATE FUNCTION fieldcrypt.adopt_check_column(of_table regclass, of_column name, format text, key text,
         account text DEFAULT NULL, account_column name DEFAULT NULL, previous_keys text[] DEFAULT '{}',

@@ -21,6 +21,12 @@ CREATE FUNCTION fieldcrypt.keyring_entries(OUT root text, OUT provider text, OUT
 COMMENT ON FUNCTION fieldcrypt.keyring_entries() IS
     'the keyring file (root is NULL) and the root keys that it names, read anew, and what is wrong with each';
 
+CREATE FUNCTION fieldcrypt.adoption_keys(OUT name text, OUT provider text, OUT account text, OUT folder_is_shared boolean,
+        OUT is_guessable boolean, OUT problem text, OUT hint text) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'adoption_keys_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 3;
+COMMENT ON FUNCTION fieldcrypt.adoption_keys() IS
+    'the keys of other software that the keyring names, read anew, and what is wrong with each';
+
 -- the accounts under each root key are counted, not named
 CREATE FUNCTION fieldcrypt.root_keys(OUT root_key text, OUT state text, OUT provider text, OUT accounts bigint,
         OUT problem text, OUT hint text) RETURNS SETOF record
@@ -371,6 +377,49 @@ AS $$
     ) AS f (severity, finding, subject, remedy);
 $$;
 COMMENT ON FUNCTION fieldcrypt.findings_of_settings() IS 'what is wrong with settings, of the server, of roles and of this database';
+
+CREATE FUNCTION fieldcrypt.findings_of_adoption_keys() RETURNS SETOF fieldcrypt.finding
+    LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        WITH key AS MATERIALIZED (
+            SELECT k.*, format('adoption key "%s"', k.name) AS subject FROM fieldcrypt.adoption_keys() AS k
+        ), named (pattern) AS (
+            SELECT replace(regexp_replace(n.name, '([\%_])', '\\1', 'g'), '{account}', '%')
+            FROM fieldcrypt.adoption AS a JOIN fieldcrypt.job AS j ON j.target = a.target
+                CROSS JOIN LATERAL jsonb_array_elements_text(a.terms -> 'previous_keys' || (a.terms -> 'key')) AS n (name)
+            WHERE j.state IN ('running', 'paused') AND j.action IN ('adopt_column', 'adopt_existing')
+        )
+        SELECT f.severity, f.subject, f.finding, f.remedy FROM (
+            SELECT CASE WHEN EXISTS (SELECT FROM named AS n WHERE k.name LIKE n.pattern) THEN 'error' ELSE 'warning' END,
+                k.problem, k.subject, k.hint
+            FROM key AS k WHERE k.problem IS NOT NULL
+            UNION ALL
+            SELECT 'warning', 'comes from the environment, which other programs of the same user can read: for development', k.subject,
+                'In the keyring file: provider = "file", and path = the name of a file of mode 0400 that holds the key.'
+            FROM key AS k WHERE k.provider = 'env'
+            UNION ALL
+            SELECT 'warning', 'is in a folder that another user can write to, and could be replaced', k.subject,
+                'chown root and chmod go-w each folder above the file.'
+            FROM key AS k WHERE k.folder_is_shared
+            UNION ALL
+            SELECT 'warning', 'is a passphrase that can be guessed, and with it what the other software has left in backups', k.subject,
+                'Adopt its values soon, and delete what was encrypted under it.'
+            FROM key AS k WHERE k.is_guessable
+            UNION ALL
+            SELECT 'notice', format('is for account "%s", which does not exist', k.account), k.subject,
+                'Correct it in the keyring file: its values are adopted for no other account.'
+            FROM key AS k WHERE k.account IS NOT NULL
+                AND NOT EXISTS (SELECT FROM fieldcrypt.account AS a WHERE a.account = k.account AND a.state <> 'destroyed')
+            UNION ALL
+            SELECT 'notice', 'is used by no job: who may adopt opens its values', k.subject,
+                'Take it out of the keyring file when nothing is left to adopt, and keep it where backups need it.'
+            FROM key AS k WHERE NOT EXISTS (SELECT FROM named AS n WHERE k.name LIKE n.pattern)
+        ) AS f (severity, finding, subject, remedy);
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.findings_of_adoption_keys() IS 'what is wrong with the keys of other software that the keyring names';
 
 CREATE FUNCTION fieldcrypt.findings_of_keyring() RETURNS SETOF fieldcrypt.finding
     LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -1018,6 +1067,7 @@ AS $$
     SELECT f.* FROM (
         SELECT * FROM fieldcrypt.findings_of_settings()
         UNION ALL SELECT * FROM fieldcrypt.findings_of_keyring()
+        UNION ALL SELECT * FROM fieldcrypt.findings_of_adoption_keys()
         UNION ALL SELECT * FROM fieldcrypt.findings_of_keys()
         UNION ALL SELECT * FROM fieldcrypt.findings_of_roles()
         UNION ALL SELECT * FROM fieldcrypt.findings_of_protection()

@@ -6,7 +6,7 @@ CREATE TABLE fieldcrypt.job (
     target text COLLATE "C" CONSTRAINT job_pkey PRIMARY KEY,
     action text NOT NULL CHECK (action OPERATOR(pg_catalog.=) ANY
         (ARRAY['encrypt_existing', 'decrypt_existing', 'encrypt_column', 'decrypt_column',
-               'reencrypt_existing', 'reencrypt_column'])),
+               'reencrypt_existing', 'reencrypt_column', 'adopt_existing', 'adopt_column'])),
     relation text,
     column_name name,
     field text COLLATE "C",
@@ -185,7 +185,7 @@ COMMENT ON FUNCTION fieldcrypt.name_of_table(regclass) IS
 
 CREATE FUNCTION fieldcrypt.has_successor(job fieldcrypt.job) RETURNS boolean
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    RETURN ((job).action IN ('encrypt_column', 'decrypt_column')) IS TRUE;
+    RETURN ((job).action IN ('encrypt_column', 'decrypt_column', 'adopt_column')) IS TRUE;
 COMMENT ON FUNCTION fieldcrypt.has_successor(fieldcrypt.job) IS
     'whether a job fills a second column, which takes the place of the first';
 
@@ -434,9 +434,9 @@ BEGIN
         RETURN;
     END IF;
     SELECT * INTO STRICT old FROM pg_attribute AS a WHERE a.attrelid = part AND a.attname = job.column_name;
-    IF (job.action = 'encrypt_column') = (fieldcrypt.plain_type_of(old.atttypid) IS NOT NULL) THEN
+    IF (job.action <> 'decrypt_column') = (fieldcrypt.plain_type_of(old.atttypid) IS NOT NULL) THEN
         RAISE EXCEPTION 'column "%" of % is %', job.column_name, part,
-            CASE job.action WHEN 'encrypt_column' THEN 'encrypted already' ELSE 'not encrypted' END
+            CASE job.action WHEN 'decrypt_column' THEN 'not encrypted' ELSE 'encrypted already' END
             USING ERRCODE = 'wrong_object_type';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = part AND a.attnum > 0 AND NOT a.attisdropped
@@ -450,10 +450,13 @@ BEGIN
         RAISE EXCEPTION 'the field of column "%" of % is not reversible', job.column_name, part
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'What is encrypted stays encrypted.';
     END IF;
-    IF job.action = 'encrypt_column' AND NOT EXISTS (SELECT FROM fieldcrypt.field AS f WHERE f.name = job.field) THEN
+    IF job.action = 'adopt_column' THEN
+        PERFORM fieldcrypt.check_adoption(job);
+    END IF;
+    IF job.action <> 'decrypt_column' AND NOT EXISTS (SELECT FROM fieldcrypt.field AS f WHERE f.name = job.field) THEN
         RAISE EXCEPTION 'field "%" does not exist', job.field USING ERRCODE = 'undefined_object';
     END IF;
-    IF job.action = 'encrypt_column'
+    IF job.action <> 'decrypt_column'
         AND NOT EXISTS (SELECT FROM fieldcrypt.protected AS p WHERE p.relation = part AND p.account_column = job.account_column)
         AND EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = part AND a.attnum > 0 AND NOT a.attisdropped
                     AND fieldcrypt.holds_encrypted(a.atttypid) IS NOT NULL) THEN
@@ -485,6 +488,10 @@ BEGIN
         UPDATE fieldcrypt.job AS j SET state = 'running', cut_over = wanted_cut_over,
             step_started_at = now() - (j.changed_at - j.step_started_at), changed_at = now()
         WHERE j.target = wanted_target;
+        IF known.action LIKE 'adopt%' AND known.step = 'verify' AND known.page >= known.end_page THEN
+            -- what did not open may do so now
+            PERFORM fieldcrypt.begin_pass(wanted_target, 'verify');
+        END IF;
         RETURN;
     END IF;
     DELETE FROM fieldcrypt.job AS j WHERE j.target = wanted_target;
@@ -501,6 +508,7 @@ BEGIN
             USING ERRCODE = 'object_in_use', HINT = 'One after the other: each writes every row.';
     END IF;
     PERFORM fieldcrypt.check_job(j) FROM fieldcrypt.job AS j WHERE j.target = wanted_target;
+    PERFORM fieldcrypt.begin_adoption(j) FROM fieldcrypt.job AS j WHERE j.target = wanted_target AND j.action = 'adopt_existing';
 END
 $$;
 COMMENT ON FUNCTION fieldcrypt.open_job(text, text, text, text, text, text, boolean, text) IS
@@ -511,6 +519,17 @@ CREATE FUNCTION fieldcrypt.successor_of(column_name name) RETURNS name
     RETURN pg_catalog.concat('fieldcrypt_new_', pg_catalog.left(column_name::pg_catalog.text, 40));
 COMMENT ON FUNCTION fieldcrypt.successor_of(name) IS
     'the name of the column that is to take the place of another, until it does';
+
+CREATE FUNCTION fieldcrypt.require_successor(job fieldcrypt.job) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM fieldcrypt.run_as_owner(job.relation::regclass, format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%I IS NOT NULL) NOT VALID',
+        job.relation, fieldcrypt.successor_of(job.column_name), fieldcrypt.successor_of(job.column_name)), false);
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.require_successor(fieldcrypt.job) IS
+    'lets nobody write NULL to the successor of a column that is NOT NULL';
 
 CREATE FUNCTION fieldcrypt.prepare_job(job fieldcrypt.job) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -534,19 +553,27 @@ BEGIN
     SELECT * INTO old FROM pg_attribute AS a WHERE a.attrelid = part AND a.attname = job.column_name;
     IF job.action = 'encrypt_column' THEN
         new_type := format('%s(%L)', fieldcrypt.encrypted_type_of(old.atttypid), job.field);
+    ELSIF job.action = 'adopt_column' THEN
+        new_type := format('%s(%L)', fieldcrypt.adopted_type(job), job.field);
     ELSE
         new_type := fieldcrypt.plain_type_of(old.atttypid);
     END IF;
     PERFORM fieldcrypt.run_as_owner(part, format('ALTER TABLE %s ADD COLUMN %I %s', part, successor, new_type), false);
-    IF job.action = 'encrypt_column'
+    IF job.action <> 'decrypt_column'
         AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = part AND t.tgname = 'zzz_fieldcrypt_hold_account') THEN
         -- protect_table() would read the table under a lock; there is nothing in it yet
         PERFORM fieldcrypt.run_as_owner(part, format('CREATE TRIGGER zzz_fieldcrypt_hold_account BEFORE INSERT OR UPDATE'
             ' ON %s FOR EACH ROW EXECUTE FUNCTION fieldcrypt.hold_account(%L, %L)', part, job.account_column, 'refuse'), false);
     END IF;
+    IF job.action = 'adopt_column' THEN
+        -- NOT NULL comes when everything has opened
+        PERFORM fieldcrypt.run_as_owner(part, format('CREATE TRIGGER zzz_fieldcrypt_write_both BEFORE INSERT OR UPDATE'
+            ' ON %s FOR EACH ROW EXECUTE FUNCTION fieldcrypt.adopt_both(%L, %L, %L, %L)', part, job.column_name, successor,
+            job.account_column, job.target), false);
+        RETURN;
+    END IF;
     IF old.attnotnull THEN
-        PERFORM fieldcrypt.run_as_owner(part, format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%I IS NOT NULL) NOT VALID',
-            part, successor, successor), false);
+        PERFORM fieldcrypt.require_successor(job);
     END IF;
     PERFORM fieldcrypt.run_as_owner(part, format('CREATE TRIGGER zzz_fieldcrypt_write_both BEFORE INSERT OR UPDATE'
         ' ON %s FOR EACH ROW EXECUTE FUNCTION fieldcrypt.write_both(%L, %L, %L, %L)', part, job.column_name, successor,
@@ -599,6 +626,17 @@ $$;
 COMMENT ON FUNCTION fieldcrypt.leaves_older(fieldcrypt.job) IS
     'whether something in the tables of a job is under an older key or policy';
 
+CREATE FUNCTION fieldcrypt.stored_type(part regclass, column_name name) RETURNS regtype
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (SELECT CASE a.atttypid WHEN 'bytea'::regtype THEN 'bytea'::regtype ELSE 'text'::regtype END
+            FROM pg_attribute AS a WHERE a.attrelid = part AND a.attname = column_name);
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.stored_type(regclass, name) IS
+    'as what a column is read that holds what other software encrypted: text or bytea';
+
 CREATE FUNCTION fieldcrypt.job_statement(job fieldcrypt.job, part regclass, pages text, places text, waits boolean) RETURNS text
     LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -634,6 +672,15 @@ BEGIN
             changed_column := fieldcrypt.successor_of(job.column_name);
             value := format('fieldcrypt.decrypt(%I)', job.column_name);
             condition := format('%I IS NOT NULL AND %I IS NULL', job.column_name, changed_column);
+        WHEN 'adopt_existing' THEN
+            value := format('fieldcrypt.adopt_stored_document(%s)', arguments);
+            -- what does not open stays as it is, and is counted in the end
+            condition := format('fieldcrypt.holds_foreign(%s, %L)', arguments, job.step = 'verify');
+        WHEN 'adopt_column' THEN
+            changed_column := fieldcrypt.successor_of(job.column_name);
+            value := format('fieldcrypt.adopt_stored(%L, %I::%s, %s, %I)', job.target, job.column_name,
+                fieldcrypt.stored_type(part, job.column_name), account, changed_column);
+            condition := format('%I IS NOT NULL AND %I IS NULL', job.column_name, changed_column);
         WHEN 'reencrypt_existing', 'reencrypt_column' THEN
             changed_column := fieldcrypt.column_to_reencrypt(job, part);
             value := format('fieldcrypt.reencrypt(%I)', changed_column);
@@ -664,6 +711,11 @@ DECLARE
     encrypted name := CASE job.action WHEN 'encrypt_column' THEN successor ELSE job.column_name END;
     plain name := CASE job.action WHEN 'encrypt_column' THEN job.column_name ELSE successor END;
 BEGIN
+    IF job.action = 'adopt_column' THEN
+        RETURN fieldcrypt.differing_adoptions(part, format('SELECT ctid::text, %I::%s, %I, COALESCE(%s, '''') FROM ONLY %s WHERE %s',
+            job.column_name, fieldcrypt.stored_type(part, job.column_name), successor,
+            fieldcrypt.account_text(part, job.account_column), part, pages), job.target);
+    END IF;
     RETURN fieldcrypt.differing_rows(part, format('SELECT ctid::text, %I::%s, %I, COALESCE(%s, '''') FROM ONLY %s WHERE %s', plain,
         (SELECT fieldcrypt.plain_type_of(a.atttypid) FROM pg_attribute AS a WHERE a.attrelid = part AND a.attname = encrypted),
         encrypted, fieldcrypt.account_text(part, job.account_column), part, pages));
@@ -992,7 +1044,11 @@ BEGIN
         RETURN true;
     ELSIF job.step = 'cut over' THEN
         IF job.cut_over THEN
-            PERFORM fieldcrypt.cut_over(job);
+            IF job.action = 'adopt_existing' THEN
+                PERFORM fieldcrypt.end_adoption(job);
+            ELSE
+                PERFORM fieldcrypt.cut_over(job);
+            END IF;
             UPDATE fieldcrypt.job AS j SET step = 'analyze', changed_at = now() WHERE j.target = job_target;
         ELSE
             UPDATE fieldcrypt.job AS j SET state = 'paused', changed_at = now() WHERE j.target = job_target;
@@ -1003,7 +1059,8 @@ BEGIN
         FOR next_part IN SELECT fieldcrypt.roots_of_job(job_target) LOOP
             PERFORM fieldcrypt.run_as_owner(next_part, format('ANALYZE %s', next_part), false);
         END LOOP;
-        PERFORM fieldcrypt.note_remnants(job_target, job.action LIKE 'encrypt%');
+        PERFORM fieldcrypt.note_remnants(job_target,
+            job.action LIKE 'encrypt%' OR COALESCE(fieldcrypt.terms_of(job) ->> 'plaintext' = 'encrypt', false));
         UPDATE fieldcrypt.job AS j SET state = 'done', changed_at = now() WHERE j.target = job_target;
         RETURN false;
     ELSIF job.step = 'verify' AND fieldcrypt.reencrypts(job) THEN
@@ -1050,9 +1107,22 @@ BEGIN
         WHERE j.target = job_target;
     ELSIF job.step = 'backfill' OR NOT job.clean THEN
         PERFORM fieldcrypt.begin_pass(job_target, 'verify');
+    ELSIF job.action = 'adopt_existing' THEN
+        PERFORM fieldcrypt.check_adopted(job);
+        UPDATE fieldcrypt.job AS j SET step = 'cut over', changed_at = now() WHERE j.target = job_target;
     ELSIF NOT fieldcrypt.has_successor(job) THEN
         UPDATE fieldcrypt.job AS j SET step = 'analyze', changed_at = now() WHERE j.target = job_target;
     ELSE
+        IF job.action = 'adopt_column' THEN
+            PERFORM fieldcrypt.check_adopted(job);
+            IF EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = job.relation::regclass AND a.attname = job.column_name AND a.attnotnull)
+                AND NOT EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = job.relation::regclass
+                                AND c.conname = fieldcrypt.successor_of(job.column_name)) THEN
+                -- validated in the next transaction, under a weaker lock
+                PERFORM fieldcrypt.require_successor(job);
+                RETURN true;
+            END IF;
+        END IF;
         IF EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = job.relation::regclass AND c.contype = 'c'
                    AND c.conname = fieldcrypt.successor_of(job.column_name)) THEN
             -- so that cutting over need not read the table
@@ -1079,7 +1149,9 @@ BEGIN
         RAISE EXCEPTION 'job "%" is %', job_target, job.state USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     part := to_regclass(job.relation);
-    IF new_state = 'cancelled' AND part IS NOT NULL AND fieldcrypt.has_successor(job) THEN
+    IF new_state = 'cancelled' AND job.action = 'adopt_existing' THEN
+        PERFORM fieldcrypt.end_adoption(job);
+    ELSIF new_state = 'cancelled' AND part IS NOT NULL AND fieldcrypt.has_successor(job) THEN
         PERFORM fieldcrypt.run_as_owner(part, format('DROP TRIGGER IF EXISTS zzz_fieldcrypt_write_both ON %s', part), false);
         PERFORM fieldcrypt.run_as_owner(part, format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', part,
             fieldcrypt.successor_of(job.column_name)), false);

@@ -41,7 +41,7 @@ BEGIN
     FOR function IN
         SELECT p.oid FROM pg_catalog.pg_proc AS p
         WHERE p.pronamespace = 'fieldcrypt'::pg_catalog.regnamespace
-            AND p.proname NOT IN ('adopt', 'adopt_bytea', 'adopt_check_hash') AND EXISTS (
+            AND p.proname NOT LIKE 'adopt%' AND EXISTS (
             SELECT FROM fieldcrypt.encrypted_types() AS t JOIN pg_catalog.pg_type AS e ON e.oid = t.encrypted
             WHERE p.prorettype IN (e.oid, e.typarray)
                 OR ARRAY[e.oid, e.typarray] OPERATOR(pg_catalog.&&) p.proargtypes::pg_catalog.oid[])
@@ -77,6 +77,12 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.open_retired(text, jsonb, text, text),
     fieldcrypt.holds_retired(text, jsonb, text, text),
     fieldcrypt.write_both(),
+    fieldcrypt.adopt_both(),
+    fieldcrypt.adopt_in_document(),
+    fieldcrypt.adopt_stored(text, text, text, anyelement),
+    fieldcrypt.adopt_stored(text, bytea, text, anyelement),
+    fieldcrypt.adopt_stored_document(text, jsonb, text, text),
+    fieldcrypt.holds_foreign(text, jsonb, text, text, boolean),
     fieldcrypt.reencrypt(jsonb),
     fieldcrypt.needs_reencryption(jsonb),
     fieldcrypt.check_document(text, jsonb, text, text, boolean),
@@ -173,10 +179,25 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.adopt(jsonb, text[], text, text, text, text, text[], text),
     fieldcrypt.adopt_bytea(text, text, text, text, text, text[], text, bytea),
     fieldcrypt.adopt_bytea(bytea, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_bigint(text, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_bigint(bytea, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_numeric(text, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_numeric(bytea, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_date(text, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_date(bytea, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_timestamptz(text, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_timestamptz(bytea, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_boolean(text, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_boolean(bytea, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_uuid(text, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_uuid(bytea, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_jsonb(text, text, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_jsonb(bytea, text, text, text, text, text[], text, bytea),
     fieldcrypt.adopt_document(text, text, text, text, text, text[], text, bytea, text),
     fieldcrypt.adopt_document(bytea, text, text, text, text, text[], text, bytea, text),
     fieldcrypt.adopt_check(text, text, text, text, text[], text, bytea),
     fieldcrypt.adopt_check(bytea, text, text, text, text[], text, bytea),
+    fieldcrypt.adopt_check(jsonb, text[], text, text, text, text[], text),
     fieldcrypt.adopt_check_hash(text, text, text, fieldcrypt.encrypted_text, text),
     fieldcrypt.adopt_check_column(regclass, name, text, text, text, name, text[], text, bytea),
     fieldcrypt.create_field(text, text[], text, text, text, text, text, text, text, text, boolean, boolean),
@@ -197,6 +218,13 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.plan_column(regclass, name),
     fieldcrypt.plan_reencrypt_existing(text),
     fieldcrypt.plan_reencrypt_column(regclass, name),
+    fieldcrypt.set_adoption(text, text, text, text[], text, text, text, text[]),
+    fieldcrypt.can_be_adopted(oid),
+    fieldcrypt.plan_adoption(text, text, bigint, text, regtype),
+    fieldcrypt.plan_adopt_column(regclass, name, name, text, text, text[], text, text, regtype),
+    fieldcrypt.plan_adopt_existing(text, text[], text, text, text[], text, text),
+    fieldcrypt.flag_adopted(text, text[], text),
+    fieldcrypt.name_of_type(regtype),
     fieldcrypt.encrypted_type_of(oid),
     fieldcrypt.name_of_column(regclass, name),
     fieldcrypt.name_of_table(regclass)
@@ -207,7 +235,9 @@ GRANT EXECUTE ON PROCEDURE
     fieldcrypt.encrypt_column(regclass, name, text, name, integer, integer, boolean),
     fieldcrypt.decrypt_column(regclass, name, name, integer, integer, boolean),
     fieldcrypt.reencrypt_column(regclass, name, integer, integer),
-    fieldcrypt.reencrypt_field(text, integer, integer)
+    fieldcrypt.reencrypt_field(text, integer, integer),
+    fieldcrypt.adopt_existing(text, text[], text, text, text, text[], text, text, integer, integer, boolean),
+    fieldcrypt.adopt_column(regclass, name, text, name, text, text, text[], text, text, regtype, integer, integer, boolean)
 TO fieldcrypt_admin;
 
 GRANT EXECUTE ON FUNCTION fieldcrypt.remnants(regclass) TO fieldcrypt_admin, fieldcrypt_auditor;

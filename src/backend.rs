@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 unsafe extern "C" {
     fn GetUserId() -> pg_sys::Oid;
     fn GetCurrentStatementStartTimestamp() -> pg_sys::TimestampTz;
+    fn GetCurrentTransactionStartTimestamp() -> pg_sys::TimestampTz;
     fn GetDatabaseEncoding() -> std::ffi::c_int;
     fn MemoryContextAllocExtended(
         context: pg_sys::MemoryContext,
@@ -99,6 +100,12 @@ pub fn sight() -> Sight {
         running: [snapshot.xcnt, snapshot.subxcnt.cast_unsigned()],
         command: snapshot.curcid,
     }
+}
+
+/// When the current transaction began, in microseconds.
+pub fn transaction_start() -> i64 {
+    // SAFETY: returns a variable
+    unsafe { GetCurrentTransactionStartTimestamp() }
 }
 
 /// The database's encoding.

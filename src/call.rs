@@ -412,6 +412,26 @@ impl Answer {
         text.map_or(Self::NULL, Self::text)
     }
 
+    /// An array of texts, given in UTF-8.
+    pub fn texts<T: AsRef<str>>(texts: &[T]) -> Self {
+        let mut values: Vec<Datum> =
+            texts.iter().map(|text| encoding::from_utf8(text.as_ref())).collect();
+        let Layout { length, by_value, align } = Layout::of(pg_sys::TEXTOID);
+        let count = i32::try_from(values.len()).unwrap_or(i32::MAX);
+        // SAFETY: that many texts, which the array copies
+        let array = unsafe {
+            pg_sys::construct_array(
+                values.as_mut_ptr(),
+                count,
+                pg_sys::TEXTOID,
+                i32::from(length),
+                by_value,
+                align,
+            )
+        };
+        Self(Some(Datum::from(array)))
+    }
+
     /// A cstring of ASCII.
     pub fn ascii_cstring(text: &str) -> Self {
         // SAFETY: palloc returns that much memory or raises an error

@@ -23,6 +23,11 @@ use crate::encoding;
 pub enum Error {
     #[error("{error} (format {format}, key \"{key}\")")]
     Adopt { error: AdoptError, format: &'static str, key: String },
+    #[error(
+        "what was encrypted is no value of type {} (field \"{field}\", account \"{account}\")",
+        .plaintext_type.name()
+    )]
+    AdoptInput { plaintext_type: PlaintextType, code: Code, field: String, account: String },
     #[error("{error} ({place})")]
     At { place: String, error: Box<Error> },
     #[error("account \"{0}\" is {1}")]
@@ -206,6 +211,11 @@ impl Error {
         }
     }
 
+    /// Whether a value of other software is not of the format that it was taken for.
+    pub const fn is_not_encrypted(&self) -> bool {
+        matches!(self, Self::Adopt { error: AdoptError::NotEncrypted, .. })
+    }
+
     /// Whether an account or a key is closed: what is sealed under it is hidden, not an error.
     pub const fn is_of_closed(&self) -> bool {
         matches!(self, Self::AccountClosed(..) | Self::AccountLocked(..) | Self::KeyState(..))
@@ -285,7 +295,7 @@ impl Error {
             Self::Null(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
 
             Self::UnknownRoot(_) => Code::ERRCODE_CONFIG_FILE_ERROR,
-            Self::InvalidInput(_, code) => *code,
+            Self::AdoptInput { code, .. } | Self::InvalidInput(_, code) => *code,
             Self::TypeMismatch(..) => Code::ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText => Code::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::InvalidArgument { .. } | Self::Mask(_) => Code::ERRCODE_INVALID_PARAMETER_VALUE,

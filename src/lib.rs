@@ -70,7 +70,8 @@ pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["adopt
 pgrx::extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/doctor.sql", name = "doctor", requires = ["audit"]);
 pgrx::extension_sql_file!("../sql/jobs.sql", name = "jobs", requires = ["doctor"]);
-pgrx::extension_sql_file!("../sql/usage.sql", name = "usage", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/adopt_jobs.sql", name = "adopt_jobs", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/usage.sql", name = "usage", requires = ["adopt_jobs"]);
 pgrx::extension_sql_file!("../sql/policy.sql", name = "policy", requires = ["usage"]);
 pgrx::extension_sql_file!("../sql/rotation.sql", name = "rotation", requires = ["policy"]);
 pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["rotation"], finalize);

@@ -3,13 +3,19 @@
 use fieldcrypt_core::adopt::Format;
 use fieldcrypt_core::envelope::is_reserved_text;
 use fieldcrypt_core::error::AdoptError;
+use fieldcrypt_document::flags::{Flags, State};
+use fieldcrypt_document::jsonb::{Container, Value};
+use fieldcrypt_document::rewrite::{Change, Step, Transform, rewrite};
 use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 
+use super::paths::flags;
 use super::{Adoption, CHECKED, Places};
 use crate::access::roles::{ADMIN, require_role};
 use crate::call::{Answer, Call};
+use crate::document::at::Located;
+use crate::document::json;
 use crate::error::{Error, Result};
 
 const PLACES: Places =
@@ -31,6 +37,79 @@ fn adopt_check(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer, 
     }
     Ok(Answer::text(&outcome(call.bytes(0), &adoption)?))
 }
+
+const PLACES_OF_DOCUMENT: Places =
+    Places { format: 2, key: 3, previous_keys: 5, associated_data: 6, iv: None };
+
+/// `adopt_check(document jsonb, paths text[], format, key, account, previous_keys, associated_data) →
+/// text[]`: the same of each value at the paths, but null.
+#[pg_extern(sql = false)]
+fn adopt_check_at_paths(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> std::result::Result<Answer, ErrorReport> {
+    let call = Call::new(fcinfo);
+    require_role(ADMIN, "adopt_check")?;
+    let flags = flags(&call.texts(1)?.ok_or(Error::Null("the paths"))?)?;
+    let account = call.optional_text(4)?;
+    let account = account.as_deref().unwrap_or(NO_ACCOUNT);
+    let adoption = Adoption::of(&call, &PLACES_OF_DOCUMENT, account)?;
+    if call.is_null(0) {
+        return Ok(Answer::NULL);
+    }
+    let container = Container::new(call.bytes(0)).map_err(Error::from)?;
+    let mut check = CheckAtPaths { adoption, flags: &flags, outcomes: Vec::new() };
+    rewrite(container, flags.start(), &mut check).map_err(Located::of_any)?;
+    Ok(Answer::texts(&check.outcomes))
+}
+
+struct CheckAtPaths<'a> {
+    adoption: Adoption<'a>,
+    flags: &'a Flags<()>,
+    outcomes: Vec<String>,
+}
+
+impl Transform for CheckAtPaths<'_> {
+    type State = State;
+    type Error = Located;
+
+    fn key(&mut self, state: &State, key: &[u8]) -> std::result::Result<Option<State>, Located> {
+        Ok(self.flags.key(*state, key))
+    }
+
+    fn element(
+        &mut self,
+        state: &State,
+        _index: usize,
+    ) -> std::result::Result<Option<State>, Located> {
+        Ok(self.flags.element(*state))
+    }
+
+    fn value(
+        &mut self,
+        state: State,
+        value: Value<'_>,
+    ) -> std::result::Result<Change<State>, Located> {
+        if self.flags.rule(state, value.is_array()).is_none() {
+            return Ok(Change::Enter(state));
+        }
+        let outcome = match value {
+            Value::Null => return Ok(Change::Keep),
+            Value::String(text) => outcome(text, &self.adoption)?,
+            Value::Container(object) if !value.is_array() => {
+                outcome(json::document_text(object)?.as_bytes(), &self.adoption)?
+            }
+            _ => NOT_ENCRYPTED.to_owned(),
+        };
+        self.outcomes.push(outcome);
+        Ok(Change::Keep)
+    }
+
+    fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
+        error.within(step)
+    }
+}
+
+const NOT_ENCRYPTED: &str = "is not of this format";
 
 fn outcome(value: &[u8], adoption: &Adoption<'_>) -> Result<String> {
     if is_reserved_text(value) {
@@ -55,7 +134,7 @@ fn outcome(value: &[u8], adoption: &Adoption<'_>) -> Result<String> {
     };
     Ok(match error {
         AdoptError::Failed => "fails: wrong key, or altered",
-        AdoptError::NotEncrypted => "is not of this format",
+        AdoptError::NotEncrypted => NOT_ENCRYPTED,
         AdoptError::Malformed => "is malformed",
         _ => "is not supported",
     }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use fieldcrypt_core::adopt::Format;
 use fieldcrypt_core::envelope::{PlaintextType, is_reserved_text};
-use fieldcrypt_core::error::AdoptError;
 use fieldcrypt_document::flags::{Flags, State};
 use fieldcrypt_document::jsonb::{Container, Value};
 use fieldcrypt_document::path::{Path, PathError};
@@ -14,7 +13,7 @@ use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 
-use super::{Adoption, DONE, FAILED, Places};
+use super::{Adoption, DONE, Places};
 use crate::access::roles::{ADMIN, require_role};
 use crate::call::{Answer, Call, NewVarlena};
 use crate::catalog::field::By;
@@ -52,7 +51,8 @@ fn adopt_at_paths(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     Ok(Answer::datum(adopted.map_or_else(|| call.datum(0), |document| NewVarlena::of(&document))))
 }
 
-fn flags(paths: &[String]) -> Result<Flags<()>> {
+/// Paths as they are written.
+pub(super) fn flags(paths: &[String]) -> Result<Flags<()>> {
     let parse = |path: &String| path.parse::<Path>().map(|path| (path, ()));
     let rules = paths.iter().map(parse).collect::<std::result::Result<Vec<_>, PathError>>();
     let invalid =
@@ -100,7 +100,10 @@ impl Transform for Adopt<'_> {
             Value::Container(object) if !value.is_array() => {
                 Ok(Change::Replace(self.adopt(json::document_text(object)?.as_bytes())?))
             }
-            _ => Err(self.not_encrypted()?.into()),
+            _ => {
+                let refused = Err(self.adoption.not_encrypted());
+                Ok(self.adoption.noted(self.field, refused)?)
+            }
         }
     }
 
@@ -119,12 +122,5 @@ impl Adopt<'_> {
         made::remember(&sealed);
         self.adoption.note(DONE, self.field, key)?;
         Ok(Node::String(sealed))
-    }
-
-    fn not_encrypted(&self) -> Result<Error> {
-        let key = self.adoption.keys.first().cloned().unwrap_or_default();
-        self.adoption.note(FAILED, self.field, &key)?;
-        let format = self.adoption.format.name();
-        Ok(Error::Adopt { error: AdoptError::NotEncrypted, format, key })
     }
 }

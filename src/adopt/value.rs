@@ -1,9 +1,5 @@
 //! One value.
 
-use fieldcrypt_core::adopt::{Foreign, ForeignKey, Format, Opened};
-use fieldcrypt_core::envelope::PlaintextType;
-use fieldcrypt_core::error::AdoptError;
-use fieldcrypt_core::plaintext::Plaintext;
 use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -13,7 +9,6 @@ use crate::access::roles::{ADMIN, require_role};
 use crate::call::{Answer, Call};
 use crate::catalog::field::By;
 use crate::datatype::declared;
-use crate::error::Error;
 use crate::keyring::sealer::Sealer;
 use crate::value::{self, with_account};
 
@@ -23,7 +18,8 @@ const PLACES: Places =
     Places { format: 1, key: 2, previous_keys: 5, associated_data: 6, iv: Some(7) };
 
 /// `adopt(value, format, key, field, account, previous_keys, associated_data, iv) → encrypted_text`,
-/// and `adopt_bytea` of the same arguments `→ encrypted_bytea`; the value is text or bytea.
+/// and of the same arguments `adopt_bytea → encrypted_bytea`, `adopt_bigint → encrypted_bigint` and
+/// so on; the value is text or bytea.
 #[pg_extern(sql = false)]
 fn adopt(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
@@ -37,27 +33,11 @@ fn adopt(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         let adoption = Adoption::of(&call, &PLACES, account)?;
         // the right comes first: whether a value opens is not for everyone
         Sealer::to_encrypt(By::Name(&field), account)?;
-        let (opened, key) = match plaintext_type {
-            PlaintextType::Text => adoption.open(call.bytes(0), &field, text_bytes)?,
-            _ => adoption.open(call.bytes(0), &field, Format::open)?,
-        };
-        let plaintext = Plaintext::new(plaintext_type, &opened).ok_or_else(|| Error::Adopt {
-            error: AdoptError::NotText,
-            format: adoption.format.name(),
-            key: key.to_owned(),
-        })?;
-        let sealed = value::seal(plaintext, By::Name(&field), account)?;
+        let read = adoption.read(call.bytes(0), &field, plaintext_type);
+        let (canonical, key) = adoption.noted(&field, read)?;
+        let sealed = value::seal(canonical.plaintext()?, By::Name(&field), account)?;
         adoption.note(DONE, &field, key)?;
         Ok(sealed)
     })?;
     Ok(Answer::datum(sealed))
-}
-
-fn text_bytes(
-    format: Format,
-    key: &ForeignKey,
-    foreign: &Foreign<'_>,
-) -> std::result::Result<Opened, AdoptError> {
-    let mut text = format.open_text(key, foreign)?;
-    Ok(Opened::new(std::mem::take(&mut *text).into_bytes()))
 }

@@ -27,7 +27,8 @@ pub struct Canonical {
 }
 
 impl Canonical {
-    fn of(plaintext_type: PlaintextType, bytes: impl Into<Vec<u8>>) -> Self {
+    /// Bytes that are those of a value of that type.
+    pub fn of(plaintext_type: PlaintextType, bytes: impl Into<Vec<u8>>) -> Self {
         Self { plaintext_type, bytes: Zeroizing::new(bytes.into()) }
     }
 

@@ -96,6 +96,8 @@ struct Approved {
     policy: Rc<Policy>,
     /// When the client's statement began in which it did.
     statement: i64,
+    /// Whether it is sealed, and needs no check in later statements either.
+    is_sealed: bool,
     document: Vec<u8>,
 }
 
@@ -108,9 +110,17 @@ const LONGEST_APPROVED: usize = 1 << 16;
 
 /// Remembers a document that needs no further check, as long as nothing changes it.
 pub fn approve(policy: &Rc<Policy>, document: &[u8]) {
-    if document.len() > LONGEST_APPROVED {
-        return;
+    if document.len() <= LONGEST_APPROVED {
+        remember(policy, document, true);
     }
+}
+
+/// Lets a stored document be written, in this statement, that may hold plain values as before.
+pub fn approve_as_stored(policy: &Rc<Policy>, document: &[u8]) {
+    remember(policy, document, false);
+}
+
+fn remember(policy: &Rc<Policy>, document: &[u8], is_sealed: bool) {
     let statement = backend::statement_start();
     APPROVED.with_borrow_mut(|approved| match approved {
         Some(approved) => {
@@ -118,12 +128,13 @@ pub fn approve(policy: &Rc<Policy>, document: &[u8]) {
                 approved.policy = Rc::clone(policy);
             }
             approved.statement = statement;
+            approved.is_sealed = is_sealed;
             approved.document.clear();
             approved.document.extend_from_slice(document);
         }
         None => {
             let (policy, document) = (Rc::clone(policy), document.to_vec());
-            *approved = Some(Approved { policy, statement, document });
+            *approved = Some(Approved { policy, statement, is_sealed, document });
         }
     });
 }
@@ -133,7 +144,7 @@ pub fn approve(policy: &Rc<Policy>, document: &[u8]) {
 fn is_approved(policy: &Rc<Policy>, document: Container<'_>) -> bool {
     APPROVED.with_borrow(|approved| {
         let Some(approved) = approved else { return false };
-        let is_of_now = Rc::ptr_eq(&approved.policy, policy)
+        let is_of_now = approved.is_sealed && Rc::ptr_eq(&approved.policy, policy)
             || approved.statement == backend::statement_start()
                 && approved.policy.has_subject_of(policy);
         is_of_now && approved.document == document.as_bytes()

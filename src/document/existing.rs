@@ -21,7 +21,7 @@ use crate::jobs::caller;
 type Answered = std::result::Result<Answer, ErrorReport>;
 
 /// Calls `work` with the name of the document, its content, and the row's account and kind.
-fn with_document(
+pub fn with_document(
     call: &Call,
     work: impl FnOnce(&str, Container<'_>, &str, Option<&str>) -> Result<Answer>,
 ) -> Answered {

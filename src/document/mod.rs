@@ -5,6 +5,7 @@
 //!   them this statement has made, [`moved`] which came with a row from another partition, [`masked`] recognises masks that are written back
 //! - [`check`]: the CHECK behind the row trigger
 //! - [`existing`]: documents that were stored before their paths were flagged, or after
+//! - [`adopted`]: values of other software in them, while a job adopts these
 //! - [`open`]: reading: plain, masked or hidden
 //! - [`search`]: tokens of documents
 //! - [`blob`]: flagged values gathered in a column of their own
@@ -15,6 +16,7 @@
 //! through text: numbers keep their digits, and what is not flagged is copied.
 
 pub mod admin;
+pub mod adopted;
 pub mod at;
 pub mod blob;
 pub mod check;

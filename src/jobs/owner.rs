@@ -3,11 +3,13 @@
 use std::cell::Cell;
 use std::fmt::Write;
 
+use fieldcrypt_core::envelope::PlaintextType;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::pg_sys::{self, Oid};
+use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::spi::{self, SpiTupleTable};
 use pgrx::{Spi, pg_extern};
 
+use crate::adopt::job;
 use crate::call::{Answer, Call, varlena_bytes};
 use crate::catalog::family::{Family, native};
 use crate::catalog::write::{Restriction, as_owner_of, set};
@@ -129,35 +131,80 @@ fn differing_rows(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let relation = relation_of(&call)?;
     let query = call.text(1)?;
+    differing(relation, &query, |plain_type, plaintext_type| {
+        if native(plaintext_type) != plain_type {
+            return Err(Error::Catalog("types of a query"));
+        }
+        Ok(move |plain, encrypted: Option<&[u8]>, account: &str| {
+            let Some(encrypted) = encrypted else { return Ok(false) };
+            // SAFETY: the plain value is of that type, as was checked
+            let plain = unsafe { native::from_datum(plaintext_type, plain)? };
+            // what cannot be opened is not the same; writing it anew says why
+            Ok(value::holds(encrypted, plain.plaintext()?, account).unwrap_or(false))
+        })
+    })
+}
+
+/// `differing_adoptions(relation regclass, query text, target text) → text`: the same of rows in
+/// which the value is one of other software, that a job is to adopt. What does not open differs
+/// unless nothing stands for it.
+#[pg_extern(sql = false)]
+fn differing_adoptions(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    let relation = relation_of(&call)?;
+    let (query, target) = (call.text(1)?, call.text(2)?);
+    differing(relation, &query, |stored_type, plaintext_type| {
+        if !matches!(stored_type, pg_sys::TEXTOID | pg_sys::BYTEAOID) {
+            return Err(Error::Catalog("types of a query"));
+        }
+        let job = job::of(&target)?;
+        Ok(move |stored, encrypted: Option<&[u8]>, account: &str| {
+            // SAFETY: the stored value is a text or bytea, as was checked
+            job.holds(unsafe { varlena_bytes(stored) }, encrypted, account, plaintext_type)
+        })
+    })
+}
+
+fn differing<H>(
+    relation: Oid,
+    query: &str,
+    holds: impl FnOnce(Oid, PlaintextType) -> Result<H>,
+) -> Answered
+where
+    H: Fn(Datum, Option<&[u8]>, &str) -> Result<bool>,
+{
     let places = as_its_owner(relation, || {
-        Spi::connect(|client| Ok(places_of(client.select(&*query, None, &[])?)))
+        Spi::connect(|client| Ok(places_of(client.select(query, None, &[])?, holds)))
     })?;
     let places = places.map_err(|_: spi::Error| Error::Catalog("query failed"))??;
     Ok(Answer::text(&places))
 }
 
-fn places_of(mut rows: SpiTupleTable<'_>) -> Result<String> {
+/// The places of the rows for which `holds` says no. It is made from the types of the value and of
+/// what is encrypted, and is given both and the account.
+fn places_of<H>(
+    mut rows: SpiTupleTable<'_>,
+    holds: impl FnOnce(Oid, PlaintextType) -> Result<H>,
+) -> Result<String>
+where
+    H: Fn(Datum, Option<&[u8]>, &str) -> Result<bool>,
+{
     let failed = |_| Error::Catalog("query failed");
     let plain_type = rows.column_type_oid(2).map_err(failed)?.value();
     let encrypted_type = rows.column_type_oid(3).map_err(failed)?.value();
     let plaintext_type = Family::get()?.plaintext_type(encrypted_type);
-    let plaintext_type = plaintext_type.filter(|kind| native(*kind) == plain_type);
-    let plaintext_type = plaintext_type.ok_or(Error::Catalog("types of a query"))?;
+    let holds = holds(plain_type, plaintext_type.ok_or(Error::Catalog("types of a query"))?)?;
     let mut places = String::from("{");
     while rows.next().is_some() {
         let column = |number| rows.get_datum_by_ordinal(number).map_err(failed);
         let is_same = match (column(2)?, column(3)?, column(4)?) {
             (None, None, _) => true,
-            (Some(plain), Some(encrypted), Some(account)) => {
-                // SAFETY: the plain value is of that type, as was checked; the others are varlenas.
-                // They live as long as the rows
-                let (plain, encrypted, account) = unsafe {
-                    let plain = native::from_datum(plaintext_type, plain)?;
-                    (plain, varlena_bytes(encrypted), varlena_bytes(account))
+            (Some(plain), encrypted, Some(account)) => {
+                // SAFETY: both are varlenas, and live as long as the rows
+                let (encrypted, account) = unsafe {
+                    (encrypted.map(|encrypted| varlena_bytes(encrypted)), varlena_bytes(account))
                 };
-                let account = encoding::to_utf8(account)?;
-                // what cannot be opened is not the same; writing it anew says why
-                value::holds(encrypted, plain.plaintext()?, &account).unwrap_or(false)
+                holds(plain, encrypted, &encoding::to_utf8(account)?)?
             }
             _ => false,
         };

@@ -9,6 +9,7 @@ use pgrx::{pg_extern, pg_sys};
 
 use super::cache::OpenKey;
 use super::file::KeyringFile;
+use super::foreign;
 use super::locked::Locked;
 use super::provider::Provider;
 use super::root::Root;
@@ -42,17 +43,38 @@ fn keyring_entries(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
         Err(error) => push(None, None, None, None, Err(error)),
         Ok(file) => {
             for (name, entry) in &file.roots {
-                let path = match &entry.provider {
-                    Provider::File(path) => Some(path.as_path()),
-                    Provider::Command(command) => Some(command.program.as_path()),
-                    Provider::Environment(_) => None,
-                };
+                let path = entry.provider.path();
                 let held = entry.provider.hold(name);
                 let result = held.and_then(|held| Root::new(name, entry.state, held).verify());
                 let (kind, state) = (entry.provider.name(), entry.state.name());
                 push(Some(name.as_str()), Some(kind), Some(state), path, result);
             }
         }
+    }
+    Answer::NULL
+}
+
+/// `adoption_keys() → SETOF (name, provider, account, folder_is_shared, is_guessable, problem, hint)`:
+/// each key of other software that the keyring file names, read anew and tried.
+#[pg_extern(sql = false)]
+fn adoption_keys(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
+    let rows = Rows::of(fcinfo);
+    // what is wrong with the file as a whole, keyring_entries() says
+    let file = configured_path().and_then(|path| KeyringFile::read(Path::new(&path)));
+    for (file, name) in file.iter().flat_map(|file| file.foreign.keys().map(move |n| (file, n))) {
+        let examined = foreign::examine(file, name);
+        let provider = examined.provider.as_ref();
+        let path = provider.and_then(Provider::path);
+        let problem = examined.result.err();
+        rows.push([
+            Answer::text(name),
+            Answer::optional_text(provider.map(Provider::name)),
+            Answer::optional_text(examined.account.as_deref()),
+            path.is_some_and(is_in_shared_folder).into(),
+            examined.is_guessable.into(),
+            Answer::optional_text(problem.as_ref().map(ToString::to_string).as_deref()),
+            Answer::optional_text(problem.and_then(|problem| problem.hint()).as_deref()),
+        ]);
     }
     Answer::NULL
 }

@@ -30,6 +30,9 @@ use super::provider::{Provider, is_weak, keyring};
 use super::unwrap::{configuration_loaded, configured_path, root_that};
 use crate::error::{Error, Result};
 
+/// Bytes of a passphrase below which `doctor()` warns.
+const SHORTEST_PASSPHRASE: usize = 12;
+
 /// An entry of the keyring file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -143,6 +146,15 @@ impl Source {
         }
     }
 
+    /// Whether it is a text of fewer than 12 bytes, or one that repeats: a passphrase has no bound on
+    /// how it was chosen.
+    fn is_guessable(&self, name: &str) -> Result<bool> {
+        let text = self.provider.read_text(&format!("adoption key \"{name}\""), "")?;
+        let secret = self.decode(&text).unwrap_or_default();
+        let is_text = self.encoding == Encoding::Text;
+        Ok(is_text && (secret.len() < SHORTEST_PASSPHRASE || is_weak(&secret)))
+    }
+
     /// The secret, without the line's end behind it.
     fn decode(&self, text: &str) -> Option<Zeroizing<Vec<u8>>> {
         let bytes = match self.encoding {
@@ -205,10 +217,21 @@ pub fn with_key<T>(name: &str, account: &str, work: impl FnOnce(&ForeignKey) -> 
     Ok(work(&key))
 }
 
+/// Fails unless there is a key of that name.
+pub fn require(name: &str) -> Result<()> {
+    read(name).map(|_| ())
+}
+
 fn read(name: &str) -> Result<Owned> {
     let path = configured_path()?;
-    let mut file = KeyringFile::read(Path::new(&path))?;
-    let entry = file.foreign.remove(name).ok_or_else(|| {
+    let file = KeyringFile::read(Path::new(&path))?;
+    let source = source(&file, name)?;
+    let key = without_traces(|| source.read(name).map(Locked::new))?;
+    Ok((key, source.account))
+}
+
+fn source(file: &KeyringFile, name: &str) -> Result<Source> {
+    let entry = file.foreign.get(name).cloned().ok_or_else(|| {
         keyring(
             format!("adoption key \"{name}\" is not in the keyring"),
             "Name it in the keyring file as [adopt.NAME], and reload.",
@@ -221,9 +244,36 @@ fn read(name: &str) -> Result<Owned> {
              derive asks for: salt and iterations (pbkdf2), salt (scrypt), salt and info (hkdf).",
         )
     })?;
-    if let Some((root, _)) = file.roots.iter().find(|(_, root)| root.provider == source.provider) {
-        return Err(is_a_root(name, root));
+    match file.roots.iter().find(|(_, root)| root.provider == source.provider) {
+        Some((root, _)) => Err(is_a_root(name, root)),
+        None => Ok(source),
     }
-    let key = without_traces(|| source.read(name).map(Locked::new))?;
-    Ok((key, source.account))
+}
+
+/// What there is to say of a key of other software, which is read anew and made, as when it is used.
+pub struct Examined {
+    pub provider: Option<Provider>,
+    /// Whose values alone it opens.
+    pub account: Option<String>,
+    /// Whether it is a passphrase that is soon guessed.
+    pub is_guessable: bool,
+    pub result: Result<()>,
+}
+
+/// Examines an entry of the keyring file.
+pub fn examine(file: &KeyringFile, name: &str) -> Examined {
+    match source(file, name) {
+        Err(error) => {
+            Examined { provider: None, account: None, is_guessable: false, result: Err(error) }
+        }
+        Ok(source) => {
+            let examined = without_traces(|| {
+                source.read(name)?;
+                source.is_guessable(name)
+            });
+            let is_guessable = *examined.as_ref().unwrap_or(&false);
+            let (provider, account) = (Some(source.provider), source.account);
+            Examined { provider, account, is_guessable, result: examined.map(|_| ()) }
+        }
+    }
 }

@@ -46,6 +46,15 @@ impl Provider {
         }
     }
 
+    /// The file that holds the key, or the program that is to be asked.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Command(command) => Some(&command.program),
+            Self::Environment(_) => None,
+        }
+    }
+
     /// Reads the key, or looks at the program that is to be asked.
     pub fn hold(&self, root: &str) -> Result<Held> {
         match self {

@@ -363,6 +363,8 @@ def family(kind):
 
 
 # one of nothing
+# the types besides text that adopt_…() makes values of
+ADOPTED_TYPES = ("bytea", "bigint", "numeric", "date", "timestamptz", "boolean", "uuid", "jsonb")
 JOB = "jsonb_populate_record(NULL::fieldcrypt.job, s.document)"
 HANDLE = "m.handle('m.text')"
 DOCUMENT = Shown('{"email": "value of text"}', '{"email": "****text"}', '{"email": "********"}')
@@ -487,7 +489,7 @@ OTHERS = {
         f"{name}({stored},text,text,text,text,text[],text,bytea)": Call(
             f"NULL::{stored}, 'fernet', 'none', 'm.text', 'acme'", "fieldcrypt_admin", None
         )
-        for name in ("adopt", "adopt_bytea")
+        for name in ("adopt", *(f"adopt_{kind}" for kind in ADOPTED_TYPES))
         for stored in ("text", "bytea")
     },
     **{
@@ -502,6 +504,9 @@ OTHERS = {
         )
         for stored in ("text", "bytea")
     },
+    "adopt_check(jsonb,text[],text,text,text,text[],text)": Call(
+        "NULL::jsonb, '{a}', 'fernet', 'none'", "fieldcrypt_admin", None
+    ),
     "adopt_check_hash(text,text,text,encrypted_text,text)": Call(
         "NULL, 'hmac-sha256-hex', 'none', s.v_text", "fieldcrypt_admin", None
     ),
@@ -539,6 +544,8 @@ OTHERS = {
     "findings_of_contents(integer)": Call("0", "nobody", None),
     "findings_of_copies()": Call("", "nobody", None),
     "findings_of_keyring()": Call("", "nobody", None),
+    "findings_of_adoption_keys()": Call("", "nobody", SOMETHING),
+    "adoption_keys()": Call("", "nobody", SOMETHING),
     "findings_of_keys()": Call("", "nobody", None),
     "findings_of_protection()": Call("", "nobody", SOMETHING),
     "findings_of_roles()": Call("", "nobody", SOMETHING),
@@ -664,6 +671,59 @@ OTHERS = {
         "nobody",
         "{}",
     ),
+    "set_adoption(text,text,text,text[],text,text,text,text[])": Call(
+        "'none', 'fernet', 'none', '{}', NULL, 'refuse', NULL, NULL",
+        "fieldcrypt_admin",
+        refuses="F0000",
+    ),
+    "keep_adoption(text,text)": Call("'none', '{}'", "nobody", locks=True, writes=True),
+    "adoption_of_job(text)": Call("'none'", "nobody", None),
+    **{
+        f"adopt_stored(text,{stored},text,anyelement)": Call(
+            f"'none', NULL::{stored}, 'acme', s.v_text", refuses="42704"
+        )
+        for stored in ("text", "bytea")
+    },
+    "adopt_stored_document(text,jsonb,text,text)": Call(
+        "'none', s.document, 'acme', NULL", refuses="42704"
+    ),
+    "holds_foreign(text,jsonb,text,text,boolean)": Call(
+        "'none', s.document, 'acme', NULL, false", refuses="42704"
+    ),
+    "differing_adoptions(regclass,text,text)": Call(
+        "'m.held', 'SELECT NULL::text, NULL::text, NULL::fieldcrypt.encrypted_text, NULL::text',"
+        " 'none'",
+        "nobody",
+        refuses="42704",
+    ),
+    "plan_adoption(text,text,bigint,text,regtype)": Call(
+        "'none', 'is malformed', 1, 'refuse', 'text'", "fieldcrypt_admin", SOMETHING
+    ),
+    "can_be_adopted(oid)": Call("'text'::regtype", "fieldcrypt_admin", "true"),
+    "plan_adopt_column(regclass,name,name,text,text,text[],text,text,regtype)": Call(
+        "'m.held', 'v', 'account_id', 'fernet', 'none'", "fieldcrypt_admin", SOMETHING
+    ),
+    "plan_adopt_existing(text,text[],text,text,text[],text,text)": Call(
+        "'m.none', '{a}', 'fernet', 'none'", "fieldcrypt_admin", SOMETHING
+    ),
+    "terms_of(job)": Call(JOB, "nobody", None),
+    "adopted_type(job)": Call(JOB, "nobody", None),
+    "check_adoption(job)": Call(JOB, "nobody", refuses="42809"),
+    "require_successor(job)": Call(JOB, "nobody"),
+    "stored_type(regclass,name)": Call("'m.held', 'v'", "nobody", "text"),
+    "adoption_trigger(name)": Call("'data'", "nobody", "!00_fieldcrypt_adopt_data"),
+    "begin_adoption(job)": Call(JOB, "nobody"),
+    "end_adoption(job)": Call(JOB, "nobody"),
+    "check_adopted(job)": Call(JOB, "nobody"),
+    "name_of_type(regtype)": Call("'bigint'", "fieldcrypt_admin", "bigint"),
+    "flag_adopted(text,text[],text)": Call("'m.document', NULL, NULL", "fieldcrypt_admin"),
+    "adopt_existing(text,text[],text,text,text,text[],text,text,integer,integer,boolean)": Call(
+        "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL", **PROCEDURE
+    ),
+    "adopt_column(regclass,name,text,name,text,text,text[],text,text,regtype,integer,integer,"
+    "boolean)": Call(
+        "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL", **PROCEDURE
+    ),
     "seal_existing(text,jsonb,text,text)": Call(
         "'m.document', s.document, 'acme', NULL", gives=re.compile('{"email": "fc1:.*"}')
     ),
@@ -738,6 +798,8 @@ OTHERS = {
     "hold_account()": Call("", refuses="22023"),
     "seal_document()": Call("", refuses="22023"),
     "write_both()": Call("", refuses="22023"),
+    "adopt_both()": Call("", refuses="22023"),
+    "adopt_in_document()": Call("", refuses="22023"),
     "insert_through_view()": Call(**TRIGGER),
     "update_through_view()": Call(**TRIGGER),
     "check_definition()": Call(**TRIGGER),

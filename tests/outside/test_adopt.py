@@ -38,6 +38,10 @@ FORMATS = {
     "pgcrypto:pgp_sym:default": "pgp-symmetric",
     "pgcrypto:pgp_sym:aes256": "pgp-symmetric",
     "pgcrypto:pgp_sym:armored": "pgp-symmetric",
+    "gnupg:symmetric:3des": "pgp-symmetric",
+    "gnupg:symmetric:cast5": "pgp-symmetric",
+    "gnupg:symmetric:blowfish": "pgp-symmetric",
+    "gnupg:symmetric:aes256": "pgp-symmetric",
 }
 HEX = 'encoding = "hex"'
 TEXT = 'encoding = "text"'
@@ -66,7 +70,7 @@ VALUE = "acb5f631dfc92effb5e06af4:0d023f659c016851452dc2fa7811d435:416a8dc19e3dc
 
 
 def fixtures():
-    for name in "node", "py", "pgcrypto":
+    for name in "node", "py", "pgcrypto", "gnupg":
         for case in json.loads((INTEROP / f"{name}.json").read_text())["cases"]:
             name = case["format"].removesuffix(":iv12").removesuffix(":iv16")
             if name in FORMATS:
@@ -146,7 +150,7 @@ def test_values_of_other_software_are_adopted(migrator):
             if case["expect"] == "not_encrypted":
                 assert checked == "is not of this format"
             counts["error"] += 1
-    assert counts == {"ok": 133, "error": 11}
+    assert counts == {"ok": 145, "error": 11}
 
 
 def test_a_hash_is_not_a_format(migrator):
@@ -514,7 +518,7 @@ HASHES = {
 def test_hashes_of_other_software_are_those_of_the_adopted_values(server, migrator):
     check = "SELECT fieldcrypt.adopt_check_hash(%s, %s, %s, fieldcrypt.encrypt(%s, 'lead.ssn'), %s)"
     count = 0
-    for name in "node", "py", "pgcrypto":
+    for name in "node", "py", "pgcrypto", "gnupg":
         for case in json.loads((INTEROP / f"{name}.json").read_text())["cases"]:
             if case["format"] in HASHES:
                 form, key, prefix = HASHES[case["format"]]

@@ -39,6 +39,12 @@ WITHOUT_SEARCH_PATH = {
     "fieldcrypt.reencrypt_column(relation regclass,column_name name,batch_size integer,"
     "rate integer)",
     "fieldcrypt.reencrypt_field(field text,batch_size integer,rate integer)",
+    "fieldcrypt.adopt_existing(document text,paths text[],format text,key text,field text,"
+    "previous_keys text[],associated_data text,plaintext text,batch_size integer,rate integer,"
+    "cut_over boolean)",
+    "fieldcrypt.adopt_column(relation regclass,column_name name,field text,account_column name,"
+    "format text,key text,previous_keys text[],associated_data text,plaintext text,"
+    "plain_type regtype,batch_size integer,rate integer,cut_over boolean)",
     # A procedure with a setting cannot commit.
     "fieldcrypt.rotate_due()",
 }
@@ -58,6 +64,7 @@ PUBLIC_FUNCTIONS = """
     holds_retired needs_reencryption open_retired reencrypt seal_existing write_both
     start_job step_job describe_job report_job rest_after name_of_document pause_job cancel_job
     run_job encrypt_existing decrypt_existing reencrypt_existing
+    adopt_both adopt_in_document adopt_stored adopt_stored_document holds_foreign
     encrypted_cmp encrypted_eq encrypted_eqsel encrypted_ge encrypted_gt encrypted_hash
     encrypted_hash_extended encrypted_le encrypted_lt encrypted_ne encrypted_neqsel
     encrypted_support encrypted_typanalyze encrypted_types encrypted_typmod_in

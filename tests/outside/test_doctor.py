@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 from doctor_cases import CANARY, CASES, PROBLEM
+from doctor_cases.case import write_keyring
 from expect import refused
 from harness import Cluster, Database, account_database
 from psycopg import sql
@@ -156,6 +157,9 @@ class Server:
         if self._started is None:
             with ExitStack() as started:
                 self._cluster = started.enter_context(Cluster(initdb_args=["--data-checksums"]))
+                write_keyring(self._cluster.keys_dir)
+                for key in self._cluster.keys_dir.glob("adopt-*.key"):
+                    key.unlink()
                 self._cluster.create_roles("overseer", "mover")
                 template = started.enter_context(account_database(self._cluster))
                 fill(template)

@@ -13,7 +13,8 @@ from functools import partial
 
 import psycopg
 import pytest
-from harness import Database
+from harness import ADOPTION_KEYS, Database
+from test_adopt_jobs import floh as encrypted_by_floh
 from test_jobs import ROLES, TABLES, flag
 from test_root_keys import use
 
@@ -214,6 +215,111 @@ def test_kill_nine(make_cluster, capsys):
     assert kills > 0 and writer.number > kills
     with capsys.disabled():
         print(f"\n{kills} kills, {finished} jobs done before, {writer.number} writes, seed {SEED}")
+
+
+FLOH = "format => 'gcm-iv-tag-ciphertext-hex', key => 'floh'"
+ADOPTIONS = {
+    "public.old.ssn": "CALL fieldcrypt.adopt_column('old', 'ssn', 'lead.ssn', 'account_id',"
+    f" {FLOH}, batch_size => 20, rate => 800",
+    "old.data": "CALL fieldcrypt.adopt_existing('old.data', '{ssn}', field => 'lead.ssn',"
+    f" {FLOH}, batch_size => 20, rate => 800",
+}
+
+
+class OldWriter(Writer):
+    """Writes as the other software did, with its key."""
+
+    def write(self, connection):
+        self.number += 1
+        row, value = self.random.randint(1, ROWS), f"v{self.number}"
+        before = self.model[row]
+        self.model[row] = before | {value}
+        try:
+            connection.execute(
+                "UPDATE old SET ssn = %(v)s, data = jsonb_build_object('ssn', %(v)s::text)"
+                " WHERE id = %(row)s",
+                {"v": floh(value), "row": row},
+            )
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            self.refused.append(error)
+        else:
+            self.model[row] = {value}
+
+
+def floh(value):
+    return encrypted_by_floh(value, ADOPTION_KEYS["floh"][0])
+
+
+def test_kill_nine_of_adoptions(make_cluster, capsys):
+    """Jobs that adopt are killed until they are done, beside the other software."""
+    randomness = random.Random(SEED)
+    cluster = make_cluster()
+    db = set_up(cluster)
+    db.execute("""
+        SET ROLE keeper;
+        CREATE TABLE old (
+            id int PRIMARY KEY, account_id text NOT NULL, ssn text NOT NULL, data jsonb);
+        GRANT ALL ON old TO app;
+        SELECT fieldcrypt.protect_jsonb('old', 'data', 'old.data', 'account_id');
+        RESET ROLE""")
+    db.execute(
+        "INSERT INTO old SELECT i, 'acme', v, jsonb_build_object('ssn', v)"
+        " FROM unnest(%s::text[]) WITH ORDINALITY AS u (v, i)",
+        [[floh("v0") for _ in range(ROWS)]],
+    )
+    writer = OldWriter(db, randomness)
+    writer.start()
+    kills = 0
+    try:
+        for target, call in ADOPTIONS.items():
+            step = "SELECT max(step) FROM fieldcrypt.job WHERE target = %s"
+            while db.value(step, [target]) != "cut over":
+                with db.connect("mover") as connection:
+                    process = connection.info.backend_pid
+
+                    def run(connection=connection, call=call):
+                        with suppress(psycopg.OperationalError):
+                            connection.execute(f"{call}, cut_over => false)")
+
+                    job = threading.Thread(target=run)
+                    job.start()
+                    job.join(randomness.uniform(0.1, 0.6))
+                    if job.is_alive():
+                        kills += 1
+                        if randomness.random() < 0.3:
+                            cluster.kill9()
+                            cluster.start()
+                        else:
+                            os.kill(process, signal.SIGKILL)
+                            wait_for_the_end(db.conn)
+                    job.join(30)
+                    assert not job.is_alive()
+                    db.conn.close()
+                    db.conn = connect_again(db)
+            if target == "old.data":
+                break
+            with db.connect("mover") as mover:
+                # one job at a time works on a table
+                mover.execute("SELECT fieldcrypt.cancel_job(%s)", [target])
+    finally:
+        writer.stopped.set()
+        writer.join()
+    assert writer.refused == []
+    with db.connect("mover") as mover:
+        mover.execute(f"{ADOPTIONS['old.data']})")
+        mover.execute(f"{ADOPTIONS['public.old.ssn']})")
+    with db.connect("keeper") as keeper:
+        rows = keeper.execute(
+            "SELECT id, fieldcrypt.decrypt(ssn), fieldcrypt.decrypt(data) ->> 'ssn' FROM old"
+        ).fetchall()
+    assert len(rows) == ROWS
+    for row, ssn, in_document in rows:
+        assert ssn == in_document and ssn in writer.model[row], row
+    assert kills > 0 and writer.number > kills
+    with capsys.disabled():
+        print(f"\n{kills} kills, {writer.number} writes, seed {SEED}")
 
 
 def wait_for_the_end(connection):

@@ -1,10 +1,14 @@
 //! OpenPGP messages under a passphrase (RFC 9580), as pgcrypto's `pgp_sym_encrypt()` and GnuPG's
-//! `--symmetric` write them: AES in CFB with a modification detection code, which is required.
+//! `--symmetric` write them: AES, 3DES, CAST5 or Blowfish in CFB with a modification detection code,
+//! which is required.
 
 use aes::{Aes128, Aes192, Aes256};
+use blowfish::Blowfish;
+use cast5::Cast5;
 use cfb_mode::Decryptor;
 use cfb_mode::cipher::KeyIvInit;
 use ctutils::CtEq;
+use des::TdesEde3;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 use zeroize::Zeroizing;
@@ -22,9 +26,6 @@ const MARKER: u8 = 10;
 const LITERAL: u8 = 11;
 const ENCRYPTED: u8 = 18;
 
-const BLOCK: usize = 16;
-/// A block of random bytes, and its last two once more.
-const PREFIX: usize = BLOCK + 2;
 /// The packet header of the modification detection code, and a SHA-1.
 const DETECTION: usize = 22;
 /// Most packets of a message that are looked at.
@@ -145,6 +146,9 @@ fn take_byte(input: &mut &[u8]) -> Option<u8> {
 /// A cipher, by its number.
 #[derive(Clone, Copy)]
 enum Cipher {
+    TripleDes,
+    Cast5,
+    Blowfish,
     Aes128,
     Aes192,
     Aes256,
@@ -153,28 +157,52 @@ enum Cipher {
 impl Cipher {
     fn of(number: u8) -> Result<Self> {
         match number {
+            2 => Ok(Self::TripleDes),
+            3 => Ok(Self::Cast5),
+            4 => Ok(Self::Blowfish),
             7 => Ok(Self::Aes128),
             8 => Ok(Self::Aes192),
             9 => Ok(Self::Aes256),
-            _ => Err(AdoptError::Unsupported("a cipher other than AES")),
+            _ => Err(AdoptError::Unsupported("a cipher other than AES, 3DES, CAST5 and Blowfish")),
         }
     }
 
     const fn key_length(self) -> usize {
         match self {
-            Self::Aes128 => 16,
-            Self::Aes192 => 24,
+            Self::Cast5 | Self::Blowfish | Self::Aes128 => 16,
+            Self::TripleDes | Self::Aes192 => 24,
             Self::Aes256 => 32,
         }
     }
 
+    /// Size of a block, in bytes.
+    const fn block_size(self) -> usize {
+        match self {
+            Self::TripleDes | Self::Cast5 | Self::Blowfish => 8,
+            Self::Aes128 | Self::Aes192 | Self::Aes256 => 16,
+        }
+    }
+
+    /// Length of what stands before the packets, in bytes: a block of random ones, and its last two
+    /// once more.
+    const fn prefix(self) -> usize {
+        self.block_size() + 2
+    }
+
     /// Decrypts in CFB with an iv of zeros; `None` if the key has another length.
     fn decrypt(self, key: &[u8], buffer: &mut [u8]) -> Option<()> {
-        let iv = [0; BLOCK];
+        let iv = &[0; 16][..self.block_size()];
         match self {
-            Self::Aes128 => Decryptor::<Aes128>::new_from_slices(key, &iv).ok()?.decrypt(buffer),
-            Self::Aes192 => Decryptor::<Aes192>::new_from_slices(key, &iv).ok()?.decrypt(buffer),
-            Self::Aes256 => Decryptor::<Aes256>::new_from_slices(key, &iv).ok()?.decrypt(buffer),
+            Self::TripleDes => {
+                Decryptor::<TdesEde3>::new_from_slices(key, iv).ok()?.decrypt(buffer)
+            }
+            Self::Cast5 => Decryptor::<Cast5>::new_from_slices(key, iv).ok()?.decrypt(buffer),
+            Self::Blowfish => {
+                Decryptor::<Blowfish>::new_from_slices(key, iv).ok()?.decrypt(buffer);
+            }
+            Self::Aes128 => Decryptor::<Aes128>::new_from_slices(key, iv).ok()?.decrypt(buffer),
+            Self::Aes192 => Decryptor::<Aes192>::new_from_slices(key, iv).ok()?.decrypt(buffer),
+            Self::Aes256 => Decryptor::<Aes256>::new_from_slices(key, iv).ok()?.decrypt(buffer),
         }
         Some(())
     }
@@ -291,7 +319,7 @@ fn decrypt(key: &Key, body: &[u8]) -> Result<Opened> {
     if *version != 1 {
         return Err(AdoptError::Unsupported("a version of OpenPGP other than 4"));
     }
-    if ciphertext.len() < PREFIX + DETECTION {
+    if ciphertext.len() < key.cipher.prefix() + DETECTION {
         return Err(AdoptError::Malformed);
     }
     let mut buffer = Zeroizing::new(ciphertext.to_vec());
@@ -302,7 +330,7 @@ fn decrypt(key: &Key, body: &[u8]) -> Result<Opened> {
     if !is_sound || !hashed.ends_with(&[0xD3, 0x14]) {
         return Err(AdoptError::Failed);
     }
-    literal(&hashed[PREFIX..hashed.len() - 2], true)
+    literal(&hashed[key.cipher.prefix()..hashed.len() - 2], true)
 }
 
 /// The value in what was encrypted.

@@ -15,6 +15,7 @@ fn fixtures() -> Vec<Value> {
         include_str!("../../tests/interop/node.json"),
         include_str!("../../tests/interop/py.json"),
         include_str!("../../tests/interop/pgcrypto.json"),
+        include_str!("../../tests/interop/gnupg.json"),
     ];
     files.iter().flat_map(|file| cases(file)).collect()
 }
@@ -44,6 +45,7 @@ fn format_of(name: &str) -> Option<Format> {
         "pgcrypto:pgp_sym:default" | "pgcrypto:pgp_sym:aes256" | "pgcrypto:pgp_sym:armored" => {
             Format::PgpSymmetric
         }
+        name if name.starts_with("gnupg:symmetric:") => Format::PgpSymmetric,
         _ => return None,
     })
 }
@@ -126,7 +128,7 @@ fn fixtures_behave_as_they_say() {
             other => panic!("{other}"),
         }
     });
-    assert_eq!(counts, [133, 10]);
+    assert_eq!(counts, [145, 13]);
 }
 
 #[test]
@@ -155,7 +157,7 @@ fn a_wrong_key_is_one_error_and_what_is_altered_opens_as_nothing_else() {
             }
         }
     });
-    assert_eq!((wrong_keys, altered), (94, 9956));
+    assert_eq!((wrong_keys, altered), (106, 10840));
 }
 
 #[test]
@@ -234,6 +236,36 @@ fn what_is_not_text_is_a_wrong_key_where_nothing_else_tells() {
     assert_eq!(open("Zoë\tÑandú\r\n".as_bytes()).unwrap(), "Zoë\tÑandú\r\n");
     assert_eq!(open(b"\x01"), Err(AdoptError::Failed));
     assert_eq!(open(b"\xff\xfe"), Err(AdoptError::Failed));
+}
+
+#[test]
+fn tink_opens_what_names_its_key_and_what_does_not() {
+    use aes_gcm::aead::{AeadInOut, KeyInit};
+    let key = ForeignKey::derive(&[9; 32], &Derivation::None).unwrap();
+    let cipher = aes_gcm::Aes256Gcm::new_from_slice(&[9; 32]).unwrap();
+    // a nonce that begins as the prefix does, and one that does not
+    for nonce in [[1; 12], [0xA5; 12]] {
+        let mut sealed = *b"123-45-6789";
+        let buffer = sealed.as_mut_slice().into();
+        let tag = cipher.encrypt_inout_detached(&nonce.into(), b"record:7", buffer).unwrap();
+        let raw: Vec<u8> = [&nonce[..], &sealed, &tag].concat();
+        let named: Vec<u8> = [&[1, 0, 0, 0, 7][..], &raw].concat();
+        for bytes in [raw, named] {
+            let value = ["tink:v1:", &base64_url(&bytes)].concat();
+            let open = |data: &[u8]| {
+                let associated_data = Some(data);
+                let foreign = Foreign { value: value.as_bytes(), associated_data, iv: None };
+                Format::Tink.open(&key, &foreign).map(|opened| opened.to_vec())
+            };
+            assert_eq!(open(b"record:7").as_deref(), Ok(&b"123-45-6789"[..]));
+            assert_eq!(open(b"record:8"), Err(AdoptError::Failed));
+        }
+    }
+}
+
+fn base64_url(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::URL_SAFE.encode(bytes)
 }
 
 #[test]

@@ -6,7 +6,7 @@ function that carries it out; and the exact finding, where the case is one of se
 when it goes on is put right by the case.
 """
 
-from . import contents, copies, keyring, keys, protection, roles, search, settings  # noqa: F401
+from . import adoption, contents, copies, keyring, keys, protection, roles, search, settings  # noqa: F401
 from .case import CANARY, CASES, PROBLEM
 
 __all__ = ["CANARY", "CASES", "PROBLEM"]

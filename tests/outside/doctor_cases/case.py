@@ -1,7 +1,13 @@
 """What the cases are made of."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
+
+import harness
+
+# A keyring with no keys of other software: there are findings about these.
+write_keyring = partial(harness.write_keyring, adoption_keys={})
 
 # A value that stands in many rows, and that no finding shows.
 CANARY = "canary-77-1234"

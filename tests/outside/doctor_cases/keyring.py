@@ -2,9 +2,9 @@
 
 import os
 
-from harness import write_file, write_keyring
+from harness import write_file
 
-from .case import PROBLEM, TWO_YEARS, YEAR, case
+from .case import PROBLEM, TWO_YEARS, YEAR, case, write_keyring
 
 KEEP = "fieldcrypt never makes a key. Put the file back, or correct its path."
 MODE = "chmod 0400 the file of a key, and 0600 the keyring file."
