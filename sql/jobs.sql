@@ -1197,7 +1197,7 @@ COMMENT ON FUNCTION fieldcrypt.message_of_job(text) IS
     'how far a job has come, in a sentence';
 
 CREATE FUNCTION fieldcrypt.describe_job(target text) RETURNS text
-    AS 'MODULE_PATHNAME', 'describe_job_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'describe_job_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.describe_job(text) IS
     'how far a job has come, in a sentence; for fieldcrypt_admin, and of one account for whoever manages it';
 

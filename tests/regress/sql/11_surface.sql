@@ -208,7 +208,7 @@ INSERT INTO expected_function VALUES
     ('fieldcrypt.decrypt_column(regclass,name,name,integer,integer,boolean)', 'volatile unsafe null plpgsql -> for fieldcrypt_admin'),
     ('fieldcrypt.decrypt_existing(text,integer,integer,text)', 'volatile unsafe null plpgsql -> for PUBLIC'),
     ('fieldcrypt.default_of(oid,smallint)', 'stable safe strict sql search_path=pg_catalog, pg_temp -> text for PUBLIC'),
-    ('fieldcrypt.describe_job(text)', 'stable safe strict c -> text for PUBLIC'),
+    ('fieldcrypt.describe_job(text)', 'volatile unsafe strict c -> text for PUBLIC'),
     ('fieldcrypt.destroy_account(text,boolean)', 'volatile unsafe null c -> SETOF fieldcrypt.usage for fieldcrypt_key_admin'),
     ('fieldcrypt.destroy_account_key(text,bigint,boolean)', 'volatile unsafe null c -> SETOF fieldcrypt.usage for fieldcrypt_key_admin'),
     ('fieldcrypt.differing_adoptions(regclass,text,text)', 'volatile unsafe strict c -> text for'),
