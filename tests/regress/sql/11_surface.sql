@@ -430,8 +430,7 @@ SELECT name FROM actual_function WHERE properties ~ ' (sql|plpgsql) ' AND proper
     -- they write to the user's table, whose own triggers and defaults run in the user's search path; what they say is all qualified
     AND name NOT IN ('fieldcrypt.insert_through_view()', 'fieldcrypt.update_through_view()')
     -- procedures that commit can have no settings; what they say is all qualified, too
-    AND name !~ '^fieldcrypt\.(run_job|clean_remnants|(encrypt|decrypt|reencrypt)_(existing|column|field))\(';
-    AND name !~ '^fieldcrypt\.(run_job|(encrypt|decrypt|reencrypt|adopt)_(existing|column))\(';
+    AND name !~ '^fieldcrypt\.(run_job|clean_remnants|(encrypt|decrypt|reencrypt|adopt)_(existing|column|field))\(';
 -- Those that pin nothing are single expressions.
 SELECT name FROM actual_function WHERE properties ~ ' sql -> ' AND pg_get_functiondef(name::regprocedure) !~ '\nRETURN ';
 -- Key bytes go neither in nor out: bytea is only the result of blind_index, token and send functions, the plain value of encrypted_bytea, and
