@@ -145,6 +145,9 @@ fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {
     bytes
 }
 
+/// Sections, a policy's search, normalizer and scope, and whether they are of it.
+type OfPolicy<'a> = (&'a [u8], Option<Kind>, Normalizer, Scope, bool);
+
 #[test]
 fn sections_of_a_policy() {
     let [unique, unique_in_database, exact, members] = mixed_sections();
@@ -152,7 +155,7 @@ fn sections_of_a_policy() {
     let (digits, none) = (Normalizer::Digits, Normalizer::None);
     let (account, database) = (Scope::Account, Scope::Database);
     let (is_exact, is_unique) = (Some(Kind::Exact), Some(Kind::Unique));
-    let cases: &[(&[u8], Option<Kind>, Normalizer, Scope, bool)] = &[
+    let cases: &[OfPolicy<'_>] = &[
         (&[], None, digits, account, true),
         (&exact, None, digits, account, false),
         (&[], is_exact, digits, account, false),

@@ -99,6 +99,9 @@ fn account_of(target: &str) -> Result<Option<String>> {
     Ok(write::texts(account, &[target.into()])?.pop())
 }
 
+/// The jobs that can be of one account.
+const OF_AN_ACCOUNT: [&str; 3] = ["encrypt_existing", "decrypt_existing", "reencrypt_existing"];
+
 /// `start_job(action, target, relation, column_name, field, account_column, cut_over, account)`: notes
 /// the job, or that it goes on. Only a document's may be of one account.
 #[pg_extern(sql = false)]
@@ -114,8 +117,11 @@ fn start_job(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let target = match account.as_deref() {
         None => target.into_owned(),
         Some(account) => {
-            if !action.ends_with("_existing") || relation.is_some() || target.contains('/') {
-                let hint = "Only a document's job can be of one account.".to_owned();
+            if !OF_AN_ACCOUNT.contains(&action.as_ref())
+                || relation.is_some()
+                || target.contains('/')
+            {
+                let hint = format!("Of one account can be: {}.", OF_AN_ACCOUNT.join(", "));
                 return Err(Error::InvalidArgument { name: "account", hint }.into());
             }
             if account::state(account)?.is_none() {

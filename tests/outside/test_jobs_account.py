@@ -129,6 +129,7 @@ def test_the_parts_of_a_job(tenants, run):
     start = "SELECT fieldcrypt.start_job(%s, %s, %s, NULL, 'lead.ssn', 'account_id', true, 'acme')"
     for action, target, relation in (
         ("encrypt_column", "lead.data", None),
+        ("adopt_existing", "lead.data", None),
         ("encrypt_existing", "lead.data", "public.customer"),
         ("encrypt_existing", "lead.data/globex", None),
     ):
