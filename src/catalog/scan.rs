@@ -175,7 +175,7 @@ fn rows_under(
                 row.values.as_mut_ptr(),
                 row.nulls.as_mut_ptr(),
             );
-            row.written_by = pg_sys::HeapTupleHeaderGetXmin((*tuple).t_data);
+            row.written_by = pg_sys::htup::HeapTupleHeaderGetXmin((*tuple).t_data);
             result = visit(&row);
         }
         pg_sys::systable_endscan(scan);
