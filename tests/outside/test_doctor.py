@@ -260,7 +260,7 @@ def test_the_parts_are_for_nobody_else(well):
                 'keyring_entries', 'lockable_keys', 'count_as_owner',
                 'configured_settings', 'role_memberships', 'encrypted_columns'))""")
     parts = [name for (name,) in parts]
-    assert len(parts) == 19
+    assert len(parts) == 20
     for role in ("overseer", "app", "fieldcrypt_admin"):
         for part in parts:
             query = "SELECT has_function_privilege(%s, %s, 'EXECUTE')"
