@@ -332,13 +332,13 @@ def wait_for_the_end(connection):
         raise TimeoutError("the server has not noticed")
 
 
-def connect_again(db):
-    """A connection, once the server has recovered."""
+def connect_again(db, tables="lead, customer"):
+    """A connection, once the server has recovered and the tables can be read."""
     deadline = time.monotonic() + 30
     while True:
         try:
             connection = db.connect()
-            connection.execute("SELECT count(*) FROM lead, customer WHERE false")
+            connection.execute(f"SELECT count(*) FROM {tables} WHERE false")
             return connection
         except psycopg.OperationalError:
             if time.monotonic() > deadline:
