@@ -66,6 +66,10 @@ def history(db):
     db.execute("SELECT fieldcrypt.rotate_account_key('acme')")
     run("reencrypt_existing")
     run("reencrypt_column")
+    db.execute("SELECT fieldcrypt.rotate_index_key('acme')")
+    with db.connect("mover") as mover:
+        mover.execute("SELECT fieldcrypt.alter_field('person.phone', normalizer => 'digits')")
+        mover.execute("CALL fieldcrypt.reencrypt_field('person.phone', 20, 2000)")
     db.execute("""
         SELECT fieldcrypt.disable_account_key('acme', key_id) FROM fieldcrypt.keys
         WHERE account = 'acme' AND purpose = 'data' AND version = 1
@@ -125,6 +129,20 @@ def check(db):
     expected = [(i, number, str(i), f"v{number}", f"v{number}") for i, number, *_ in rows]
     assert rows == expected
     assert [row[0] for row in rows] == list(range(1, ROWS + 1))
+    query = "SELECT backfilled FROM fieldcrypt.fields WHERE name = 'person.phone'"
+    if encrypted and db.value(query):
+        check_searches(db, [(id, number) for id, number, *_ in rows])
+
+
+def check_searches(db, numbers):
+    """Values are found in exactly the rows that have them."""
+    rows_of = {}
+    for row, number in numbers:
+        rows_of.setdefault(number, []).append((row,))
+    look_up = "SELECT id FROM person WHERE phone = %s ORDER BY id"
+    with db.connect("app", options="-c fieldcrypt.account=acme") as app:
+        for number, expected in rows_of.items():
+            assert app.execute(look_up, [f"v{number}"]).fetchall() == expected
 
 
 def check_recovered(cluster, name):
@@ -140,7 +158,7 @@ def check_recovered(cluster, name):
             mover.execute(CALLS[action])
     assert db.execute(running).fetchall() == []
     with db.connect("app", options="-c fieldcrypt.account=acme") as app:
-        write(app, 1, -1)
+        write(app, 1, 10**6)
     check(db)
     assert is_whole(db.conn)
     db.conn.close()
