@@ -3,18 +3,16 @@
 use fieldcrypt_core::adopt::Format;
 use fieldcrypt_core::envelope::is_reserved_text;
 use fieldcrypt_core::error::AdoptError;
-use fieldcrypt_document::flags::{Flags, State};
 use fieldcrypt_document::jsonb::{Container, Value};
-use fieldcrypt_document::rewrite::{Change, Step, Transform, rewrite};
+use fieldcrypt_document::rewrite::Change;
 use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 
-use super::paths::flags;
+use super::paths::{flags, rewrite_at};
 use super::{Adoption, CHECKED, Places};
 use crate::access::roles::{ADMIN, require_role};
 use crate::call::{Answer, Call};
-use crate::document::at::Located;
 use crate::document::json;
 use crate::error::{Error, Result};
 
@@ -57,56 +55,19 @@ fn adopt_check_at_paths(
         return Ok(Answer::NULL);
     }
     let container = Container::new(call.bytes(0)).map_err(Error::from)?;
-    let mut check = CheckAtPaths { adoption, flags: &flags, outcomes: Vec::new() };
-    rewrite(container, flags.start(), &mut check).map_err(Located::of_any)?;
-    Ok(Answer::texts(&check.outcomes))
-}
-
-struct CheckAtPaths<'a> {
-    adoption: Adoption<'a>,
-    flags: &'a Flags<()>,
-    outcomes: Vec<String>,
-}
-
-impl Transform for CheckAtPaths<'_> {
-    type State = State;
-    type Error = Located;
-
-    fn key(&mut self, state: &State, key: &[u8]) -> std::result::Result<Option<State>, Located> {
-        Ok(self.flags.key(*state, key))
-    }
-
-    fn element(
-        &mut self,
-        state: &State,
-        _index: usize,
-    ) -> std::result::Result<Option<State>, Located> {
-        Ok(self.flags.element(*state))
-    }
-
-    fn value(
-        &mut self,
-        state: State,
-        value: Value<'_>,
-    ) -> std::result::Result<Change<State>, Located> {
-        if self.flags.rule(state, value.is_array()).is_none() {
-            return Ok(Change::Enter(state));
-        }
-        let outcome = match value {
+    let mut outcomes = Vec::new();
+    rewrite_at(&flags, container, |value| {
+        outcomes.push(match value {
             Value::Null => return Ok(Change::Keep),
-            Value::String(text) => outcome(text, &self.adoption)?,
+            Value::String(text) => outcome(text, &adoption)?,
             Value::Container(object) if !value.is_array() => {
-                outcome(json::document_text(object)?.as_bytes(), &self.adoption)?
+                outcome(json::document_text(object)?.as_bytes(), &adoption)?
             }
             _ => NOT_ENCRYPTED.to_owned(),
-        };
-        self.outcomes.push(outcome);
+        });
         Ok(Change::Keep)
-    }
-
-    fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
-        error.within(step)
-    }
+    })?;
+    Ok(Answer::texts(&outcomes))
 }
 
 const NOT_ENCRYPTED: &str = "is not of this format";

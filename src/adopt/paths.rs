@@ -12,6 +12,7 @@ use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, rewrite};
 use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
+use zeroize::Zeroizing;
 
 use super::{Adoption, DONE, Places};
 use crate::access::roles::{ADMIN, require_role};
@@ -45,8 +46,8 @@ fn adopt_at_paths(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let adopted = with_account(&call, 5, |account| {
         let adoption = Adoption::of(&call, &PLACES, account)?;
         let sealer = Sealer::to_encrypt(By::Name(&field), account)?;
-        let mut adopt = Adopt { adoption, flags: &flags, field: &field, sealer };
-        rewrite(container, flags.start(), &mut adopt).map_err(Located::of_any)
+        let adopt = Adopt { adoption, field: &field, sealer };
+        rewrite_at(&flags, container, |value| adopt.value(value))
     })?;
     Ok(Answer::datum(adopted.map_or_else(|| call.datum(0), |document| NewVarlena::of(&document))))
 }
@@ -60,14 +61,22 @@ pub(super) fn flags(paths: &[String]) -> Result<Flags<()>> {
     Ok(Flags::compile(rules.map_err(invalid)?))
 }
 
-struct Adopt<'a> {
-    adoption: Adoption<'a>,
-    flags: &'a Flags<()>,
-    field: &'a str,
-    sealer: Rc<Sealer>,
+/// The document as `becomes` says of each value that stands at one of the paths; `None` if all are
+/// kept.
+pub(super) fn rewrite_at(
+    flags: &Flags<()>,
+    document: Container<'_>,
+    becomes: impl FnMut(Value<'_>) -> Result<Change<State>>,
+) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    rewrite(document, flags.start(), &mut AtPaths { flags, becomes }).map_err(Located::of_any)
 }
 
-impl Transform for Adopt<'_> {
+struct AtPaths<'a, F> {
+    flags: &'a Flags<()>,
+    becomes: F,
+}
+
+impl<F: FnMut(Value<'_>) -> Result<Change<State>>> Transform for AtPaths<'_, F> {
     type State = State;
     type Error = Located;
 
@@ -88,9 +97,26 @@ impl Transform for Adopt<'_> {
         state: State,
         value: Value<'_>,
     ) -> std::result::Result<Change<State>, Located> {
-        if self.flags.rule(state, value.is_array()).is_none() {
-            return Ok(Change::Enter(state));
+        match self.flags.rule(state, value.is_array()) {
+            None => Ok(Change::Enter(state)),
+            Some(_) => Ok((self.becomes)(value)?),
         }
+    }
+
+    fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
+        error.within(step)
+    }
+}
+
+struct Adopt<'a> {
+    adoption: Adoption<'a>,
+    field: &'a str,
+    sealer: Rc<Sealer>,
+}
+
+impl Adopt<'_> {
+    /// What becomes of a value.
+    fn value(&self, value: Value<'_>) -> Result<Change<State>> {
         match value {
             Value::Null => Ok(Change::Keep),
             // adopted before, or written since
@@ -102,17 +128,11 @@ impl Transform for Adopt<'_> {
             }
             _ => {
                 let refused = Err(self.adoption.not_encrypted());
-                Ok(self.adoption.noted(self.field, refused)?)
+                self.adoption.noted(self.field, refused)
             }
         }
     }
 
-    fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
-        error.within(step)
-    }
-}
-
-impl Adopt<'_> {
     /// The envelope of what a value was made of.
     fn adopt(&self, value: &[u8]) -> Result<Node> {
         let (mut text, key) = self.adoption.open(value, self.field, Format::open_text)?;

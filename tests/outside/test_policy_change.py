@@ -3,17 +3,14 @@
 While they do a search raises, and is never answered wrongly.
 """
 
-import os
-import signal
 import threading
-from contextlib import suppress
 
 import psycopg
 import pytest
 from expect import refused
 from harness import Database
 from test_jobs import state, writing
-from test_reencrypt import connects, running, wait_for
+from test_reencrypt import kill_in_the_middle, running, wait_for
 
 ROLES = ("keeper", "mover")
 
@@ -526,23 +523,7 @@ def test_kill_nine(make_cluster):
     fill(db, 800)
     db.execute(SEARCH_ON)
     for target in CODE, DATA:
-        pids = []
-
-        def run(pids=pids):
-            with suppress(psycopg.OperationalError), db.connect("mover") as connection:
-                pids.append(connection.info.backend_pid)
-                connection.execute(FIELD.replace("100", "50, 1000"))
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        wait_for(lambda target=target: (state(db, target) or (0, 0, 0))[2] >= 100)
-        os.kill(pids[0], signal.SIGKILL)
-        thread.join(30)
-        # the server closes every connection, and recovers
-        with suppress(psycopg.OperationalError):
-            wait_for(lambda: db.execute("SELECT") is None)
-        db.conn.close()
-        wait_for(lambda: connects(db))
+        kill_in_the_middle(db, FIELD, target)
         assert state(db, target)[:2] == ("running", "backfill") and not searches(db)
         with db.connect("app", options="-c fieldcrypt.account=acme") as app:
             refuses_to_search(app)

@@ -546,23 +546,7 @@ def test_kill_nine(make_cluster):
     fill(db, 800)
     new = rotate(db)
     for call, target in (COLUMN, SSN), (DOCUMENT, DATA):
-        pids = []
-
-        def run(call=call, pids=pids):
-            with suppress(psycopg.OperationalError), db.connect("mover") as connection:
-                pids.append(connection.info.backend_pid)
-                connection.execute(call.replace("100", "50, 1000"))
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        wait_for(lambda target=target: (state(db, target) or (0, 0, 0))[2] >= 100)
-        os.kill(pids[0], signal.SIGKILL)
-        thread.join(30)
-        # the server closes every connection, and recovers
-        with suppress(psycopg.OperationalError):
-            wait_for(lambda: db.execute("SELECT") is None)
-        db.conn.close()
-        wait_for(lambda: connects(db))
+        kill_in_the_middle(db, call, target)
         status, step, changed = state(db, target)
         assert (status, step) == ("running", "backfill") and 100 <= changed < 400
         with db.connect("mover") as mover:
@@ -577,6 +561,27 @@ def test_kill_nine(make_cluster):
         )
         assert intact.fetchone() == (800,)
     db.conn.close()
+
+
+def kill_in_the_middle(db, call, target):
+    """Kills the session that runs a job when it has changed 100 rows, and connects again."""
+    pids = []
+
+    def run():
+        with suppress(psycopg.OperationalError), db.connect("mover") as connection:
+            pids.append(connection.info.backend_pid)
+            connection.execute(call.replace("100", "50, 1000"))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_for(lambda: (state(db, target) or (0, 0, 0))[2] >= 100)
+    os.kill(pids[0], signal.SIGKILL)
+    thread.join(30)
+    # the server closes every connection, and recovers
+    with suppress(psycopg.OperationalError):
+        wait_for(lambda: db.execute("SELECT") is None)
+    db.conn.close()
+    wait_for(lambda: connects(db))
 
 
 def connects(db):
