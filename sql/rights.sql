@@ -116,6 +116,7 @@ GRANT EXECUTE ON FUNCTION
     fieldcrypt.reveal(jsonb, text),
     fieldcrypt.set_actor(text, text, text, text),
     fieldcrypt.flush_audit(),
+    fieldcrypt.audit_events(bigint, bytea),
     fieldcrypt.tokens(jsonb),
     fieldcrypt.token(jsonb, text, text),
     fieldcrypt.search_tokens(text, text, text),

@@ -50,6 +50,8 @@ pub enum Error {
     AuditWorker,
     #[error("the audit waits for a lock of this transaction")]
     AuditBlocked,
+    #[error("events {0} and following of the audit cannot be read")]
+    AuditBatch(i64),
     #[error("the audit cannot be verified in this transaction")]
     AuditSnapshot,
     #[error("column \"{0}\" does not exist")]
@@ -267,7 +269,7 @@ impl Error {
             }
             Self::Document(Malformed::TooDeep) => Code::ERRCODE_STATEMENT_TOO_COMPLEX,
             Self::Document(Malformed::TooLong) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            Self::Document(_) => Code::ERRCODE_DATA_CORRUPTED,
+            Self::Document(_) | Self::AuditBatch(_) => Code::ERRCODE_DATA_CORRUPTED,
             Self::ColumnMissing(_) => Code::ERRCODE_UNDEFINED_COLUMN,
             Self::ColumnType(_) => Code::ERRCODE_DATATYPE_MISMATCH,
             Self::OlderSnapshot(_) => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
@@ -386,6 +388,9 @@ impl Error {
             Self::StillUsed(..) => {
                 "SELECT * FROM fieldcrypt.key_usage(...) shows all. With lose_values => true nobody can \
                  read these values any more."
+            }
+            Self::AuditBatch(_) => {
+                "fieldcrypt.verify_audit() tells what was changed; a condition on sealed_at leaves the batch out."
             }
             Self::AuditSnapshot => "Use READ COMMITTED, in which newer events are seen.",
             Self::DocumentMissing(_) => "SELECT fieldcrypt.protect_jsonb(...) names a document.",

@@ -1,5 +1,5 @@
-//! The hash chain of the audit: the seal of an event covers the event and the seal before it
-//! (`docs/audit.md`).
+//! The bytes of the audit's events, and the hash chain over them: events are written in batches, and
+//! the seal of a batch covers the batch and the seal before it (`docs/audit.md`).
 //!
 //! Invariant: what was sealed under a key cannot be changed, reordered, left out or continued by
 //! whoever does not have that key.
@@ -13,11 +13,11 @@ pub const SEAL_LENGTH: usize = 32;
 /// HMAC-SHA-256 under the audit key or, while there is no key, SHA-256.
 pub type Seal = [u8; SEAL_LENGTH];
 
-/// The seal before the first event.
+/// The seal before the first batch.
 pub const FIRST: Seal = [0; SEAL_LENGTH];
 
 /// One column of an event.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
     /// SQL NULL.
     Null,
@@ -26,13 +26,13 @@ pub enum Item<'a> {
     /// A text.
     Text(&'a str),
     /// A list of texts.
-    Texts(&'a [String]),
+    Texts(Vec<&'a str>),
 }
 
-impl Item<'_> {
+impl<'a> Item<'a> {
     /// A type byte, and the content behind its length.
     fn append(&self, buffer: &mut Vec<u8>) {
-        match *self {
+        match self {
             Self::Null => buffer.push(0),
             Self::Number(number) => {
                 buffer.push(1);
@@ -49,6 +49,83 @@ impl Item<'_> {
             }
         }
     }
+
+    /// Takes the first item off `bytes`.
+    fn take(bytes: &mut &'a [u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        *bytes = rest;
+        match kind {
+            0 => Some(Self::Null),
+            1 => take_array(bytes).map(|number| Self::Number(i64::from_be_bytes(number))),
+            2 => take_text(bytes).map(Self::Text),
+            3 => {
+                let count = u32::from_be_bytes(take_array(bytes)?);
+                (0..count).map(|_| take_text(bytes)).collect::<Option<_>>().map(Self::Texts)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn take_array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (array, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*array)
+}
+
+/// Takes a part off that stands behind its length.
+fn take_part<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(u32::from_be_bytes(take_array(bytes)?)).ok()?;
+    let (part, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(part)
+}
+
+fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take_part(bytes)?).ok()
+}
+
+/// The record of an event: its items, one behind the other.
+pub fn record(items: &[Item<'_>]) -> Vec<u8> {
+    let mut record = Vec::with_capacity(USUAL_LENGTH);
+    items.iter().for_each(|item| item.append(&mut record));
+    record
+}
+
+/// Room for most records, in bytes.
+const USUAL_LENGTH: usize = 512;
+
+/// The items of a record; `None` if it is none.
+pub fn items(mut record: &[u8]) -> Option<Vec<Item<'_>>> {
+    let mut items = Vec::new();
+    while !record.is_empty() {
+        items.push(Item::take(&mut record)?);
+    }
+    Some(items)
+}
+
+/// The records of a batch, each of which stands behind its length; `None` if it is no batch.
+pub fn records(mut events: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut records = Vec::new();
+    while !events.is_empty() {
+        records.push(take_part(&mut events)?);
+    }
+    Some(records)
+}
+
+/// Events that are sealed together.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// Number of the first event.
+    pub first: i64,
+    /// Number of the last event.
+    pub last: i64,
+    /// When it was sealed, in microseconds since 1970.
+    pub sealed_at: i64,
+    /// The key of the seal, or 0.
+    pub key_id: i64,
+    /// The records of the events, each behind its length (4 bytes).
+    pub events: &'a [u8],
 }
 
 /// Makes and checks the seals of one key, or of none.
@@ -69,11 +146,12 @@ impl Sealer {
         }
     }
 
-    /// The seal of the event with that number, given the one before it.
-    pub fn event(&self, previous: &Seal, number: i64, items: &[Item<'_>]) -> Seal {
-        let mut content = Vec::with_capacity(512);
-        items.iter().for_each(|item| item.append(&mut content));
-        self.hash(Label::AuditEvent, &[previous, &number.to_be_bytes(), &content])
+    /// The seal of a batch, given the one before it.
+    pub fn batch(&self, previous: &Seal, batch: &Batch<'_>) -> Seal {
+        let Batch { first, last, sealed_at, key_id, events } = batch;
+        let [first, last, sealed_at, key_id] =
+            [first, last, sealed_at, key_id].map(|number| number.to_be_bytes());
+        self.hash(Label::AuditBatch, &[previous, &first, &last, &sealed_at, &key_id, events])
     }
 
     /// What proves that the chain has come to the event with that number and seal.
@@ -89,6 +167,8 @@ impl Sealer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn sealer() -> Sealer {
@@ -96,25 +176,22 @@ mod tests {
     }
 
     #[test]
-    fn different_events_have_different_seals() {
-        let ab = ["a".to_owned(), "b".to_owned()];
-        let joined = ["ab".to_owned()];
-        let events: [&[Item<'_>]; 9] = [
-            &[],
-            &[Item::Null],
-            &[Item::Text("")],
-            &[Item::Texts(&[])],
-            &[Item::Number(0)],
-            &[Item::Text("ab"), Item::Text("c")],
-            &[Item::Text("a"), Item::Text("bc")],
-            &[Item::Texts(&ab)],
-            &[Item::Texts(&joined)],
+    fn different_batches_have_different_seals() {
+        let batch = Batch { first: 1, last: 2, sealed_at: 3, key_id: 4, events: b"5" };
+        let batches = [
+            batch,
+            Batch { first: 2, ..batch },
+            Batch { last: 1, ..batch },
+            Batch { sealed_at: 4, ..batch },
+            Batch { key_id: 3, ..batch },
+            Batch { events: b"", ..batch },
+            Batch { events: b"55", ..batch },
         ];
         let mut seals = Vec::new();
         for sealer in [sealer(), Sealer::new(None)] {
             for previous in [FIRST, [1; SEAL_LENGTH]] {
+                seals.extend(batches.iter().map(|batch| sealer.batch(&previous, batch)));
                 for number in [1, 2] {
-                    seals.extend(events.iter().map(|event| sealer.event(&previous, number, event)));
                     seals.push(sealer.head(number, &previous));
                     seals.push(sealer.start(number, &previous));
                 }
@@ -123,23 +200,87 @@ mod tests {
         let made = seals.len();
         seals.sort_unstable();
         seals.dedup();
-        assert_eq!((made, seals.len()), (88, 88));
+        assert_eq!((made, seals.len()), (44, 44));
     }
 
     /// Computed with Python's hmac and struct after `docs/audit.md`.
     #[test]
     fn known_answer() {
-        let entities = ["user:42".to_owned(), "user:43".to_owned()];
-        let items = [Item::Number(-1), Item::Null, Item::Text("lead.ssn"), Item::Texts(&entities)];
-        let seal = sealer().event(&FIRST, 1, &items);
-        assert_eq!(hex(&seal), "fbe6b5f6b758cbee261d6130a8f2541473a84a525f9ba2d07dba3d0c34abf46b");
+        let record = record(&[
+            Item::Number(-1),
+            Item::Null,
+            Item::Text("lead.ssn"),
+            Item::Texts(vec!["user:42", "user:43"]),
+        ]);
+        let mut events = Vec::new();
+        framing::append(&mut events, &[&record]);
+        let batch = Batch { first: 1, last: 1, sealed_at: 3, key_id: 4, events: &events };
+        let seal = sealer().batch(&FIRST, &batch);
+        assert_eq!(hex(&seal), "bfcce11c8d9f35534de1a98156b65970ecc540514147c85cd1b6d0f2a251e93a");
         assert_eq!(
             hex(&sealer().head(1, &seal)),
-            "5b5ce3ddb21c4d01df50daa77c94302c963861215b714318acd227e00934d8f2"
+            "228325a2778629ea3fb409d496c60c1d53e93a3111a1770f6928e623800bba0e"
         );
     }
 
     fn hex(bytes: &[u8]) -> String {
         base16ct::lower::encode_string(bytes)
+    }
+
+    fn item() -> impl Strategy<Value = Owned> {
+        prop_oneof![
+            Just(Owned::Null),
+            any::<i64>().prop_map(Owned::Number),
+            any::<String>().prop_map(Owned::Text),
+            prop::collection::vec(any::<String>(), 0..5).prop_map(Owned::Texts),
+        ]
+    }
+
+    #[derive(Clone, Debug)]
+    enum Owned {
+        Null,
+        Number(i64),
+        Text(String),
+        Texts(Vec<String>),
+    }
+
+    impl Owned {
+        fn item(&self) -> Item<'_> {
+            match self {
+                Self::Null => Item::Null,
+                Self::Number(number) => Item::Number(*number),
+                Self::Text(text) => Item::Text(text),
+                Self::Texts(texts) => Item::Texts(texts.iter().map(String::as_str).collect()),
+            }
+        }
+    }
+
+    proptest! {
+        /// What is written is read again, and nothing shorter is a record or a batch of the same.
+        #[test]
+        fn records_are_read_as_written(
+            events in prop::collection::vec(prop::collection::vec(item(), 1..6), 1..5),
+        ) {
+            let events: Vec<Vec<Item<'_>>> =
+                events.iter().map(|event| event.iter().map(Owned::item).collect()).collect();
+            let mut batch = Vec::new();
+            for event in &events {
+                framing::append(&mut batch, &[&record(event)]);
+            }
+            let read = |batch| -> Option<Vec<_>> { records(batch)?.into_iter().map(items).collect() };
+            let written = read(&batch);
+            prop_assert_eq!(written.as_ref(), Some(&events));
+            for length in 0..batch.len() {
+                prop_assert_ne!(read(&batch[..length]), Some(events.clone()));
+            }
+        }
+
+        /// Bytes that are nothing are refused, or are read as something that is written so.
+        #[test]
+        fn bytes_have_one_reading(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Some(items) = items(&bytes) {
+                prop_assert_eq!(record(&items), bytes);
+            }
+        }
     }
 }

@@ -19,8 +19,8 @@ pub enum Label {
     AccountTag,
     /// Associated data of an envelope.
     AssociatedData,
-    /// Seal of an event of the audit.
-    AuditEvent,
+    /// Seal of a batch of events of the audit.
+    AuditBatch,
     /// How far the audit has come.
     AuditHead,
     /// Up to where the audit was dropped.
@@ -43,7 +43,7 @@ impl Label {
         match self {
             Self::AccountTag => b"fieldcrypt/1/account-tag",
             Self::AssociatedData => b"fieldcrypt/1/aad",
-            Self::AuditEvent => b"fieldcrypt/1/audit-event",
+            Self::AuditBatch => b"fieldcrypt/1/audit-batch",
             Self::AuditHead => b"fieldcrypt/1/audit-head",
             Self::AuditStart => b"fieldcrypt/1/audit-start",
             Self::CheckValue => b"fieldcrypt/1/check-value",

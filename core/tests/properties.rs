@@ -1138,7 +1138,7 @@ fn tricky_part() -> impl Strategy<Value = Vec<u8>> {
 const LABELS: [Label; 10] = [
     Label::AccountTag,
     Label::AssociatedData,
-    Label::AuditEvent,
+    Label::AuditBatch,
     Label::AuditHead,
     Label::AuditStart,
     Label::CheckValue,

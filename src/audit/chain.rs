@@ -1,19 +1,20 @@
-//! The table of events, as the worker writes it: numbered without gaps, each event sealed together
-//! with the one before it.
+//! The table of events, as the worker writes it: in batches, their events numbered without gaps, each
+//! batch sealed together with the one before it.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
-use fieldcrypt_core::audit::{FIRST, Item, SEAL_LENGTH, Seal, Sealer};
+use fieldcrypt_core::audit::{Batch, FIRST, SEAL_LENGTH, Seal, Sealer};
 use fieldcrypt_core::field::DATABASE_ACCOUNT;
 use fieldcrypt_core::key::{KeyId, Purpose};
 use pgrx::PgOid;
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::spi::{self, OwnedPreparedStatement, Spi};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::event::{Event, ITEMS, KEY_ID, TIMES};
+use super::event::EPOCH;
 use super::ring::Head;
-use super::table::Rows;
 use crate::catalog::invalidation;
 use crate::catalog::key::StoredKey;
 use crate::catalog::tables::Tables;
@@ -22,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::keyring::locked::Locked;
 use crate::keyring::unwrap_account_key;
 
-/// Bytes as JSON holds them: in hexadecimal.
+/// A seal as JSON holds it: in hexadecimal.
 #[derive(Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hex(pub Seal);
@@ -48,13 +49,33 @@ impl From<Hex> for String {
 /// A row of the table, as it is read.
 #[derive(Deserialize)]
 pub struct Row {
+    first_seq: i64,
+    pub last_seq: i64,
     /// In microseconds since 1970.
-    pub sealed_at: i64,
+    sealed_at: i64,
     /// 0 where there was no key.
     pub key_id: i64,
     pub seal: Hex,
-    #[serde(flatten)]
-    pub event: Event,
+    #[serde(deserialize_with = "from_hexadecimal")]
+    pub events: Vec<u8>,
+}
+
+impl Row {
+    /// What its seal covers.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch {
+            first: self.first_seq,
+            last: self.last_seq,
+            sealed_at: self.sealed_at,
+            key_id: self.key_id,
+            events: &self.events,
+        }
+    }
+}
+
+fn from_hexadecimal<'de, D: Deserializer<'de>>(text: D) -> std::result::Result<Vec<u8>, D::Error> {
+    let text = Cow::<str>::deserialize(text)?;
+    base16ct::lower::decode_vec(text.as_bytes()).map_err(serde::de::Error::custom)
 }
 
 /// The row that says how far the chain has come, or up to where it was dropped.
@@ -72,7 +93,7 @@ impl Mark {
 
 /// The table of this database; an error if the extension is not there.
 pub fn table() -> Result<Oid> {
-    Ok(Tables::get()?.audit_event.table)
+    Ok(Tables::get()?.audit_batch.table)
 }
 
 /// What seals events now, and the id of its key; without a key, or while its root is not here,
@@ -127,9 +148,10 @@ pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
     serde_json::from_str(json).map_err(|_| Error::Catalog("row of the audit"))
 }
 
-/// Appends events to the chain, in the current transaction. `seen` is what the worker knows it to
-/// have come to, which counts more than what its table says.
-pub fn append(events: &[Event], seen: Option<Head>) -> Result<Head> {
+/// Appends a batch of `count` events to the chain, in the current transaction. `sealed_at` is in
+/// microseconds since 1970. `seen` is what the worker knows the chain to have come to, which counts
+/// more than what its table says.
+pub fn append(events: &[u8], count: i64, sealed_at: i64, seen: Option<Head>) -> Result<Head> {
     let table = table()?;
     let mut head = match seen {
         Some(seen) if seen.table == table => seen,
@@ -139,63 +161,53 @@ pub fn append(events: &[Event], seen: Option<Head>) -> Result<Head> {
         },
     };
     let (key_id, sealer) = sealer()?;
-    let sealed_at = Event::of_the_system("", "").at;
-    let mut rows = Rows::with_capacity(events.len());
-    for event in events {
-        let items = event.items(sealed_at, key_id);
-        head.seq += 1;
-        head.seal = sealer.event(&head.seal, head.seq, &items);
-        row(&mut rows, &head, &items);
-    }
-    rows.write(table);
-    mark_head(&head, key_id, &sealer.head(head.seq, &head.seal))?;
+    let first = head.seq + 1;
+    head.seq += count;
+    let batch = Batch { first, last: head.seq, sealed_at, key_id, events };
+    head.seal = sealer.batch(&head.seal, &batch);
+    let tag = sealer.head(head.seq, &head.seal);
+    write(&[
+        first.into(),
+        head.seq.into(),
+        // SAFETY: a timestamptz is a number of microseconds since 2000
+        unsafe { DatumWithOid::new(sealed_at - EPOCH, pg_sys::TIMESTAMPTZOID) },
+        key_id.into(),
+        head.seal.as_slice().into(),
+        events.into(),
+        tag.as_slice().into(),
+    ])?;
     Ok(head)
 }
 
-/// Records how far the chain has come. The statement is planned once.
-fn mark_head(head: &Head, key_id: i64, tag: &Seal) -> Result<()> {
-    let parameters =
-        [head.seq.into(), head.seal.as_slice().into(), key_id.into(), tag.as_slice().into()];
-    let mark = Spi::connect_mut(|client| {
-        MARK_HEAD.with_borrow_mut(|known| {
+/// Runs [`APPEND`], which is planned once.
+fn write(parameters: &[DatumWithOid<'_>]) -> Result<()> {
+    let written = Spi::connect_mut(|client| {
+        PLANNED.with_borrow_mut(|known| {
             let statement = match known.take() {
                 Some(statement) => statement,
                 None => {
-                    let types =
-                        [pg_sys::INT8OID, pg_sys::BYTEAOID, pg_sys::INT8OID, pg_sys::BYTEAOID];
-                    client.prepare_mut(INSERT_HEAD, &types.map(PgOid::from))?.keep()
+                    let types: Vec<_> =
+                        parameters.iter().map(|parameter| PgOid::from(parameter.oid())).collect();
+                    client.prepare_mut(APPEND, &types)?.keep()
                 }
             };
-            client.update(&statement, None, &parameters)?;
+            client.update(&statement, None, parameters)?;
             *known = Some(statement);
             Ok::<_, spi::Error>(())
         })
     });
-    mark.map_err(|_| Error::Catalog("head of the audit"))
+    written.map_err(|_| Error::Catalog("batch of the audit"))
 }
 
-const INSERT_HEAD: &str = "INSERT INTO fieldcrypt.audit_head (seq, seal, key_id, tag) \
-    VALUES ($1, $2, $3, $4) ON CONFLICT (one_row) DO UPDATE SET seq = EXCLUDED.seq, \
-    seal = EXCLUDED.seal, key_id = EXCLUDED.key_id, tag = EXCLUDED.tag";
+/// Adds a batch, and records how far the chain has come.
+const APPEND: &str = "WITH batch AS (INSERT INTO fieldcrypt.audit_batch \
+    (first_seq, last_seq, sealed_at, key_id, seal, events) VALUES ($1, $2, $3, $4, $5, $6)) \
+    INSERT INTO fieldcrypt.audit_head (seq, seal, key_id, tag) VALUES ($2, $5, $4, $7) \
+    ON CONFLICT (one_row) DO UPDATE SET seq = EXCLUDED.seq, seal = EXCLUDED.seal, \
+    key_id = EXCLUDED.key_id, tag = EXCLUDED.tag";
 
 thread_local! {
     /// What seals events, in a generation of the catalog, with the id of its key.
     static SEALER: RefCell<Option<(u64, i64, Locked<Sealer>)>> = const { RefCell::new(None) };
-    static MARK_HEAD: RefCell<Option<OwnedPreparedStatement>> = const { RefCell::new(None) };
-}
-
-/// Adds a row with its columns in the order of the table.
-fn row(rows: &mut Rows, head: &Head, items: &[Item<'_>; ITEMS]) {
-    rows.begin(ITEMS + 2);
-    rows.item(&Item::Number(head.seq));
-    for (index, item) in items.iter().enumerate() {
-        match *item {
-            Item::Number(time) if TIMES.contains(&index) => rows.time(time),
-            _ => rows.item(item),
-        }
-        // the seal stands behind what says by which key it was made
-        if index == KEY_ID {
-            rows.bytes(&head.seal);
-        }
-    }
+    static PLANNED: RefCell<Option<OwnedPreparedStatement>> = const { RefCell::new(None) };
 }

@@ -8,7 +8,7 @@ use pgrx::pg_sys::{self, SubTransactionId};
 
 use super::Mode;
 use super::event::{Event, shortened};
-use super::sink::{self, Record};
+use super::sink;
 use super::statement::{self, DENIED, OPENED};
 use crate::error::Result;
 use crate::guc;
@@ -98,7 +98,7 @@ unsafe extern "C-unwind" fn transaction_ends(
         if event.outcome == DONE {
             outcome.clone_into(&mut event.outcome);
         }
-        sink::hand_over(&Record::of(&event), true);
+        sink::hand_over(&event.record(), true);
     }
 }
 

@@ -4,11 +4,10 @@ use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use fieldcrypt_core::audit::Item;
+use fieldcrypt_core::audit::{self, Item};
 use pgrx::pg_sys::{self, Oid};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::table::EPOCH;
 use crate::backend;
 use crate::catalog::invalidation;
 use crate::compat;
@@ -16,10 +15,10 @@ use crate::encoding;
 use crate::guc::{self, Actor};
 
 /// How many items an event has.
-pub const ITEMS: usize = 22;
-/// Which of them are times, and which names the key.
-pub const TIMES: [usize; 3] = [0, 2, 20];
-pub const KEY_ID: usize = 1;
+const ITEMS: usize = 20;
+
+/// From 1970 to 2000, where PostgreSQL's timestamps begin, in microseconds.
+pub const EPOCH: i64 = 946_684_800_000_000;
 
 /// Longest text of which no other limit is known, in bytes: with it every event fits into the smallest
 /// ring.
@@ -30,9 +29,9 @@ pub fn shortened(text: &str) -> String {
     text[..text.floor_char_boundary(LONGEST_TEXT)].to_owned()
 }
 
-/// An event, as it is in the ring, in the log (as JSON), and in `fieldcrypt.audit_event`. Times are
-/// in microseconds since 1970.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// An event, as it is in the log (as JSON) and, as a record, in the ring and in
+/// `fieldcrypt.audit_batch`. Times are in microseconds since 1970.
+#[derive(Clone, Debug, Serialize)]
 pub struct Event {
     pub at: i64,
     pub action: String,
@@ -105,11 +104,9 @@ impl Event {
         }
     }
 
-    /// What is sealed, in the order of `docs/audit.md`. `key_id` is 0 where there is no key.
-    pub fn items(&self, sealed_at: i64, key_id: i64) -> [Item<'_>; ITEMS] {
-        [
-            Item::Number(sealed_at),
-            Item::Number(key_id),
+    /// Its record: the items in the order of `docs/audit.md`.
+    pub fn record(&self) -> Vec<u8> {
+        audit::record(&[
             Item::Number(self.at),
             Item::Text(&self.action),
             Item::Text(&self.outcome),
@@ -126,16 +123,69 @@ impl Event {
             text(&self.actor_name),
             text(&self.actor_address),
             text(&self.actor_action),
-            self.entities.as_deref().map_or(Item::Null, Item::Texts),
+            self.entities.as_ref().map_or(Item::Null, |entities| {
+                Item::Texts(entities.iter().map(String::as_str).collect())
+            }),
             Item::Number(self.pid),
             Item::Number(self.statement_at),
             Item::Number(self.id),
-        ]
+        ])
+    }
+
+    /// The event of a record; `None` if it is none.
+    pub fn of_record(record: &[u8]) -> Option<Self> {
+        let items: [Item<'_>; ITEMS] = audit::items(record)?.try_into().ok()?;
+        let mut items = items.into_iter();
+        let mut next = || items.next();
+        Some(Self {
+            at: number(next()?)??,
+            action: owned(next()?)??,
+            outcome: owned(next()?)??,
+            field: owned(next()?)?,
+            account: owned(next()?)?,
+            count: number(next()?)?,
+            detail: owned(next()?)?,
+            session_role: owned(next()?)?,
+            set_role: owned(next()?)?,
+            acting_role: owned(next()?)?,
+            client_address: owned(next()?)?,
+            application_name: owned(next()?)?,
+            actor_id: owned(next()?)?,
+            actor_name: owned(next()?)?,
+            actor_address: owned(next()?)?,
+            actor_action: owned(next()?)?,
+            entities: match next()? {
+                Item::Null => None,
+                Item::Texts(texts) => Some(texts.into_iter().map(str::to_owned).collect()),
+                _ => return None,
+            },
+            pid: number(next()?)??,
+            statement_at: number(next()?)??,
+            id: number(next()?)??,
+        })
     }
 }
 
 fn text(text: &Option<String>) -> Item<'_> {
     text.as_deref().map_or(Item::Null, Item::Text)
+}
+
+/// The text in an item, or NULL; `None` if it holds something else.
+fn owned(item: Item<'_>) -> Option<Option<String>> {
+    match item {
+        Item::Null => Some(None),
+        Item::Text(text) => Some(Some(text.to_owned())),
+        _ => None,
+    }
+}
+
+/// The number in an item, or NULL; `None` if it holds something else.
+fn number(item: Item<'_>) -> Option<Option<i64>> {
+    match item {
+        Item::Null => Some(None),
+        Item::Number(number) => Some(Some(number)),
+        _ => None,
+    }
 }
 
 thread_local! {

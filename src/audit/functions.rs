@@ -1,16 +1,17 @@
 //! The functions of the audit that are called in SQL.
 
-use fieldcrypt_core::audit::{SEAL_LENGTH, Seal};
+use fieldcrypt_core::audit::{self, SEAL_LENGTH, Seal};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum};
 
 use super::change::{self, About};
+use super::event::{EPOCH, Event};
 use super::ring::Ring;
 use super::{Mode, chain, statement, verify};
 use crate::access::roles::{AUDITOR, KEY_ADMIN, require_role};
-use crate::call::{Answer, Call};
+use crate::call::{Answer, Call, Rows};
 use crate::catalog::write;
 use crate::error::{Error, Result};
 use crate::guc::{self, Actor, LONGEST_ACTOR};
@@ -100,6 +101,48 @@ fn parse_head(head: &str) -> Result<(i64, Seal)> {
     };
     let hint = || "It is what audit_head() has returned.".to_owned();
     parse().ok_or_else(|| Error::InvalidArgument { name: "head", hint: hint() })
+}
+
+/// `audit_events(first_seq bigint, events bytea) → SETOF record`: the events of a batch, as
+/// `fieldcrypt.audit` shows them.
+#[pg_extern(sql = false)]
+fn audit_events(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
+    let call = Call::new(fcinfo);
+    let (first, rows) = (call.bigint(0), Rows::of(fcinfo));
+    let records = audit::records(call.bytes(1)).ok_or(Error::AuditBatch(first))?;
+    for (seq, record) in (first..).zip(records) {
+        let event = Event::of_record(record).ok_or(Error::AuditBatch(first))?;
+        let text = |text: &Option<String>| Answer::optional_text(text.as_deref());
+        rows.push([
+            seq.into(),
+            time(event.at),
+            Answer::text(&event.action),
+            Answer::text(&event.outcome),
+            text(&event.field),
+            text(&event.account),
+            event.count.map_or(Answer::NULL, Answer::from),
+            text(&event.detail),
+            text(&event.session_role),
+            text(&event.set_role),
+            text(&event.acting_role),
+            text(&event.client_address),
+            text(&event.application_name),
+            text(&event.actor_id),
+            text(&event.actor_name),
+            text(&event.actor_address),
+            text(&event.actor_action),
+            event.entities.as_deref().map_or(Answer::NULL, Answer::texts),
+            event.pid.into(),
+            time(event.statement_at),
+            event.id.into(),
+        ]);
+    }
+    Ok(Answer::NULL)
+}
+
+/// A timestamptz, given in microseconds since 1970.
+fn time(microseconds: i64) -> Answer {
+    Answer::datum(Datum::from(microseconds.saturating_sub(EPOCH)))
 }
 
 /// `drop_audit(before timestamptz) → bigint`: drops the partitions that end before; returns how

@@ -3,8 +3,8 @@
 //!
 //! Events of reads are counted up per statement ([`statement`]), those of changes wait for the end
 //! of their transaction ([`change`]). Both go to a ring in shared memory ([`ring`]), from which a
-//! background worker ([`worker`]) writes them into a table, sealed in a hash chain ([`chain`]), in
-//! transactions of its own. So they survive ROLLBACK, and are made in read-only transactions too.
+//! background worker ([`worker`]) writes them into a table, in batches sealed in a hash chain
+//! ([`chain`]), in transactions of its own. So they survive ROLLBACK, and are made in read-only transactions too.
 //! On a standby, and where the library is not preloaded, they go to the server's log ([`sink`]).
 //!
 //! Invariants: an event carries no value. In strict mode no plain value is handed out before its
@@ -18,7 +18,6 @@ pub mod protection;
 mod ring;
 mod sink;
 pub mod statement;
-mod table;
 mod verify;
 mod worker;
 

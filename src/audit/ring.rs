@@ -1,7 +1,8 @@
 //! Events on their way to the table: a ring of bytes for each database, in shared memory.
 //!
 //! Positions count all bytes that were ever written; what lies between `tail` and `head` waits for
-//! the worker, and what is before `tail` is on disk. A record is its length (4 bytes) and its bytes.
+//! the worker, and what is before `tail` is on disk. Records stand behind their lengths (4 bytes), as
+//! they do in the table.
 //!
 //! Invariant: everything in a ring but its latches is read and written under its lock, while which
 //! nothing raises an error.
@@ -109,6 +110,20 @@ pub struct Status {
     pub lost: u64,
     /// What the chain had come to when the worker last wrote.
     pub seen: Option<Head>,
+}
+
+/// What is to be written next.
+pub struct Next {
+    /// Records of events, each behind its length (4 bytes).
+    pub records: Vec<u8>,
+    /// How many there are.
+    pub count: i64,
+    /// The position after them.
+    pub position: u64,
+    /// Events for which there was no room.
+    pub lost: u64,
+    /// How many sessions wait.
+    pub urgent: u32,
 }
 
 /// The ring of a database.
@@ -447,22 +462,27 @@ impl Ring {
         })
     }
 
-    /// What is to be written next, at most `most` bytes, with the position after it; how many
-    /// events were lost; and how many wait.
-    pub fn next(&self, most: usize) -> (Vec<Vec<u8>>, u64, u64, u32) {
+    /// What is to be written next: as many records, each behind its length, as fit into `most` bytes;
+    /// how many events were lost; and how many sessions wait.
+    pub fn next(&self, most: usize) -> Next {
         let (tail, head, lost, urgent) = self.with(|state| {
             state.idle = state.waiting() == 0 && state.lost == 0;
             (state.tail, state.head, state.lost, std::mem::take(&mut state.urgent))
         });
-        let mut records = Vec::new();
-        let mut position = tail;
-        while position < head && (position - tail) < most as u64 {
-            let length = self.read(position, RECORD_HEADER);
-            let length = u32::from_be_bytes(length.try_into().unwrap_or_default());
-            records.push(self.read(position + RECORD_HEADER as u64, length as usize));
-            position += u64::from(length) + RECORD_HEADER as u64;
+        let (mut position, mut count) = (tail, 0);
+        while position < head {
+            let mut length = [0; RECORD_HEADER];
+            self.read(position, &mut length);
+            let after = position + RECORD_HEADER as u64 + u64::from(u32::from_be_bytes(length));
+            // one at least, or there would be no end of it
+            if count > 0 && after - tail > most as u64 {
+                break;
+            }
+            (position, count) = (after, count + 1);
         }
-        (records, position, lost, urgent)
+        let mut records = vec![0; (position - tail) as usize];
+        self.read(tail, &mut records);
+        Next { records, count, position, lost, urgent }
     }
 
     /// How many wait now.
@@ -497,16 +517,14 @@ impl Ring {
     }
 
     /// Copies bytes from between `tail` and `head`, which nobody writes to.
-    fn read(&self, position: u64, length: usize) -> Vec<u8> {
+    fn read(&self, position: u64, to: &mut [u8]) {
         let at = (position % self.capacity as u64) as usize;
-        let first = length.min(self.capacity - at);
-        let mut bytes = vec![0; length];
+        let (first, rest) = to.split_at_mut(to.len().min(self.capacity - at));
         // SAFETY: both parts lie within the ring's bytes
         unsafe {
-            bytes.as_mut_ptr().copy_from_nonoverlapping(self.bytes.add(at), first);
-            bytes[first..].as_mut_ptr().copy_from_nonoverlapping(self.bytes, length - first);
+            first.as_mut_ptr().copy_from_nonoverlapping(self.bytes.add(at), first.len());
+            rest.as_mut_ptr().copy_from_nonoverlapping(self.bytes, rest.len());
         }
-        bytes
     }
 }
 

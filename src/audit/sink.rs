@@ -14,9 +14,6 @@ use crate::guc;
 /// How long a statement waits for room in the ring before it counts its event as lost.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Room for most records, in bytes.
-const USUAL_LENGTH: usize = 512;
-
 /// Prepares for an event that will be handed over later, when nothing can be looked up any more: its
 /// ring is found, and the worker is there when the server stops.
 pub fn prepare() {
@@ -25,21 +22,10 @@ pub fn prepare() {
     }
 }
 
-/// An event on its way.
-pub struct Record(Vec<u8>);
-
-impl Record {
-    /// What is handed over of an event.
-    pub fn of(event: &Event) -> Self {
-        // text and numbers only: it cannot fail
-        Self(postcard::to_extend(event, Vec::with_capacity(USUAL_LENGTH)).unwrap_or_default())
-    }
-}
-
-/// Hands over an event. If there is no room, it waits for it, a moment or in strict mode as long as
+/// Hands over the record of an event. If there is no room, it waits for it, a moment or in strict mode as long as
 /// it takes, unless it `is_ending` a transaction, where nothing can be waited for; then the event is
 /// counted as lost.
-pub fn hand_over(Record(record): &Record, is_ending: bool) {
+pub fn hand_over(record: &[u8], is_ending: bool) {
     let Some(ring) = Ring::of_database() else {
         log(record);
         return;
@@ -70,7 +56,7 @@ pub fn hand_over(Record(record): &Record, is_ending: bool) {
 /// Hands over an event, and waits until it is on disk.
 pub fn store(event: &Event) -> Result<()> {
     let ring = Ring::of_database().ok_or(Error::AuditUnavailable)?;
-    let Record(record) = Record::of(event);
+    let record = event.record();
     loop {
         if let Some(position) = ring.push(&record, true) {
             return ring.wait_for(position);
@@ -80,7 +66,7 @@ pub fn store(event: &Event) -> Result<()> {
 }
 
 fn log(record: &[u8]) {
-    let event = postcard::from_bytes::<Event>(record).ok();
+    let event = Event::of_record(record);
     let json = event.and_then(|event| serde_json::to_string(&event).ok()).unwrap_or_default();
     let message = format!("fieldcrypt audit: {json}");
     let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;

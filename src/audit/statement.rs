@@ -12,7 +12,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::Mode;
 use super::event::{Event, shortened};
-use super::sink::{self, Record};
+use super::sink;
 use crate::access::Privilege;
 use crate::backend;
 use crate::call::output;
@@ -339,7 +339,7 @@ extern "C-unwind" fn flush() {
 /// when the transaction ends.
 fn hand_over_all(is_ending: bool) {
     READS.with_borrow_mut(Reads::close);
-    while let Some(record) = READS.with_borrow(|reads| reads.events.front().map(Record::of)) {
+    while let Some(record) = READS.with_borrow(|reads| reads.events.front().map(Event::record)) {
         sink::hand_over(&record, is_ending);
         READS.with_borrow_mut(|reads| reads.events.pop_front());
     }

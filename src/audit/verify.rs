@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 
-use fieldcrypt_core::audit::{FIRST, Seal, Sealer};
+use fieldcrypt_core::audit::{self, FIRST, Seal, Sealer};
 use fieldcrypt_core::field::DATABASE_ACCOUNT;
 use fieldcrypt_core::key::Purpose;
 use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{self, Mark, Row};
+use super::event::Event;
 use super::ring::{Head, Ring};
 use crate::catalog::key::StoredKey;
 use crate::catalog::write;
 use crate::error::{Error, Result};
 use crate::keyring::locked::Locked;
 
-/// Rows that are read at once.
-const CHUNK: i64 = 5_000;
+/// Batches that are read at once. One has a megabyte in hexadecimal at most.
+const CHUNK: i64 = 32;
 
 /// A row of what `verify_audit()` returns.
 #[derive(Serialize)]
@@ -30,23 +31,34 @@ pub struct Finding {
 /// What every row has, whatever was done to it.
 #[derive(Deserialize)]
 struct Numbered {
-    seq: i64,
+    first_seq: i64,
+}
+
+/// What the walk has seen of a number for which the seal was asked.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// No such event.
+    Nothing,
+    /// An event that is not the last of a batch, or one whose seal is not known.
+    Other,
+    /// The last event of a batch with that seal.
+    Sealed(Seal),
 }
 
 /// The walk along the chain.
 struct Walk {
     sealers: HashMap<i64, Option<Locked<Sealer>>>,
     findings: Vec<Finding>,
-    /// The number of the row that was read last.
+    /// The first number in the row that was read last.
     read_to: Option<i64>,
     /// The first event there is.
     first: Option<i64>,
-    /// The event before, and its seal unless that is not known.
+    /// The last event of the batch before, and its seal unless that is not known.
     seq: i64,
     seal: Option<Seal>,
     key_id: i64,
-    /// The events for which a seal was asked, such as one that was exported.
-    asked: HashMap<i64, Option<Seal>>,
+    /// The numbers for which a seal was asked, such as one that was exported.
+    asked: HashMap<i64, Asked>,
 }
 
 /// Walks along the whole chain. `head` is one that was exported.
@@ -71,9 +83,9 @@ pub fn verify(head: Option<(i64, Seal)>) -> Result<Vec<Finding>> {
         seq: 0,
         seal: Some(FIRST),
         key_id: 0,
-        asked: head.into_iter().map(|(seq, _)| (seq, None)).collect(),
+        asked: head.into_iter().map(|(seq, _)| (seq, Asked::Nothing)).collect(),
     };
-    walk.asked.extend(seen.map(|seen| (seen.seq, None)));
+    walk.asked.extend(seen.map(|seen| (seen.seq, Asked::Nothing)));
     walk.begin()?;
     let end = walk.read_on()?;
     walk.end(end)?;
@@ -117,7 +129,7 @@ impl Walk {
             self.find(1, start.seq, "what says that these events were dropped is forged");
         }
         (self.seq, self.seal) = (start.seq, Some(start.seal.0));
-        self.note_asked();
+        self.note_asked(start.seq);
         Ok(())
     }
 
@@ -138,56 +150,53 @@ impl Walk {
     /// Reads on; false if there is nothing more.
     fn read(&mut self) -> Result<bool> {
         let rows = write::texts(
-            "SELECT pg_catalog.row_to_json(e)::text FROM (SELECT seq, \
+            "SELECT pg_catalog.row_to_json(b)::text FROM (SELECT first_seq, last_seq, \
              fieldcrypt.audit_microseconds(sealed_at) AS sealed_at, key_id, \
-             pg_catalog.encode(seal, 'hex') AS seal, fieldcrypt.audit_microseconds(at) AS at, \
-             action, outcome, field, account, count, detail, session_role, set_role, acting_role, \
-             client_address, application_name, actor_id, actor_name, actor_address, actor_action, \
-             CASE WHEN pg_catalog.array_lower(entities, 1) OPERATOR(pg_catalog.<>) 1 THEN '{}' \
-             ELSE entities END AS entities, pid, \
-             fieldcrypt.audit_microseconds(statement_at) AS statement_at, id \
-             FROM fieldcrypt.audit_event WHERE $1 IS NULL OR seq OPERATOR(pg_catalog.>) $1 \
-             ORDER BY seq FETCH FIRST $2 ROWS WITH TIES) AS e",
+             pg_catalog.encode(seal, 'hex') AS seal, pg_catalog.encode(events, 'hex') AS events \
+             FROM fieldcrypt.audit_batch \
+             WHERE $1 IS NULL OR first_seq OPERATOR(pg_catalog.>) $1 \
+             ORDER BY first_seq FETCH FIRST $2 ROWS WITH TIES) AS b",
             &[self.read_to.into(), CHUNK.into()],
         )?;
         for row in &rows {
-            let Numbered { seq } = chain::parse(row)?;
-            self.read_to = Some(seq);
-            self.step(seq, chain::parse(row).ok().as_ref());
+            let Numbered { first_seq } = chain::parse(row)?;
+            self.read_to = Some(first_seq);
+            self.step(first_seq, chain::parse(row).ok().as_ref());
         }
         Ok(!rows.is_empty())
     }
 
-    /// Goes on to a row; `None` if no event can be in it.
-    fn step(&mut self, seq: i64, row: Option<&Row>) {
-        if seq <= self.seq {
-            self.find(seq, seq, "event was added");
+    /// Goes on to a row; `None` if no batch can be in it.
+    fn step(&mut self, first: i64, row: Option<&Row>) {
+        let row = row.filter(|row| row.last_seq >= first);
+        let last = row.map_or(first, |row| row.last_seq);
+        if first <= self.seq {
+            self.find(first, last, "events were added");
             return;
         }
-        if seq > self.seq.saturating_add(1) {
-            self.find(self.seq + 1, seq - 1, "events are missing");
+        if first > self.seq.saturating_add(1) {
+            self.find(self.seq + 1, first - 1, "events are missing");
             self.seal = None;
         }
-        self.first.get_or_insert(seq);
-        self.seq = seq;
+        self.first.get_or_insert(first);
+        self.seq = last;
         let Some(row) = row else {
-            self.find(seq, seq, "event was changed");
+            self.find(first, last, "events were changed");
             self.seal = None;
             return;
         };
-        // what is before the first event that is left can be known only from where it was dropped
+        // what is before the first batch that is left can be known only from where it was dropped
         let expected = self.seal.map(|previous| {
-            let items = row.event.items(row.sealed_at, row.key_id);
-            self.sealer(row.key_id).map(|sealer| sealer.event(&previous, seq, &items))
+            self.sealer(row.key_id).map(|sealer| sealer.batch(&previous, &row.batch()))
         });
         match expected {
-            Some(None) => self.find(seq, seq, "the key of the seal cannot be had"),
+            Some(None) => self.find(first, last, "the key of the seal cannot be had"),
             Some(Some(expected)) if expected != row.seal.0 => {
-                self.find(seq, seq, "event was changed");
+                self.find(first, last, "events were changed");
             }
             // only before the first account there is no key, and nothing to read either
-            _ if row.key_id == 0 && (self.key_id != 0 || row.event.count.is_some()) => {
-                self.find(seq, seq, "event was sealed without a key");
+            _ if row.key_id == 0 && (self.key_id != 0 || tells_of_values(&row.events)) => {
+                self.find(first, last, "events were sealed without a key");
             }
             _ => {}
         }
@@ -195,12 +204,16 @@ impl Walk {
         if row.key_id != 0 {
             self.key_id = row.key_id;
         }
-        self.note_asked();
+        self.note_asked(first);
     }
 
-    fn note_asked(&mut self) {
-        if let Some(asked) = self.asked.get_mut(&self.seq) {
-            *asked = self.seal;
+    /// Notes what the batch that begins with `first` says of what was asked.
+    fn note_asked(&mut self, first: i64) {
+        for (&seq, asked) in
+            self.asked.iter_mut().filter(|(seq, _)| (first..=self.seq).contains(seq))
+        {
+            let seal = self.seal.filter(|_| seq == self.seq);
+            *asked = seal.map_or(Asked::Other, Asked::Sealed);
         }
     }
 
@@ -226,21 +239,31 @@ impl Walk {
         } else if head.seq < last {
             self.find(head.seq + 1, last, "events were added");
         } else if Some(head.seal.0) != self.seal {
-            self.find(last, last, "event was changed");
+            self.find(last, last, "events were changed");
         }
         Ok(())
     }
 
-    /// Compares an event with what is known of it from elsewhere.
+    /// Compares the end of a batch with what is known of it from elsewhere.
     fn compare(&mut self, seq: i64, seal: &Seal, source: &str) {
-        match self.asked.get(&seq).copied().flatten() {
-            Some(found) if found == *seal => {}
-            Some(_) => self.find(seq, seq, &format!("event differs from what {source} knows")),
-            None if seq > self.seq => {
+        match self.asked.get(&seq) {
+            Some(Asked::Sealed(found)) if found == seal => {}
+            Some(Asked::Sealed(_) | Asked::Other) => {
+                self.find(seq, seq, &format!("events differ from what {source} knows"));
+            }
+            _ if seq > self.seq => {
                 self.find(self.seq + 1, seq, &format!("events are missing that {source} knows"));
             }
             // dropped, or never there
-            None => self.find(seq, seq, &format!("there is no event to compare with {source}")),
+            _ => self.find(seq, seq, &format!("there is no event to compare with {source}")),
         }
     }
+}
+
+/// Whether there is an event of values among them, or something that is no event.
+fn tells_of_values(events: &[u8]) -> bool {
+    audit::records(events).is_none_or(|records| {
+        let mut events = records.into_iter().map(Event::of_record);
+        events.any(|event| event.is_none_or(|event| event.count.is_some()))
+    })
 }

@@ -6,13 +6,14 @@
 use std::ffi::c_int;
 use std::time::{Duration, Instant};
 
+use fieldcrypt_core::framing;
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::chain;
 use super::event::Event;
-use super::ring::{Head, Ring};
+use super::ring::{Head, Next, Ring};
 use crate::catalog::write;
 use crate::error::{Error, OrRaise, Result};
 
@@ -111,12 +112,13 @@ fn write_until_told(ring: Ring) {
         // before it looks for events: who is gone by then has left all of his
         let is_last = told_to_end.is_some() && is_alone();
         let is_overdue = told_to_end.is_some_and(|since| since.elapsed() > LAST);
-        let (records, position, lost, urgent) = ring.next(BATCH);
-        if !records.is_empty() || lost > 0 {
+        let next = ring.next(BATCH);
+        let is_idle = next.count == 0 && next.lost == 0;
+        let (position, lost, urgent) = (next.position, next.lost, next.urgent);
+        if !is_idle {
             let begin = Instant::now();
-            (seen, partition_ends) = BackgroundWorker::transaction(|| {
-                write(&records, lost, seen, partition_ends).or_raise()
-            });
+            (seen, partition_ends) =
+                BackgroundWorker::transaction(|| write(next, seen, partition_ends).or_raise());
             ring.written(position, lost, seen);
             last_event = Instant::now();
             if urgent > 0 && !is_overdue {
@@ -134,7 +136,7 @@ fn write_until_told(ring: Ring) {
         if is_overdue {
             return;
         }
-        let busy = told_to_end.is_some() || !records.is_empty();
+        let busy = told_to_end.is_some() || !is_idle;
         if !BackgroundWorker::wait_latch(Some(if busy { GATHERING } else { QUIET })) {
             told_to_end.get_or_insert_with(Instant::now);
         }
@@ -161,14 +163,10 @@ fn is_alone() -> bool {
     unsafe { pg_sys::CountDBBackends(pg_sys::MyDatabaseId) <= 1 }
 }
 
-/// Writes records to the table; returns how far it has come, which is nowhere if the extension is no
+/// Writes events to the table; returns how far it has come, which is nowhere if the extension is no
 /// longer there, and when the partition ends, in microseconds since 1970.
-fn write(
-    records: &[Vec<u8>],
-    lost: u64,
-    seen: Option<Head>,
-    partition_ends: i64,
-) -> Result<(Option<Head>, i64)> {
+fn write(next: Next, seen: Option<Head>, partition_ends: i64) -> Result<(Option<Head>, i64)> {
+    let Next { mut records, mut count, lost, .. } = next;
     lock_extension();
     if matches!(chain::table(), Err(Error::NotInstalled)) {
         // who has just created it hands over his changes before he tells others to look again
@@ -179,17 +177,15 @@ fn write(
         Err(Error::NotInstalled) => return Ok((None, 0)),
         table => table?,
     };
-    let mut events = Vec::with_capacity(records.len() + 1);
-    for record in records {
-        events.push(postcard::from_bytes::<Event>(record).map_err(|_| Error::Catalog("event"))?);
-    }
     let now = Event::of_the_system("lost", "done");
     let has_partition = now.at < partition_ends && seen.is_some_and(|seen| seen.table == table);
     let partition_ends = if has_partition { partition_ends } else { add_partition()? };
     if lost > 0 {
-        events.push(Event { count: Some(lost.cast_signed()), ..now });
+        let lost = Event { count: Some(lost.cast_signed()), ..now.clone() };
+        framing::append(&mut records, &[&lost.record()]);
+        count += 1;
     }
-    Ok((Some(chain::append(&events, seen)?), partition_ends))
+    Ok((Some(chain::append(&records, count, now.at, seen)?), partition_ends))
 }
 
 /// Keeps the extension from being dropped in this transaction. DROP EXTENSION takes this lock before

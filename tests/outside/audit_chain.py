@@ -1,8 +1,11 @@
-"""A second implementation of the audit's seals (docs/audit.md), without code of fieldcrypt's."""
+"""A second implementation of the audit's batches and seals (docs/audit.md), without code of
+fieldcrypt's."""
 
 import hashlib
 import hmac
+import io
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg import sql
@@ -10,14 +13,17 @@ from psycopg import sql
 FIRST = bytes(32)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# What is sealed of an event, in this order.
-SEALED = (
-    *("sealed_at", "key_id", "at", "action", "outcome", "field", "account", "count", "detail"),
+COLUMNS = ("first_seq", "last_seq", "sealed_at", "key_id", "seal", "events")
+# What a batch holds of each event, in this order.
+RECORD = (
+    *("at", "action", "outcome", "field", "account", "count", "detail"),
     *("session_role", "set_role", "acting_role", "client_address", "application_name"),
     *("actor_id", "actor_name", "actor_address", "actor_action", "entities"),
     *("pid", "statement_at", "id"),
 )
-COLUMNS = ("seq", "seal", *SEALED)
+TIMES = ("at", "statement_at")
+NUMBERS = ("count", "pid", "id")
+NOT_NULL = ("at", "action", "outcome", "pid", "statement_at", "id")
 
 
 # The bytes
@@ -28,19 +34,92 @@ def lp(*parts):
 
 
 def number(value):
+    if isinstance(value, datetime):
+        value = (value - EPOCH) // timedelta(microseconds=1)
     return value.to_bytes(8, "big", signed=True)
 
 
 def item(value):
     if value is None:
         return b"\0"
-    if isinstance(value, datetime):
-        return b"\1" + number((value - EPOCH) // timedelta(microseconds=1))
-    if isinstance(value, int):
+    if isinstance(value, datetime | int):
         return b"\1" + number(value)
     if isinstance(value, str):
         return b"\2" + lp(value.encode())
     return b"\3" + len(value).to_bytes(4, "big") + lp(*(text.encode() for text in value))
+
+
+def encode(records):
+    """The bytes of a batch's events."""
+    return lp(*(b"".join(item(record[column]) for column in RECORD) for record in records))
+
+
+class Bytes(io.BytesIO):
+    """Bytes that are taken in parts; a ValueError where they are not what they should be."""
+
+    def take(self, length):
+        taken = self.read(length)
+        if len(taken) < length:
+            raise ValueError("there are fewer bytes")
+        return taken
+
+    def number(self, length=4, signed=False):
+        return int.from_bytes(self.take(length), "big", signed=signed)
+
+    def part(self):
+        return self.take(self.number())
+
+    def text(self):
+        text = self.part().decode()
+        if "\0" in text:
+            raise ValueError("PostgreSQL has no such text")
+        return text
+
+    def item(self):
+        """What item() was made of, but a number for a time."""
+        match self.number(1):
+            case 0:
+                return None
+            case 1:
+                return self.number(8, signed=True)
+            case 2:
+                return self.text()
+            case 3:
+                return [self.text() for _ in range(self.number())]
+        raise ValueError("there is no such item")
+
+    def is_at_end(self):
+        return self.tell() == len(self.getbuffer())
+
+
+def decode(events):
+    """The records of a batch's events: the opposite of encode()."""
+    parts, records = Bytes(events), []
+    while not parts.is_at_end():
+        items = Bytes(parts.part())
+        record = {column: items.item() for column in RECORD}
+        if not items.is_at_end():
+            raise ValueError("there are more items")
+        for column, value in record.items():
+            check(column, value)
+        for column in TIMES:
+            record[column] = time(record[column])
+        records.append(record)
+    return records
+
+
+def check(column, value):
+    """Whether an event can have that value there."""
+    kind = int if column in (*TIMES, *NUMBERS) else list if column == "entities" else str
+    if not isinstance(value, kind) and (value is not None or column in NOT_NULL):
+        raise ValueError(f"that is no {column}")
+
+
+def time(microseconds):
+    try:
+        return EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        raise ValueError("there is no such time") from None
 
 
 def sealed(key, label, *parts):
@@ -49,9 +128,18 @@ def sealed(key, label, *parts):
     return hmac.digest(key, message, "sha256") if key else hashlib.sha256(message).digest()
 
 
-def event_seal(key, previous, event):
-    items = b"".join(item(event[column]) for column in SEALED)
-    return sealed(key, "audit-event", previous, number(event["seq"]), items)
+def batch_seal(key, previous, batch):
+    numbers = (number(batch[column]) for column in ("first_seq", "last_seq", "sealed_at", "key_id"))
+    return sealed(key, "audit-batch", previous, *numbers, batch["events"])
+
+
+def make_batch(key, key_id, seq, previous, sealed_at, records):
+    """The batch of these events, after a batch that ends with that number and has that seal."""
+    batch = {
+        **{"first_seq": seq + 1, "last_seq": seq + len(records), "sealed_at": sealed_at},
+        **{"key_id": key_id, "events": encode(records)},
+    }
+    return batch | {"seal": batch_seal(key, previous, batch)}
 
 
 def tag(key, label, seq, seal):
@@ -91,12 +179,21 @@ def unwrap(wrapping_key, purpose, version, key_id, wrapped, check_value):
 # The tables
 
 
-def events(connection):
-    """The events in their order, each with its columns."""
+def batches(connection):
+    """The batches in their order, each with its columns."""
     rows = connection.execute(
-        sql.SQL("SELECT {} FROM fieldcrypt.audit_event ORDER BY seq").format(names(COLUMNS))
+        sql.SQL("SELECT {} FROM fieldcrypt.audit_batch ORDER BY first_seq").format(names(COLUMNS))
     )
     return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+
+
+def events(connection):
+    """The events in their order, each with its number, its record and when it was sealed."""
+    return [
+        {"seq": seq, **record, "sealed_at": batch["sealed_at"]}
+        for batch in batches(connection)
+        for seq, record in enumerate(decode(batch["events"]), batch["first_seq"])
+    ]
 
 
 def names(columns):
@@ -141,8 +238,9 @@ def months_ago(number):
     return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
 
 
-def write_past(database, months, events_each):
-    """Writes what the worker would have written in the last months, under the real key.
+def write_past(database, months, events_each, sizes=(1, 2, 4, 5)):
+    """Writes what the worker would have written in the last months, under the real key, in batches
+    of these sizes, again and again.
 
     For a database whose audit was off until now; the server's memory does not know of it.
     """
@@ -152,28 +250,34 @@ def write_past(database, months, events_each):
         month = months_ago(ago)
         partition = sql.Identifier("fieldcrypt", month.strftime("audit_%Y_%m"))
         add_partition(database, partition, month, months_ago(ago - 1))
+        records = [past_event(month, i, seq + 1 + i) for i in range(events_each)]
         rows = []
-        for i in range(events_each):
-            seq += 1
-            at = month + timedelta(minutes=3 * i, microseconds=seq)
-            event = dict.fromkeys(SEALED) | {
-                **{"seq": seq, "key_id": key_id, "at": at, "sealed_at": at + timedelta(seconds=1)},
-                **{"action": "decrypt", "outcome": "plain", "field": "lead.ssn"},
-                **{"account": "acme", "count": 1 + i, "session_role": "app", "set_role": "app"},
-                **{"acting_role": "app", "entities": [f"user:{seq}"], "pid": 100 + seq},
-                **{"statement_at": at, "id": seq << 20},
-            }
-            seal = event["seal"] = event_seal(key, seal, event)
-            rows.append(event)
-        insert(database.conn, "audit_event", rows)
+        for size in cycle(sizes):
+            some, records = records[:size], records[size:]
+            if not some:
+                break
+            sealed_at = some[-1]["at"] + timedelta(seconds=1)
+            rows.append(make_batch(key, key_id, seq, seal, sealed_at, some))
+            seq, seal = rows[-1]["last_seq"], rows[-1]["seal"]
+        insert(database.conn, "audit_batch", rows)
     put_mark(database.conn, "audit_head", mark(key, key_id, "audit-head", seq, seal))
+
+
+def past_event(month, i, seq):
+    at = month + timedelta(minutes=3 * i, microseconds=seq)
+    return dict.fromkeys(RECORD) | {
+        **{"at": at, "action": "decrypt", "outcome": "plain", "field": "lead.ssn"},
+        **{"account": "acme", "count": 1 + i, "session_role": "app", "set_role": "app"},
+        **{"acting_role": "app", "entities": [f"user:{seq}"], "pid": 100 + seq},
+        **{"statement_at": at, "id": seq << 20},
+    }
 
 
 def add_partition(database, name, start, end):
     """As fieldcrypt.add_audit_partition() does for the present month."""
     for statement in (
-        "CREATE TABLE {} (LIKE fieldcrypt.audit_event INCLUDING ALL)",
-        "ALTER TABLE fieldcrypt.audit_event ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})",
+        "CREATE TABLE {} (LIKE fieldcrypt.audit_batch INCLUDING ALL)",
+        "ALTER TABLE fieldcrypt.audit_batch ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})",
         "ALTER EXTENSION fieldcrypt ADD TABLE {}",
     ):
         statement = sql.SQL(statement).format(
