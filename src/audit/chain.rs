@@ -93,7 +93,7 @@ impl Mark {
 
 /// The table of this database; an error if the extension is not there.
 pub fn table() -> Result<Oid> {
-    Ok(Tables::get()?.audit_batch.table)
+    Ok(Tables::get()?.audit_batch)
 }
 
 /// What seals events now, and the id of its key; without a key, or while its root is not here,

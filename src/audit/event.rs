@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use fieldcrypt_core::audit::{self, Item};
 use pgrx::pg_sys::{self, Oid};
@@ -19,6 +20,9 @@ const ITEMS: usize = 20;
 
 /// From 1970 to 2000, where PostgreSQL's timestamps begin, in microseconds.
 pub const EPOCH: i64 = 946_684_800_000_000;
+
+/// From the year 1 to the year 9999, in microseconds since 1970.
+const TIMES: Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
 
 /// Longest text of which no other limit is known, in bytes: with it every event fits into the smallest
 /// ring.
@@ -138,7 +142,7 @@ impl Event {
         let mut items = items.into_iter();
         let mut next = || items.next();
         Some(Self {
-            at: number(next()?)??,
+            at: time(next()?)?,
             action: owned(next()?)??,
             outcome: owned(next()?)??,
             field: owned(next()?)?,
@@ -156,11 +160,11 @@ impl Event {
             actor_action: owned(next()?)?,
             entities: match next()? {
                 Item::Null => None,
-                Item::Texts(texts) => Some(texts.into_iter().map(str::to_owned).collect()),
+                Item::Texts(texts) => Some(texts.into_iter().map(sql_text).collect::<Option<_>>()?),
                 _ => return None,
             },
             pid: number(next()?)??,
-            statement_at: number(next()?)??,
+            statement_at: time(next()?)?,
             id: number(next()?)??,
         })
     }
@@ -174,9 +178,19 @@ fn text(text: &Option<String>) -> Item<'_> {
 fn owned(item: Item<'_>) -> Option<Option<String>> {
     match item {
         Item::Null => Some(None),
-        Item::Text(text) => Some(Some(text.to_owned())),
+        Item::Text(text) => sql_text(text).map(Some),
         _ => None,
     }
+}
+
+/// The text, if it can be one in SQL.
+fn sql_text(text: &str) -> Option<String> {
+    (!text.contains('\0')).then(|| text.to_owned())
+}
+
+/// The time in an item; `None` if no event can have it.
+fn time(item: Item<'_>) -> Option<i64> {
+    number(item)?.filter(|time| TIMES.contains(time))
 }
 
 /// The number in an item, or NULL; `None` if it holds something else.

@@ -109,9 +109,13 @@ fn parse_head(head: &str) -> Result<(i64, Seal)> {
 fn audit_events(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let (first, rows) = (call.bigint(0), Rows::of(fcinfo));
-    let records = audit::records(call.bytes(1)).ok_or(Error::AuditBatch(first))?;
+    let unreadable = || Error::AuditBatch(first);
+    let records = audit::unpack(call.bytes(1)).ok_or_else(unreadable)?;
+    let records = audit::records(&records).ok_or_else(unreadable)?;
+    // what it would end with
+    first.checked_add(records.len() as i64).ok_or_else(unreadable)?;
     for (seq, record) in (first..).zip(records) {
-        let event = Event::of_record(record).ok_or(Error::AuditBatch(first))?;
+        let event = Event::of_record(record).ok_or_else(unreadable)?;
         let text = |text: &Option<String>| Answer::optional_text(text.as_deref());
         rows.push([
             seq.into(),

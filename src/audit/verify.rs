@@ -87,6 +87,7 @@ pub fn verify(head: Option<(i64, Seal)>) -> Result<Vec<Finding>> {
     };
     walk.asked.extend(seen.map(|seen| (seen.seq, Asked::Nothing)));
     walk.begin()?;
+    walk.find_unnumbered()?;
     let end = walk.read_on()?;
     walk.end(end)?;
     if let Some(Head { seq, seal, .. }) = seen {
@@ -133,6 +134,15 @@ impl Walk {
         Ok(())
     }
 
+    /// Rows that are in no order.
+    fn find_unnumbered(&mut self) -> Result<()> {
+        let query = "SELECT 'one' FROM fieldcrypt.audit_batch WHERE first_seq IS NULL LIMIT 1";
+        if !write::texts(query, &[])?.is_empty() {
+            self.find(0, 0, "events were added");
+        }
+        Ok(())
+    }
+
     /// Walks to the end, and returns what is recorded of it.
     fn read_on(&mut self) -> Result<Option<Mark>> {
         let mut before = None;
@@ -154,7 +164,7 @@ impl Walk {
              fieldcrypt.audit_microseconds(sealed_at) AS sealed_at, key_id, \
              pg_catalog.encode(seal, 'hex') AS seal, pg_catalog.encode(events, 'hex') AS events \
              FROM fieldcrypt.audit_batch \
-             WHERE $1 IS NULL OR first_seq OPERATOR(pg_catalog.>) $1 \
+             WHERE $1 IS NULL AND first_seq IS NOT NULL OR first_seq OPERATOR(pg_catalog.>) $1 \
              ORDER BY first_seq FETCH FIRST $2 ROWS WITH TIES) AS b",
             &[self.read_to.into(), CHUNK.into()],
         )?;
@@ -262,8 +272,10 @@ impl Walk {
 
 /// Whether there is an event of values among them, or something that is no event.
 fn tells_of_values(events: &[u8]) -> bool {
-    audit::records(events).is_none_or(|records| {
-        let mut events = records.into_iter().map(Event::of_record);
-        events.any(|event| event.is_none_or(|event| event.count.is_some()))
-    })
+    let events = audit::unpack(events);
+    let events = events
+        .as_deref()
+        .and_then(audit::records)
+        .map(|records| records.into_iter().map(Event::of_record).collect::<Option<Vec<_>>>());
+    !matches!(events, Some(Some(events)) if events.iter().all(|event| event.count.is_none()))
 }

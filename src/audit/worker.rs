@@ -6,7 +6,7 @@
 use std::ffi::c_int;
 use std::time::{Duration, Instant};
 
-use fieldcrypt_core::framing;
+use fieldcrypt_core::{audit, framing};
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -185,7 +185,7 @@ fn write(next: Next, seen: Option<Head>, partition_ends: i64) -> Result<(Option<
         framing::append(&mut records, &[&lost.record()]);
         count += 1;
     }
-    Ok((Some(chain::append(&records, count, now.at, seen)?), partition_ends))
+    Ok((Some(chain::append(&audit::pack(&records), count, now.at, seen)?), partition_ends))
 }
 
 /// Keeps the extension from being dropped in this transaction. DROP EXTENSION takes this lock before

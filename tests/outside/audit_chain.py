@@ -7,6 +7,7 @@ import io
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
 
+import lz4.block
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg import sql
 
@@ -23,6 +24,7 @@ RECORD = (
 )
 TIMES = ("at", "statement_at")
 NUMBERS = ("count", "pid", "id")
+LONGEST = 1 << 24
 NOT_NULL = ("at", "action", "outcome", "pid", "statement_at", "id")
 
 
@@ -49,9 +51,28 @@ def item(value):
     return b"\3" + len(value).to_bytes(4, "big") + lp(*(text.encode() for text in value))
 
 
+def frame(records):
+    """The bytes of events, one behind the other."""
+    return lp(*(b"".join(item(record[column]) for column in RECORD) for record in records))
+
+
+def pack(framed):
+    """As they are stored. Not all implementations of LZ4 make the same bytes."""
+    return lz4.block.compress(framed, store_size=True)
+
+
+def unpack(packed):
+    if int.from_bytes(packed[:4], "little") > LONGEST:
+        raise ValueError("no batch is as long")
+    try:
+        return lz4.block.decompress(packed)
+    except (lz4.block.LZ4BlockError, ValueError):
+        raise ValueError("that is not LZ4") from None
+
+
 def encode(records):
     """The bytes of a batch's events."""
-    return lp(*(b"".join(item(record[column]) for column in RECORD) for record in records))
+    return pack(frame(records))
 
 
 class Bytes(io.BytesIO):
@@ -94,7 +115,7 @@ class Bytes(io.BytesIO):
 
 def decode(events):
     """The records of a batch's events: the opposite of encode()."""
-    parts, records = Bytes(events), []
+    parts, records = Bytes(unpack(events)), []
     while not parts.is_at_end():
         items = Bytes(parts.part())
         record = {column: items.item() for column in RECORD}

@@ -999,8 +999,9 @@ def test_threat_e6_no_value_in_the_audit(leads):
         f"COPY (SELECT 1 FROM lead WHERE fieldcrypt.reveal(ssn) = '{CANARY}') TO '/dev/null'"
     )
     assert last_seq(leads) > 100
-    query = "SELECT count(*) FROM fieldcrypt.audit_event AS e WHERE e::text LIKE %s"
+    query = "SELECT count(*) FROM fieldcrypt.audit AS e WHERE e::text LIKE %s"
     assert leads.value(query, [f"%{CANARY}%"]) == 0
+    assert leads.value(query, ["%lead.ssn%"]) > 0
     assert CANARY not in leads.cluster.log()
 
 
@@ -1431,11 +1432,11 @@ def test_threat_e7_event_triggers_do_not_stop_it(own):
             AS $$ BEGIN RAISE 'no tables today'; END $$
     """)
     partitions = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass"
-    partition = own.value(partitions, ["fieldcrypt.audit_event"])
+    partition = own.value(partitions, ["fieldcrypt.audit_batch"])
     flush(own)
     own.execute("BEGIN")
     own.execute(f"ALTER EXTENSION fieldcrypt DROP TABLE {partition}")
-    own.execute(f"ALTER TABLE fieldcrypt.audit_event DETACH PARTITION {partition}")
+    own.execute(f"ALTER TABLE fieldcrypt.audit_batch DETACH PARTITION {partition}")
     own.execute(f"ALTER TABLE {partition} RENAME TO audit_of_before")
     own.execute("CREATE EVENT TRIGGER no_tables ON ddl_command_start EXECUTE FUNCTION no_tables()")
     own.execute("COMMIT")

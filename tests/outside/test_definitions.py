@@ -55,8 +55,9 @@ PUBLIC_FUNCTIONS = """
     search_tokens search_tokens_in_transit set_actor token tokens
     create_view protect_jsonb protect_path protect_table unprotect_jsonb unprotect_path
     unprotect_table
-    account_text add_document_trigger calls_decrypt check_columns check_definition check_document
-    check_document_name check_expressions check_type columns_of_view columns_to_show default_of
+    account_text add_document_trigger audit_events calls_decrypt check_columns check_definition
+    check_document check_document_name check_expressions check_type columns_of_view columns_to_show
+    default_of
     document_constraint document_gathers documents_of handle_of needs_sealing state_of_document
     has_unique_column hold_account holds_encrypted inherit_documents insert_through_view is_literal
     is_plain_name key_of_view make_view_anew plain_type_of seal_document shape_of_view
@@ -337,7 +338,7 @@ def test_default_privileges_give_nothing(empty, clean):
     # the audit makes a table for each month, when it has something to write
     empty.execute("SELECT fieldcrypt.create_account('acme')")
     empty.execute("SELECT fieldcrypt.flush_audit()")
-    months = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'fieldcrypt.audit_event'::regclass"
+    months = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'fieldcrypt.audit_batch'::regclass"
     assert empty.value(months) == 1
     assert grants_and_definitions(empty) == clean
     for role in "outsider", "app":
