@@ -243,6 +243,21 @@ pub fn audit_databases() -> usize {
     usize::try_from(AUDIT_DATABASES.get()).unwrap_or(1)
 }
 
+impl Actor {
+    /// The text of the setting, in the database's encoding.
+    pub fn setting_text(self) -> Option<CString> {
+        // SAFETY: the text is copied before anything is assigned
+        unsafe { borrowed(&ACTOR[self as usize]) }.map(CStr::to_owned)
+    }
+
+    /// Whether that is the text of the setting.
+    pub fn is(self, text: &Option<CString>) -> bool {
+        // SAFETY: the text is compared before anything is assigned
+        let setting = unsafe { borrowed(&ACTOR[self as usize]) };
+        setting == text.as_deref()
+    }
+}
+
 /// What the application has said of that part, as much as there may be: with SET it could say
 /// more. `None` if nothing.
 pub fn actor(part: Actor) -> Option<String> {

@@ -39,12 +39,12 @@ pub fn init() {
     }
 }
 
-fn event(action: &str, outcome: &str, about: About<'_>) -> Event {
+fn event(action: &str, outcome: &'static str, about: About<'_>) -> Event {
     Event {
         field: about.field.map(shortened),
         account: about.account.map(shortened),
         detail: about.detail.as_deref().map(shortened),
-        ..Event::now(action, outcome)
+        ..Event::now(action.to_owned(), outcome)
     }
 }
 
@@ -57,7 +57,7 @@ pub fn begins(action: &str, about: About<'_>) -> Result<()> {
     sink::prepare();
     let event = event(action, DONE, about);
     if mode == Mode::Strict {
-        sink::store(&Event { outcome: OPENED.to_owned(), ..event.clone() })?;
+        sink::store(&Event { outcome: OPENED.into(), ..event.clone() })?;
     }
     // SAFETY: returns a variable
     let made_by = unsafe { pg_sys::GetCurrentSubTransactionId() };
@@ -96,7 +96,7 @@ unsafe extern "C-unwind" fn transaction_ends(
     };
     for (mut event, _) in CHANGES.take() {
         if event.outcome == DONE {
-            outcome.clone_into(&mut event.outcome);
+            event.outcome = outcome.into();
         }
         sink::hand_over(&event.record(), true);
     }
@@ -114,7 +114,7 @@ unsafe extern "C-unwind" fn subtransaction_ends(
         for (change, made_by) in changes.iter_mut().filter(|(_, made_by)| *made_by == id) {
             match event {
                 SUBXACT_EVENT_COMMIT_SUB => *made_by = parent,
-                SUBXACT_EVENT_ABORT_SUB => ROLLED_BACK.clone_into(&mut change.outcome),
+                SUBXACT_EVENT_ABORT_SUB => change.outcome = ROLLED_BACK.into(),
                 _ => {}
             }
         }

@@ -1,9 +1,11 @@
 //! One event: what happened, to what, by whom.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, CString};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
+use std::rc::Rc;
 
 use fieldcrypt_core::audit::{self, Item};
 use pgrx::pg_sys::{self, Oid};
@@ -33,26 +35,22 @@ pub fn shortened(text: &str) -> String {
     text[..text.floor_char_boundary(LONGEST_TEXT)].to_owned()
 }
 
+/// Room for most records, in bytes.
+const USUAL_LENGTH: usize = 256;
+
 /// An event, as it is in the log (as JSON) and, as a record, in the ring and in
 /// `fieldcrypt.audit_batch`. Times are in microseconds since 1970.
 #[derive(Clone, Debug, Serialize)]
 pub struct Event {
     pub at: i64,
-    pub action: String,
-    pub outcome: String,
+    pub action: Cow<'static, str>,
+    pub outcome: Cow<'static, str>,
     pub field: Option<String>,
     pub account: Option<String>,
     pub count: Option<i64>,
     pub detail: Option<String>,
-    pub session_role: Option<String>,
-    pub set_role: Option<String>,
-    pub acting_role: Option<String>,
-    pub client_address: Option<String>,
-    pub application_name: Option<String>,
-    pub actor_id: Option<String>,
-    pub actor_name: Option<String>,
-    pub actor_address: Option<String>,
-    pub actor_action: Option<String>,
+    #[serde(flatten)]
+    pub origin: Rc<Origin>,
     pub entities: Option<Vec<String>>,
     pub pid: i64,
     pub statement_at: i64,
@@ -62,44 +60,23 @@ pub struct Event {
 
 impl Event {
     /// An event that happens now, by the current user.
-    pub fn now(action: &str, outcome: &str) -> Self {
-        let [acting, set, _, session] = role_names();
-        Self {
-            session_role: session,
-            set_role: set,
-            acting_role: acting,
-            client_address: client_address(),
-            // SAFETY: a setting of PostgreSQL
-            application_name: unsafe { text_of(pg_sys::application_name) },
-            actor_id: guc::actor(Actor::Id),
-            actor_name: guc::actor(Actor::Name),
-            actor_address: guc::actor(Actor::Address),
-            actor_action: guc::actor(Actor::Action),
-            ..Self::of_the_system(action, outcome)
-        }
+    pub fn now(action: impl Into<Cow<'static, str>>, outcome: &'static str) -> Self {
+        Self { origin: Origin::current(), ..Self::of_the_system(action, outcome) }
     }
 
     /// An event that nobody has caused.
-    pub fn of_the_system(action: &str, outcome: &str) -> Self {
+    pub fn of_the_system(action: impl Into<Cow<'static, str>>, outcome: &'static str) -> Self {
         // SAFETY: reads the clock
         let now = unsafe { pg_sys::GetCurrentTimestamp() };
         Self {
             at: now + EPOCH,
-            action: action.to_owned(),
-            outcome: outcome.to_owned(),
+            action: action.into(),
+            outcome: Cow::Borrowed(outcome),
             field: None,
             account: None,
             count: None,
             detail: None,
-            session_role: None,
-            set_role: None,
-            acting_role: None,
-            client_address: None,
-            application_name: None,
-            actor_id: None,
-            actor_name: None,
-            actor_address: None,
-            actor_action: None,
+            origin: NOBODY.with(Rc::clone),
             entities: None,
             pid: i64::from(backend::process()),
             statement_at: backend::statement_start() + EPOCH,
@@ -110,30 +87,32 @@ impl Event {
 
     /// Its record: the items in the order of `docs/audit.md`.
     pub fn record(&self) -> Vec<u8> {
-        audit::record(&[
-            Item::Number(self.at),
-            Item::Text(&self.action),
-            Item::Text(&self.outcome),
-            text(&self.field),
-            text(&self.account),
-            self.count.map_or(Item::Null, Item::Number),
-            text(&self.detail),
-            text(&self.session_role),
-            text(&self.set_role),
-            text(&self.acting_role),
-            text(&self.client_address),
-            text(&self.application_name),
-            text(&self.actor_id),
-            text(&self.actor_name),
-            text(&self.actor_address),
-            text(&self.actor_action),
-            self.entities.as_ref().map_or(Item::Null, |entities| {
-                Item::Texts(entities.iter().map(String::as_str).collect())
-            }),
-            Item::Number(self.pid),
-            Item::Number(self.statement_at),
-            Item::Number(self.id),
-        ])
+        let mut record = Vec::with_capacity(USUAL_LENGTH);
+        audit::append(
+            &mut record,
+            &[
+                Item::Number(self.at),
+                Item::Text(&self.action),
+                Item::Text(&self.outcome),
+                text(&self.field),
+                text(&self.account),
+                self.count.map_or(Item::Null, Item::Number),
+                text(&self.detail),
+            ],
+        );
+        record.extend_from_slice(&self.origin.items);
+        audit::append(
+            &mut record,
+            &[
+                self.entities.as_ref().map_or(Item::Null, |entities| {
+                    Item::Texts(entities.iter().map(String::as_str).collect())
+                }),
+                Item::Number(self.pid),
+                Item::Number(self.statement_at),
+                Item::Number(self.id),
+            ],
+        );
+        record
     }
 
     /// The event of a record; `None` if it is none.
@@ -143,21 +122,24 @@ impl Event {
         let mut next = || items.next();
         Some(Self {
             at: time(next()?)?,
-            action: owned(next()?)??,
-            outcome: owned(next()?)??,
+            action: owned(next()?)??.into(),
+            outcome: owned(next()?)??.into(),
             field: owned(next()?)?,
             account: owned(next()?)?,
             count: number(next()?)?,
             detail: owned(next()?)?,
-            session_role: owned(next()?)?,
-            set_role: owned(next()?)?,
-            acting_role: owned(next()?)?,
-            client_address: owned(next()?)?,
-            application_name: owned(next()?)?,
-            actor_id: owned(next()?)?,
-            actor_name: owned(next()?)?,
-            actor_address: owned(next()?)?,
-            actor_action: owned(next()?)?,
+            origin: Rc::new(Origin {
+                session_role: owned(next()?)?,
+                set_role: owned(next()?)?,
+                acting_role: owned(next()?)?,
+                client_address: owned(next()?)?,
+                application_name: owned(next()?)?,
+                actor_id: owned(next()?)?,
+                actor_name: owned(next()?)?,
+                actor_address: owned(next()?)?,
+                actor_action: owned(next()?)?,
+                items: Vec::new(),
+            }),
             entities: match next()? {
                 Item::Null => None,
                 Item::Texts(texts) => Some(texts.into_iter().map(sql_text).collect::<Option<_>>()?),
@@ -168,6 +150,98 @@ impl Event {
             id: number(next()?)??,
         })
     }
+}
+
+/// Who causes events, and from where.
+#[derive(Debug, Default, Serialize)]
+pub struct Origin {
+    pub session_role: Option<String>,
+    pub set_role: Option<String>,
+    pub acting_role: Option<String>,
+    pub client_address: Option<String>,
+    pub application_name: Option<String>,
+    pub actor_id: Option<String>,
+    pub actor_name: Option<String>,
+    pub actor_address: Option<String>,
+    pub actor_action: Option<String>,
+    /// These as items of a record.
+    #[serde(skip)]
+    items: Vec<u8>,
+}
+
+impl Origin {
+    /// With its items, to be shared by events.
+    fn shared(mut self) -> Rc<Self> {
+        let mut items = Vec::new();
+        for part in [
+            &self.session_role,
+            &self.set_role,
+            &self.acting_role,
+            &self.client_address,
+            &self.application_name,
+            &self.actor_id,
+            &self.actor_name,
+            &self.actor_address,
+            &self.actor_action,
+        ] {
+            audit::append(&mut items, &[text(part)]);
+        }
+        self.items = items;
+        Rc::new(self)
+    }
+
+    /// Of what this session does now. It seldom changes, and is made anew only then.
+    fn current() -> Rc<Self> {
+        let (generation, users) = (invalidation::generation(), backend::users());
+        // SAFETY: a setting of PostgreSQL, null or NUL-terminated, which nothing assigns meanwhile
+        let name = unsafe { pg_sys::application_name.as_ref() }
+            .map(|name| unsafe { CStr::from_ptr(name) });
+        CURRENT.with_borrow_mut(|known| {
+            if let Some(current) = known
+                && (current.generation, current.users) == (generation, users)
+                && current.application_name.as_deref() == name
+                && Actor::ALL.into_iter().zip(&current.actor).all(|(part, text)| part.is(text))
+            {
+                return Rc::clone(&current.origin);
+            }
+            let [acting_role, set_role, _, session_role] = users.map(role_name);
+            let origin = Self {
+                session_role,
+                set_role,
+                acting_role,
+                client_address: client_address(),
+                application_name: name.and_then(text_of),
+                actor_id: guc::actor(Actor::Id),
+                actor_name: guc::actor(Actor::Name),
+                actor_address: guc::actor(Actor::Address),
+                actor_action: guc::actor(Actor::Action),
+                items: Vec::new(),
+            };
+            let origin = origin.shared();
+            *known = Some(Current {
+                generation,
+                users,
+                application_name: name.map(CStr::to_owned),
+                actor: Actor::ALL.map(Actor::setting_text),
+                origin: Rc::clone(&origin),
+            });
+            origin
+        })
+    }
+}
+
+/// An origin, and what it was made of: valid in one generation of the catalog.
+struct Current {
+    generation: u64,
+    users: [Oid; 4],
+    application_name: Option<CString>,
+    actor: [Option<CString>; 4],
+    origin: Rc<Origin>,
+}
+
+thread_local! {
+    static NOBODY: Rc<Origin> = Origin::default().shared();
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
 }
 
 fn text(text: &Option<String>) -> Item<'_> {
@@ -248,35 +322,19 @@ fn address_of_the_leader() -> Option<String> {
     }
 }
 
-/// # Safety
-/// `text` is null or NUL-terminated, in the database's encoding.
-unsafe fn text_of(text: *const c_char) -> Option<String> {
-    // SAFETY: the caller's
-    let text = (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })?;
+/// A text in the database's encoding; `None` if it is empty.
+fn text_of(text: &CStr) -> Option<String> {
     let text = encoding::to_utf8(text.to_bytes()).ok()?;
     (!text.is_empty()).then(|| text.into_owned())
 }
 
-/// The roles of a session and their names, valid in one generation of the catalog.
-type Roles = (u64, [Oid; 4], [Option<String>; 4]);
-
-thread_local! {
-    static ROLES: RefCell<Option<Roles>> = const { RefCell::new(None) };
-}
-
-/// The names of [`backend::users`].
-fn role_names() -> [Option<String>; 4] {
-    let (generation, users) = (invalidation::generation(), backend::users());
-    ROLES.with_borrow_mut(|known| {
-        if known.as_ref().is_none_or(|(of, are, _)| (*of, *are) != (generation, users)) {
-            *known = Some((generation, users, users.map(role_name)));
-        }
-        known.as_ref().map(|(_, _, names)| names.clone()).unwrap_or_default()
-    })
-}
-
 /// The name of a role; `None` if it was dropped.
 fn role_name(role: Oid) -> Option<String> {
-    // SAFETY: a syscache look-up, which returns null for a role that does not exist
-    unsafe { text_of(pg_sys::GetUserNameFromId(role, true)) }
+    // SAFETY: a syscache look-up, which returns null for a role that does not exist, or a copy of
+    // its name, NUL-terminated
+    unsafe {
+        pg_sys::GetUserNameFromId(role, true)
+            .as_ref()
+            .and_then(|name| text_of(CStr::from_ptr(name)))
+    }
 }

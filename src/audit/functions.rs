@@ -116,6 +116,7 @@ fn audit_events(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     first.checked_add(records.len() as i64).ok_or_else(unreadable)?;
     for (seq, record) in (first..).zip(records) {
         let event = Event::of_record(record).ok_or_else(unreadable)?;
+        let origin = &event.origin;
         let text = |text: &Option<String>| Answer::optional_text(text.as_deref());
         rows.push([
             seq.into(),
@@ -126,15 +127,15 @@ fn audit_events(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
             text(&event.account),
             event.count.map_or(Answer::NULL, Answer::from),
             text(&event.detail),
-            text(&event.session_role),
-            text(&event.set_role),
-            text(&event.acting_role),
-            text(&event.client_address),
-            text(&event.application_name),
-            text(&event.actor_id),
-            text(&event.actor_name),
-            text(&event.actor_address),
-            text(&event.actor_action),
+            text(&origin.session_role),
+            text(&origin.set_role),
+            text(&origin.acting_role),
+            text(&origin.client_address),
+            text(&origin.application_name),
+            text(&origin.actor_id),
+            text(&origin.actor_name),
+            text(&origin.actor_address),
+            text(&origin.actor_action),
             event.entities.as_deref().map_or(Answer::NULL, Answer::texts),
             event.pid.into(),
             time(event.statement_at),

@@ -224,15 +224,16 @@ impl Ring {
     /// The ring of the database to which this process is connected; `None` without shared memory,
     /// on a standby, in single-user mode, and where all rings belong to other databases.
     pub fn of_database() -> Option<Self> {
+        // a server that is no standby does not become one
+        if let Some(ring) = OF_DATABASE.get() {
+            return Some(ring);
+        }
         // SAFETY: variables that are set before the process starts; the state of the server
         let has_worker = unsafe {
             !RINGS.is_null() && pg_sys::IsUnderPostmaster && !pg_sys::RecoveryInProgress()
         };
         if !has_worker {
             return None;
-        }
-        if let Some(ring) = OF_DATABASE.get() {
-            return Some(ring);
         }
         // SAFETY: a variable of the only thread
         let ring = Self::claim(unsafe { pg_sys::MyDatabaseId });

@@ -1,5 +1,6 @@
 //! Where events go: to the ring, from which the worker writes them to the table, or to the log.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
@@ -14,11 +15,24 @@ use crate::guc;
 /// How long a statement waits for room in the ring before it counts its event as lost.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// How long a worker that was there is taken to be there, in microseconds. It ends by itself only after
+/// a minute without events.
+const TRUSTED: i64 = 1_000_000;
+
+thread_local! {
+    /// The beginning of the statement that last made sure that there is a worker.
+    static HAD_WORKER: Cell<i64> = const { Cell::new(0) };
+}
+
 /// Prepares for an event that will be handed over later, when nothing can be looked up any more: its
 /// ring is found, and the worker is there when the server stops.
 pub fn prepare() {
-    if let Some(ring) = Ring::of_database() {
-        ring.require_worker();
+    let now = backend::statement_start();
+    if let Some(ring) = Ring::of_database()
+        && now > HAD_WORKER.get() + TRUSTED
+        && ring.require_worker()
+    {
+        HAD_WORKER.set(now);
     }
 }
 
