@@ -284,6 +284,7 @@ mod tests {
 
     #[test]
     fn nothing_too_long_is_unpacked() {
+        assert_eq!(unpack(&pack(b"")), Some(Vec::new()));
         assert_eq!(unpack(&pack(&vec![0; LONGEST])).map(|records| records.len()), Some(LONGEST));
         assert_eq!(unpack(&pack(&vec![0; LONGEST + 1])), None);
         assert_eq!(unpack(&[255; 100]), None);

@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from audit_chain import EPOCH, RECORD, encode
+
 
 @dataclass(frozen=True)
 class Role:
@@ -376,6 +378,12 @@ MANAGER = {"needs": "manage|fieldcrypt_admin", "writes": True}
 AUDITOR = {"needs": "fieldcrypt_auditor"}
 TEXT = {"field": "m.text"}
 
+# A batch of the audit with one event.
+EVENTS = encode([
+    dict.fromkeys(RECORD)
+    | {"at": EPOCH, "action": "seen", "outcome": "done", "pid": 1, "statement_at": EPOCH, "id": 1}
+])  # fmt: skip
+
 OTHERS = {
     # what applications call
     "encrypt(integer,text,text)": Call(
@@ -536,7 +544,9 @@ OTHERS = {
         "'2000-01-01'", "nobody", None, locks=True
     ),
     "add_audit_partition()": Call("", "nobody", SOMETHING),
-    "audit_events(bigint,bytea)": Call("1, '\\\\x00000000'", gives=None),
+    "audit_events(bigint,bytea)": Call(
+        "7, '\\x" + EVENTS.hex() + "'", gives=re.compile(r"\(7,.*,seen,.*\)")
+    ),
     "audit_microseconds(timestamp with time zone)": Call("'epoch'", "nobody", "0"),
     # what doctor() is made of
     "doctor(integer)": Call("0", "fieldcrypt_auditor", SOMETHING),
