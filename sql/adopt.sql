@@ -66,16 +66,51 @@ CREATE FUNCTION fieldcrypt.adopt_check(document jsonb, paths text[], format text
 COMMENT ON FUNCTION fieldcrypt.adopt_check(jsonb, text[], text, text, text, text[], text) IS
     'of each value at paths of a document, whether adopt() would open it, and by which key; for fieldcrypt_admin';
 
+-- what stands beside a value in its row
+
+CREATE FUNCTION fieldcrypt.pieces_of_template(template text)
+    RETURNS TABLE (place bigint, literal text, column_name name)
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE ROWS 5 SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF template !~ '^(\{\{|\}\}|\{[^{}]+\}|[^{}]+)+$' THEN
+        RAISE EXCEPTION 'invalid value for "associated_data_template"'
+            USING ERRCODE = 'invalid_parameter_value', HINT = '{name} stands for a column of the row, {{ and }} for a brace.';
+    END IF;
+    RETURN QUERY
+        SELECT p.place, CASE WHEN p.piece[1] !~ '^\{[^{]' THEN replace(replace(p.piece[1], '{{', '{'), '}}', '}') END,
+            CASE WHEN p.piece[1] ~ '^\{[^{]' THEN btrim(p.piece[1], '{}')::name END
+        FROM regexp_matches(template, '\{\{|\}\}|\{[^{}]+\}|[^{}]+', 'g') WITH ORDINALITY AS p (piece, place);
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.pieces_of_template(text) IS
+    'what the associated data of a row are made of: texts, and columns of the row';
+
+CREATE FUNCTION fieldcrypt.text_of_template(template text) RETURNS text
+    LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN COALESCE((SELECT string_agg(CASE WHEN p.column_name IS NULL THEN format('%L::text', p.literal) ELSE format('%I::text', p.column_name) END,
+                            ' || ' ORDER BY p.place)
+                     FROM fieldcrypt.pieces_of_template(template) AS p), 'NULL::text');
+END
+$$;
+COMMENT ON FUNCTION fieldcrypt.text_of_template(text) IS
+    'an expression over a row: its associated data';
+
 CREATE FUNCTION fieldcrypt.adopt_check_column(of_table regclass, of_column name, format text, key text,
         account text DEFAULT NULL, account_column name DEFAULT NULL, previous_keys text[] DEFAULT '{}',
-        associated_data text DEFAULT NULL, iv bytea DEFAULT NULL,
-        OUT outcome text, OUT rows bigint)
+        associated_data text DEFAULT NULL, iv bytea DEFAULT NULL, associated_data_template text DEFAULT NULL,
+        iv_column name DEFAULT NULL, OUT outcome text, OUT rows bigint)
     RETURNS SETOF record
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 5 SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     stored regtype;
     account_of text := quote_nullable(account);
+    associated_data_of text := '$4';
+    iv_of text := '$5';
+    missing text := '';
 BEGIN
     IF of_table IS NULL OR of_column IS NULL OR account IS NOT NULL AND account_column IS NOT NULL THEN
         RAISE EXCEPTION 'table and column are needed, and an account or the column of it'
@@ -91,13 +126,27 @@ BEGIN
     IF account_column IS NOT NULL THEN
         account_of := format('r.%I::text', account_column);
     END IF;
+    IF associated_data IS NOT NULL AND associated_data_template IS NOT NULL OR iv IS NOT NULL AND iv_column IS NOT NULL THEN
+        RAISE EXCEPTION 'associated data and iv are the same for all rows, or stand in each row'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM fieldcrypt.check_beside(of_table, of_column, associated_data_template, iv_column);
+    IF associated_data_template IS NOT NULL THEN
+        associated_data_of := fieldcrypt.text_of_template(associated_data_template);
+        missing := pg_catalog.format(' WHEN (%s) IS NULL THEN ''has no associated data''', associated_data_of);
+    END IF;
+    IF iv_column IS NOT NULL THEN
+        iv_of := pg_catalog.format('r.%I', iv_column);
+        missing := missing || pg_catalog.format(' WHEN %s IS NULL THEN ''has no iv''', iv_of);
+    END IF;
     RETURN QUERY EXECUTE pg_catalog.format(
-        'SELECT fieldcrypt.adopt_check(r.%I::%s, $1, $2, %s, $3, $4, $5) AS o, count(*) FROM %s AS r GROUP BY o ORDER BY o',
-        of_column, stored, account_of, of_table)
+        'SELECT CASE WHEN r.%1$I IS NULL THEN NULL%2$s ELSE fieldcrypt.adopt_check(r.%1$I::%3$s, $1, $2, %4$s, $3, %5$s, %6$s) END, count(*)'
+        ' FROM %7$s AS r GROUP BY 1 ORDER BY 1',
+        of_column, missing, stored, account_of, associated_data_of, iv_of, of_table)
         USING format, key, previous_keys, associated_data, iv;
 END
 $function$;
-COMMENT ON FUNCTION fieldcrypt.adopt_check_column(regclass, name, text, text, text, name, text[], text, bytea) IS
+COMMENT ON FUNCTION fieldcrypt.adopt_check_column(regclass, name, text, text, text, name, text[], text, bytea, text, name) IS
     'of how many values of a column adopt_check() says what; NULL is NULL; for fieldcrypt_admin';
 
 CREATE FUNCTION fieldcrypt.adopt_check_hash(hash text, format text, key text, value fieldcrypt.encrypted_text, prefix text DEFAULT '')

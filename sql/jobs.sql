@@ -568,8 +568,8 @@ BEGIN
     IF job.action = 'adopt_column' THEN
         -- NOT NULL comes when everything has opened
         PERFORM fieldcrypt.run_as_owner(part, format('CREATE TRIGGER zzz_fieldcrypt_write_both BEFORE INSERT OR UPDATE'
-            ' ON %s FOR EACH ROW EXECUTE FUNCTION fieldcrypt.adopt_both(%L, %L, %L, %L)', part, job.column_name, successor,
-            job.account_column, job.target), false);
+            ' ON %s FOR EACH ROW EXECUTE FUNCTION fieldcrypt.adopt_both(%L, %L, %L, %s)', part, job.column_name, successor,
+            job.account_column, concat_ws(', ', quote_literal(job.target), fieldcrypt.beside_columns(job))), false);
         RETURN;
     END IF;
     IF old.attnotnull THEN
@@ -644,6 +644,7 @@ DECLARE
     document text[];
     arguments text;
     changed_column name;
+    associated_data text;
     value text;
     condition text;
     account text := fieldcrypt.account_text(part, job.account_column);
@@ -673,13 +674,14 @@ BEGIN
             value := format('fieldcrypt.decrypt(%I)', job.column_name);
             condition := format('%I IS NOT NULL AND %I IS NULL', job.column_name, changed_column);
         WHEN 'adopt_existing' THEN
-            value := format('fieldcrypt.adopt_stored_document(%s)', arguments);
+            associated_data := fieldcrypt.text_of_template(fieldcrypt.terms_of(job) ->> 'associated_data_template');
+            value := format('fieldcrypt.adopt_stored_document(%s, %s)', arguments, associated_data);
             -- what does not open stays as it is, and is counted in the end
-            condition := format('fieldcrypt.holds_foreign(%s, %L)', arguments, job.step = 'verify');
+            condition := format('fieldcrypt.holds_foreign(%s, %L, %s)', arguments, job.step = 'verify', associated_data);
         WHEN 'adopt_column' THEN
             changed_column := fieldcrypt.successor_of(job.column_name);
-            value := format('fieldcrypt.adopt_stored(%L, %I::%s, %s, %I)', job.target, job.column_name,
-                fieldcrypt.stored_type(part, job.column_name), account, changed_column);
+            value := format('fieldcrypt.adopt_stored(%L, %I::%s, %s, %I, %s)', job.target, job.column_name,
+                fieldcrypt.stored_type(part, job.column_name), account, changed_column, fieldcrypt.beside_values(job));
             condition := format('%I IS NOT NULL AND %I IS NULL', job.column_name, changed_column);
         WHEN 'reencrypt_existing', 'reencrypt_column' THEN
             changed_column := fieldcrypt.column_to_reencrypt(job, part);
@@ -712,9 +714,9 @@ DECLARE
     plain name := CASE job.action WHEN 'encrypt_column' THEN job.column_name ELSE successor END;
 BEGIN
     IF job.action = 'adopt_column' THEN
-        RETURN fieldcrypt.differing_adoptions(part, format('SELECT ctid::text, %I::%s, %I, COALESCE(%s, '''') FROM ONLY %s WHERE %s',
+        RETURN fieldcrypt.differing_adoptions(part, format('SELECT ctid::text, %I::%s, %I, COALESCE(%s, ''''), %s FROM ONLY %s WHERE %s',
             job.column_name, fieldcrypt.stored_type(part, job.column_name), successor,
-            fieldcrypt.account_text(part, job.account_column), part, pages), job.target);
+            fieldcrypt.account_text(part, job.account_column), fieldcrypt.beside_values(job), part, pages), job.target);
     END IF;
     RETURN fieldcrypt.differing_rows(part, format('SELECT ctid::text, %I::%s, %I, COALESCE(%s, '''') FROM ONLY %s WHERE %s', plain,
         (SELECT fieldcrypt.plain_type_of(a.atttypid) FROM pg_attribute AS a WHERE a.attrelid = part AND a.attname = encrypted),

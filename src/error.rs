@@ -140,6 +140,8 @@ pub enum Error {
     NotSealed,
     #[error("row has no account")]
     RowWithoutAccount,
+    #[error("row has no {0}")]
+    RowWithout(&'static str),
     #[error("invalid {0} name")]
     Name(&'static str, #[source] NameError),
     #[error("{0}")]
@@ -283,6 +285,7 @@ impl Error {
             | Self::Masked(_)
             | Self::NotFlagged(_)
             | Self::NotSealed
+            | Self::RowWithout(_)
             | Self::RowWithoutAccount => Code::ERRCODE_CHECK_VIOLATION,
             Self::AccountDestroyed(_)
             | Self::AccountMissing(_)
@@ -417,6 +420,7 @@ impl Error {
                 "A job runs as the table's owner: be a member of that role, whose rights you inherit. \
                  That holds for superusers too."
             }
+            Self::RowWithout(_) => "A column that it stands in, or is made of, is NULL.",
             Self::RowWithoutAccount => "The account column must name the account.",
             Self::SeveralValues(_) => "A unique index takes one value of a field from a document.",
             Self::TokenOnly(_) => {

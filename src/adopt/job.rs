@@ -17,7 +17,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 use serde::{Deserialize, Serialize};
 
 use super::paths::flags;
-use super::{ACCOUNT, Adoption, DONE, Terms};
+use super::{ACCOUNT, Adoption, Beside, DONE, Terms};
 use crate::access::roles::{ADMIN, require_role};
 use crate::backend;
 use crate::call::{Answer, Call};
@@ -40,6 +40,8 @@ struct Entry {
     key: String,
     previous_keys: Vec<String>,
     associated_data: Option<String>,
+    associated_data_template: Option<String>,
+    iv_column: Option<String>,
     plaintext: PlainValues,
     plain_type: Option<String>,
     paths: Option<Vec<String>>,
@@ -49,10 +51,19 @@ struct Entry {
 #[derive(Deserialize)]
 struct AtWork {
     terms: Entry,
+    template: Option<Vec<Piece>>,
     column_name: Option<String>,
     field: Option<String>,
     tables: Vec<u32>,
     owners: Vec<u32>,
+}
+
+/// A piece of the associated data of a row: a text, or what stands in a column.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Piece {
+    Literal(String),
+    Column(String),
 }
 
 /// What is done with a value that is not of the format.
@@ -66,6 +77,10 @@ enum PlainValues {
 /// A job that adopts.
 pub struct Job {
     terms: Rc<Terms>,
+    /// What the associated data of a row are made of, if each has its own.
+    pub template: Option<Vec<Piece>>,
+    /// The column of the iv, if it is not part of the value.
+    pub iv_column: Option<String>,
     plain_values: PlainValues,
     /// Where in documents.
     pub paths: Flags<()>,
@@ -110,16 +125,32 @@ impl Entry {
         let (key, previous_keys) = (self.key.clone(), self.previous_keys.clone());
         Terms::new(&self.format, key, previous_keys, self.associated_data.as_deref())
     }
+
+    /// Fails unless values of the format have what is given with them, and nothing else.
+    fn check(&self, terms: &Terms) -> Result<()> {
+        let (constant, template) = (&self.associated_data, &self.associated_data_template);
+        if constant.is_some() && template.is_some() {
+            let hint =
+                "Associated data are the same for all rows, or made of a template.".to_owned();
+            return Err(Error::InvalidArgument { name: "associated_data", hint });
+        }
+        let has_associated_data = constant.is_some() || template.is_some();
+        terms.format.check(has_associated_data, self.iv_column.is_some()).map_err(|error| {
+            Error::Adopt { error, format: terms.format.name(), key: self.key.clone() }
+        })
+    }
 }
 
 impl Job {
     fn load(target: &str) -> Result<Self> {
         let known = write::texts("SELECT fieldcrypt.adoption_of_job($1)", &[target.into()])?;
         let Some(job) = known.first() else { return Err(Error::JobMissing(target.to_owned())) };
-        let AtWork { terms, column_name, field, tables, owners } =
+        let AtWork { terms, template, column_name, field, tables, owners } =
             serde_json::from_str(job).map_err(|_| Error::Catalog("adoption"))?;
         Ok(Self {
             terms: Rc::new(terms.terms()?),
+            template,
+            iv_column: terms.iv_column,
             plain_values: terms.plaintext,
             paths: flags(&terms.paths.unwrap_or_default())?,
             column: column_name.zip(field),
@@ -140,9 +171,15 @@ impl Job {
         if is_it { Ok(()) } else { Err(Error::ColumnMissing(column.to_owned())) }
     }
 
-    /// How values of an account are opened.
-    pub fn adoption<'a>(&self, account: &'a str) -> Adoption<'a> {
-        Adoption::by(Rc::clone(&self.terms), account)
+    /// How values of an account are opened, of a row in which that stands beside them.
+    pub fn adoption<'a>(&self, account: &'a str, beside: &'a Beside) -> Result<Adoption<'a>> {
+        if self.template.is_some() && beside.associated_data.is_none() {
+            return Err(Error::RowWithout("associated data"));
+        }
+        if self.iv_column.is_some() && beside.iv.is_none() {
+            return Err(Error::RowWithout("iv"));
+        }
+        Ok(Adoption::by(Rc::clone(&self.terms), beside, account))
     }
 
     /// Whether what is not of the format is plain, and is to be sealed as it is.
@@ -178,13 +215,14 @@ impl Job {
     pub fn adopt(
         &self,
         value: &[u8],
+        beside: &Beside,
         account: &str,
         plaintext_type: PlaintextType,
     ) -> Result<Datum> {
         let (_, field) = self.column.as_ref().ok_or(Error::Catalog("adoption"))?;
         // the right comes first: whether a value opens is not for everyone
         Sealer::to_encrypt(By::Name(field), account)?;
-        let adoption = self.adoption(account);
+        let adoption = self.adoption(account, beside)?;
         let read = self.read(&adoption, value, plaintext_type);
         let (canonical, key) = adoption.noted(field, read)?;
         let sealed = value::seal(canonical.plaintext()?, By::Name(field), account)?;
@@ -199,13 +237,16 @@ impl Job {
     pub fn holds(
         &self,
         value: &[u8],
+        beside: &Beside,
         encrypted: Option<&[u8]>,
         account: &str,
         plaintext_type: PlaintextType,
     ) -> Result<bool> {
-        let adoption = self.adoption(account);
-        match (self.read(&adoption, value, plaintext_type), encrypted) {
-            (Ok((canonical, _)), Some(encrypted)) => {
+        let read = self.adoption(account, beside).and_then(|adoption| {
+            self.read(&adoption, value, plaintext_type).map(|(canonical, _)| canonical)
+        });
+        match (read, encrypted) {
+            (Ok(canonical), Some(encrypted)) => {
                 // what cannot be opened is not the same; writing it anew says why
                 Ok(value::holds(encrypted, canonical.plaintext()?, account).unwrap_or(false))
             }
@@ -222,19 +263,19 @@ pub fn is_about_value(error: &Error) -> bool {
         Error::Adopt { error, .. } => {
             !matches!(error, AdoptError::Iv | AdoptError::AssociatedData | AdoptError::KeyLength)
         }
-        Error::AdoptInput { .. } | Error::InvalidText => true,
+        Error::AdoptInput { .. } | Error::InvalidText | Error::RowWithout(_) => true,
         _ => false,
     }
 }
 
-/// `set_adoption(target, format, key, previous_keys, associated_data, plaintext, plain_type, paths)`:
-/// notes how the job that is about to start opens values.
+/// `set_adoption(target, format, key, previous_keys, associated_data, associated_data_template,
+/// iv_column, plaintext, plain_type, paths)`: notes how the job that is about to start opens values.
 #[pg_extern(sql = false)]
 fn set_adoption(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     require_role(ADMIN, "set_adoption")?;
     let target = call.required_text(0, "the target")?;
-    let plaintext = match &*call.required_text(5, "what becomes of plain text")? {
+    let plaintext = match &*call.required_text(7, "what becomes of plain text")? {
         "refuse" => PlainValues::Refuse,
         "encrypt" => PlainValues::Encrypt,
         _ => {
@@ -247,11 +288,15 @@ fn set_adoption(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
         key: call.required_text(2, "the key")?.into_owned(),
         previous_keys: call.texts(3)?.unwrap_or_default(),
         associated_data: call.optional_text(4)?.map(Cow::into_owned),
+        associated_data_template: call.optional_text(5)?.map(Cow::into_owned),
+        iv_column: call.optional_text(6)?.map(Cow::into_owned),
         plaintext,
-        plain_type: call.optional_text(6)?.map(Cow::into_owned),
-        paths: call.texts(7)?,
+        plain_type: call.optional_text(8)?.map(Cow::into_owned),
+        paths: call.texts(9)?,
     };
-    for key in entry.terms()?.keys.iter().filter(|key| !key.contains(ACCOUNT)) {
+    let terms = entry.terms()?;
+    entry.check(&terms)?;
+    for key in terms.keys.iter().filter(|key| !key.contains(ACCOUNT)) {
         foreign::require(key)?;
     }
     flags(entry.paths.as_deref().unwrap_or_default())?;
@@ -263,8 +308,8 @@ fn set_adoption(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     Ok(Answer::NULL)
 }
 
-/// `adopt_stored(target text, value, account text, successor) → ` the successor's type: what is to
-/// be written there; NULL where the value does not open.
+/// `adopt_stored(target text, value, account text, successor, associated_data text, iv bytea) → ` the
+/// successor's type: what is to be written there; NULL where the value does not open.
 #[pg_extern(sql = false)]
 fn adopt_stored(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
@@ -275,7 +320,9 @@ fn adopt_stored(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let account = call.optional_text(2)?.ok_or(Error::RowWithoutAccount)?;
     let plaintext_type = Family::get()?.plaintext_type(call.argument_type(3));
     let plaintext_type = plaintext_type.ok_or(Error::Catalog("encrypted type"))?;
-    match job.adopt(call.bytes(1), &account, plaintext_type) {
+    let iv = (!call.is_null(5)).then(|| call.bytes(5));
+    let beside = Beside::of(call.optional_text(4)?, iv);
+    match job.adopt(call.bytes(1), &beside, &account, plaintext_type) {
         Ok(sealed) => Ok(Answer::datum(sealed)),
         Err(error) if is_about_value(&error) => Ok(Answer::NULL),
         Err(error) => Err(error.into()),

@@ -12,6 +12,7 @@ pub mod job;
 mod paths;
 mod value;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use fieldcrypt_core::adopt::{Foreign, ForeignKey, Format};
@@ -42,9 +43,25 @@ struct Terms {
     iv: Option<Vec<u8>>,
 }
 
+/// What belongs to a value and stands in other columns of its row.
+pub struct Beside {
+    pub associated_data: Option<Vec<u8>>,
+    pub iv: Option<Vec<u8>>,
+}
+
+impl Beside {
+    pub fn of(associated_data: Option<Cow<'_, str>>, iv: Option<&[u8]>) -> Self {
+        let associated_data = associated_data.map(|data| data.into_owned().into_bytes());
+        Self { associated_data, iv: iv.map(<[u8]>::to_vec) }
+    }
+}
+
+static NOTHING: Beside = Beside { associated_data: None, iv: None };
+
 /// How values of an account are opened.
 pub struct Adoption<'a> {
     terms: Rc<Terms>,
+    beside: &'a Beside,
     account: &'a str,
     /// The key, and those before it.
     keys: Vec<String>,
@@ -94,12 +111,12 @@ impl Terms {
 
 impl<'a> Adoption<'a> {
     fn of(call: &Call, places: &Places, account: &'a str) -> Result<Self> {
-        Ok(Self::by(Rc::new(Terms::of(call, places)?), account))
+        Ok(Self::by(Rc::new(Terms::of(call, places)?), &NOTHING, account))
     }
 
-    fn by(terms: Rc<Terms>, account: &'a str) -> Self {
+    fn by(terms: Rc<Terms>, beside: &'a Beside, account: &'a str) -> Self {
         let keys = terms.keys.iter().map(|key| name_of_key(key, account)).collect();
-        Self { terms, account, keys }
+        Self { terms, beside, account, keys }
     }
 
     /// What is in a value, read as one of that type, and the key that opened it.
@@ -146,8 +163,10 @@ impl<'a> Adoption<'a> {
         value: &[u8],
         open: impl Fn(Format, &ForeignKey, &Foreign<'_>) -> std::result::Result<T, AdoptError>,
     ) -> Result<(T, &str)> {
-        let Terms { format, associated_data, iv, .. } = &*self.terms;
-        let (associated_data, iv) = (associated_data.as_deref(), iv.as_deref());
+        let Terms { format, .. } = &*self.terms;
+        let associated_data =
+            self.beside.associated_data.as_deref().or(self.terms.associated_data.as_deref());
+        let iv = self.beside.iv.as_deref().or(self.terms.iv.as_deref());
         let foreign = Foreign { value, associated_data, iv };
         let mut keys = self.keys.iter().peekable();
         while let Some(name) = keys.next() {

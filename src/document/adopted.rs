@@ -20,47 +20,44 @@ use super::policy::Policy;
 use super::seal::envelope_of;
 use super::{check, made, policy};
 use crate::adopt::job::{self, Job, is_about_value};
-use crate::adopt::{Adoption, DONE};
+use crate::adopt::{Adoption, Beside, DONE};
 use crate::call::{Answer, Call, NewVarlena};
 use crate::error::Result;
 
 type Answered = std::result::Result<Answer, ErrorReport>;
 
-/// `adopt_stored_document(document text, value jsonb, account text, kind text) → jsonb`: the document
-/// with what opens sealed, for whoever may encrypt; the rest stays.
+/// `adopt_stored_document(document text, value jsonb, account text, kind text, associated_data text) →
+/// jsonb`: the document with what opens sealed, for whoever may encrypt; the rest stays.
 #[pg_extern(sql = false)]
 fn adopt_stored_document(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
+    let beside = &Beside::of(call.optional_text(4)?, None);
     with_document(&call, |document, container, account, kind| {
-        let row = Row { document, account, kind };
-        let Some(adopted) = row.walk(container, Way::AdoptWhatOpens)?.adopted else {
-            return Ok(Answer::datum(call.datum(1)));
-        };
-        check::approve_as_stored(&policy::of(document, account, kind)?, &adopted);
-        Ok(Answer::datum(NewVarlena::of(&adopted)))
+        let row = Row { document, account, kind, beside };
+        let adopted = row.walk(container, Way::AdoptWhatOpens)?.adopted;
+        let written = adopted.as_deref().map_or(container.as_bytes(), |adopted| adopted);
+        check::approve_as_stored(&policy::of(document, account, kind)?, written);
+        Ok(Answer::datum(adopted.map_or_else(|| call.datum(1), |adopted| NewVarlena::of(&adopted))))
     })
 }
 
-/// `holds_foreign(document text, value jsonb, account text, kind text, opens boolean) → boolean`:
-/// whether something at the job's paths is not sealed, and, if `opens`, could be adopted.
+/// `holds_foreign(document text, value jsonb, account text, kind text, opens boolean, associated_data
+/// text) → boolean`: whether something at the job's paths is not sealed, and, if `opens`, could be
+/// adopted.
 #[pg_extern(sql = false)]
 fn holds_foreign(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let way = if call.boolean(4) { Way::LookWhatOpens } else { Way::Look };
+    let beside = &Beside::of(call.optional_text(5)?, None);
     with_document(&call, |document, container, account, kind| {
-        Ok((Row { document, account, kind }.walk(container, way)?.found > 0).into())
+        Ok((Row { document, account, kind, beside }.walk(container, way)?.found > 0).into())
     })
 }
 
 /// The document of a row that is written; `None` if it stays as it is. What is not sealed, and does
 /// not open, is an error: the document's trigger would seal it once more.
-pub fn adopted(
-    document: &str,
-    container: Container<'_>,
-    account: &str,
-    kind: Option<&str>,
-) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    Ok(Row { document, account, kind }.walk(container, Way::AdoptAll)?.adopted)
+pub fn adopted(row: Row<'_>, container: Container<'_>) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    Ok(row.walk(container, Way::AdoptAll)?.adopted)
 }
 
 /// What is done with values.
@@ -72,11 +69,13 @@ enum Way {
     LookWhatOpens,
 }
 
+/// The row of a document.
 #[derive(Clone, Copy)]
-struct Row<'a> {
-    document: &'a str,
-    account: &'a str,
-    kind: Option<&'a str>,
+pub struct Row<'a> {
+    pub document: &'a str,
+    pub account: &'a str,
+    pub kind: Option<&'a str>,
+    pub beside: &'a Beside,
 }
 
 struct Walked {
@@ -86,10 +85,10 @@ struct Walked {
 
 impl Row<'_> {
     fn walk(self, container: Container<'_>, way: Way) -> Result<Walked> {
-        let Self { document, account, kind } = self;
+        let Self { document, account, kind, beside } = self;
         let (job, policy) = (job::of(document)?, policy::of(document, account, kind)?);
         let start = (job.paths.start(), Some(policy.flags.start()));
-        let mut walk = Walk { job, policy, account, way, found: 0 };
+        let mut walk = Walk { job, policy, account, beside, way, found: 0 };
         let adopted = rewrite(container, start, &mut walk).map_err(|error| error.of(document))?;
         Ok(Walked { adopted, found: walk.found })
     }
@@ -99,6 +98,7 @@ struct Walk<'a> {
     job: Rc<Job>,
     policy: Rc<Policy>,
     account: &'a str,
+    beside: &'a Beside,
     way: Way,
     found: usize,
 }
@@ -150,9 +150,15 @@ impl Transform for Walk<'_> {
             return Ok(Change::Keep);
         }
         let account = self.account;
-        let adoption = self.job.adoption(account);
         // the right comes first: whether a value opens is not for everyone
         let sealer = flag.sealer(account)?;
+        let adoption = match self.job.adoption(account, self.beside) {
+            Ok(adoption) => adoption,
+            Err(error) if self.way != Way::AdoptAll && is_about_value(&error) => {
+                return Ok(Change::Keep);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let opened = self.open(&adoption, value);
         let opened = match self.way {
             Way::LookWhatOpens => opened,

@@ -1,6 +1,7 @@
 //! What is done to the rows and the definition of a user's table, as its owner.
 
 use std::cell::Cell;
+use std::ffi::{CStr, CString};
 use std::fmt::Write;
 
 use fieldcrypt_core::envelope::PlaintextType;
@@ -9,7 +10,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::spi::{self, SpiTupleTable};
 use pgrx::{Spi, pg_extern};
 
-use crate::adopt::job;
+use crate::adopt::{Beside, job};
 use crate::call::{Answer, Call, varlena_bytes};
 use crate::catalog::family::{Family, native};
 use crate::catalog::write::{Restriction, as_owner_of, set};
@@ -29,6 +30,11 @@ fn relation_of(call: &Call) -> Result<Oid> {
     Ok(Oid::from(call.datum(0).value() as u32))
 }
 
+/// A statement as it was given: PostgreSQL reads it in the database's encoding.
+fn statement_of(call: &Call) -> Result<CString> {
+    CString::new(call.bytes(1)).map_err(|_| Error::InvalidText)
+}
+
 /// Runs `work` as the owner of the table, who sees all of its rows or gets an error, and who waits
 /// for a lock only a moment: shorter than `deadlock_timeout`, so that of a job and an application
 /// that wait for each other it is the job that gives way.
@@ -46,12 +52,12 @@ pub fn as_its_owner<T>(relation: Oid, work: impl FnOnce() -> T) -> Result<T> {
 fn run_as_owner(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let relation = relation_of(&call)?;
-    let (statement, quietly) = (call.text(1)?, call.boolean(2));
+    let (statement, quietly) = (statement_of(&call)?, call.boolean(2));
     // SAFETY: the name is NUL-terminated; it raises an error on a standby
     unsafe { pg_sys::PreventCommandDuringRecovery(c"a change of a table".as_ptr()) };
     let changed = as_its_owner(relation, || {
         let _quiet = quietly.then(Quiet::begin);
-        Spi::connect_mut(|client| client.update(&*statement, None, &[]).map(|rows| rows.len()))
+        Spi::connect_mut(|client| client.update(&statement, None, &[]).map(|rows| rows.len()))
     })?;
     let changed = changed.map_err(|_| Error::Catalog("statement failed"))?;
     Ok(i64::try_from(changed).unwrap_or(i64::MAX).into())
@@ -130,12 +136,12 @@ pub unsafe fn leave_triggers_out(query: *mut pg_sys::QueryDesc) {
 fn differing_rows(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let relation = relation_of(&call)?;
-    let query = call.text(1)?;
+    let query = statement_of(&call)?;
     differing(relation, &query, |plain_type, plaintext_type| {
         if native(plaintext_type) != plain_type {
             return Err(Error::Catalog("types of a query"));
         }
-        Ok(move |plain, encrypted: Option<&[u8]>, account: &str| {
+        Ok(move |plain, _: &Beside, encrypted: Option<&[u8]>, account: &str| {
             let Some(encrypted) = encrypted else { return Ok(false) };
             // SAFETY: the plain value is of that type, as was checked
             let plain = unsafe { native::from_datum(plaintext_type, plain)? };
@@ -146,32 +152,32 @@ fn differing_rows(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 }
 
 /// `differing_adoptions(relation regclass, query text, target text) → text`: the same of rows in
-/// which the value is one of other software, that a job is to adopt. What does not open differs
-/// unless nothing stands for it.
+/// which the value is one of other software, that a job is to adopt, followed by associated data and
+/// iv. What does not open differs unless nothing stands for it.
 #[pg_extern(sql = false)]
 fn differing_adoptions(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let relation = relation_of(&call)?;
-    let (query, target) = (call.text(1)?, call.text(2)?);
+    let (query, target) = (statement_of(&call)?, call.text(2)?);
     differing(relation, &query, |stored_type, plaintext_type| {
         if !matches!(stored_type, pg_sys::TEXTOID | pg_sys::BYTEAOID) {
             return Err(Error::Catalog("types of a query"));
         }
         let job = job::of(&target)?;
-        Ok(move |stored, encrypted: Option<&[u8]>, account: &str| {
+        Ok(move |stored, beside: &Beside, encrypted: Option<&[u8]>, account: &str| {
             // SAFETY: the stored value is a text or bytea, as was checked
-            job.holds(unsafe { varlena_bytes(stored) }, encrypted, account, plaintext_type)
+            job.holds(unsafe { varlena_bytes(stored) }, beside, encrypted, account, plaintext_type)
         })
     })
 }
 
 fn differing<H>(
     relation: Oid,
-    query: &str,
+    query: &CStr,
     holds: impl FnOnce(Oid, PlaintextType) -> Result<H>,
 ) -> Answered
 where
-    H: Fn(Datum, Option<&[u8]>, &str) -> Result<bool>,
+    H: Fn(Datum, &Beside, Option<&[u8]>, &str) -> Result<bool>,
 {
     let places = as_its_owner(relation, || {
         Spi::connect(|client| Ok(places_of(client.select(query, None, &[])?, holds)))
@@ -181,30 +187,36 @@ where
 }
 
 /// The places of the rows for which `holds` says no. It is made from the types of the value and of
-/// what is encrypted, and is given both and the account.
+/// what is encrypted, and is given both, what stands beside the value, and the account.
 fn places_of<H>(
     mut rows: SpiTupleTable<'_>,
     holds: impl FnOnce(Oid, PlaintextType) -> Result<H>,
 ) -> Result<String>
 where
-    H: Fn(Datum, Option<&[u8]>, &str) -> Result<bool>,
+    H: Fn(Datum, &Beside, Option<&[u8]>, &str) -> Result<bool>,
 {
     let failed = |_| Error::Catalog("query failed");
     let plain_type = rows.column_type_oid(2).map_err(failed)?.value();
     let encrypted_type = rows.column_type_oid(3).map_err(failed)?.value();
     let plaintext_type = Family::get()?.plaintext_type(encrypted_type);
     let holds = holds(plain_type, plaintext_type.ok_or(Error::Catalog("types of a query"))?)?;
+    let has_beside = rows.columns().map_err(failed)? > 4;
     let mut places = String::from("{");
     while rows.next().is_some() {
         let column = |number| rows.get_datum_by_ordinal(number).map_err(failed);
         let is_same = match (column(2)?, column(3)?, column(4)?) {
             (None, None, _) => true,
             (Some(plain), encrypted, Some(account)) => {
-                // SAFETY: both are varlenas, and live as long as the rows
-                let (encrypted, account) = unsafe {
-                    (encrypted.map(|encrypted| varlena_bytes(encrypted)), varlena_bytes(account))
+                // SAFETY: all are varlenas, and live as long as the rows
+                let bytes =
+                    |value: Option<Datum>| value.map(|value| unsafe { varlena_bytes(value) });
+                let text = |value| bytes(value).map(encoding::to_utf8).transpose();
+                let beside = match has_beside {
+                    true => Beside::of(text(column(5)?)?, bytes(column(6)?)),
+                    false => Beside::of(None, None),
                 };
-                holds(plain, encrypted, &encoding::to_utf8(account)?)?
+                let account = text(Some(account))?.unwrap_or_default();
+                holds(plain, &beside, bytes(encrypted), &account)?
             }
             _ => false,
         };

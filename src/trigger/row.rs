@@ -188,8 +188,13 @@ impl Row {
         let text = unsafe {
             match kind {
                 pg_sys::TEXTOID | pg_sys::VARCHAROID => varlena_bytes(datum),
-                // the padding of char(n) is no part of the value
-                pg_sys::BPCHAROID => varlena_bytes(datum).trim_ascii_end(),
+                // the padding of char(n) is no part of the value, as in its cast to text
+                pg_sys::BPCHAROID => {
+                    let padded = varlena_bytes(datum);
+                    let length =
+                        padded.iter().rposition(|&byte| byte != b' ').map_or(0, |at| at + 1);
+                    &padded[..length]
+                }
                 // as its cast to text, which the CHECK uses; its output is another
                 pg_sys::BOOLOID if datum.value() & 1 == 1 => b"true",
                 pg_sys::BOOLOID => b"false",

@@ -521,7 +521,15 @@ OTHERS = {
     "adopt(jsonb,text[],text,text,text,text,text[],text)": Call(
         "NULL::jsonb, '{a}', 'fernet', 'none', 'm.text', 'acme'", "fieldcrypt_admin", None
     ),
-    "adopt_check_column(regclass,name,text,text,text,name,text[],text,bytea)": Call(
+    "pieces_of_template(text)": Call("'x{a}'", "fieldcrypt_admin", SOMETHING),
+    "text_of_template(text)": Call("'{a}'", "fieldcrypt_admin", "a::text"),
+    "plan_beside(regclass,name,text,name)": Call(
+        "'m.sample', 'account_id', '{none}', NULL", "fieldcrypt_admin", SOMETHING
+    ),
+    "check_beside(regclass,name,text,name)": Call(
+        "'m.sample', 'account_id', '{none}', NULL", "fieldcrypt_admin", refuses="55000"
+    ),
+    "adopt_check_column(regclass,name,text,text,text,name,text[],text,bytea,text,name)": Call(
         "'m.sample', 'account_id', 'fernet', 'none'", "fieldcrypt_admin", refuses="F0000"
     ),
     # the audit
@@ -681,23 +689,23 @@ OTHERS = {
         "nobody",
         "{}",
     ),
-    "set_adoption(text,text,text,text[],text,text,text,text[])": Call(
-        "'none', 'fernet', 'none', '{}', NULL, 'refuse', NULL, NULL",
+    "set_adoption(text,text,text,text[],text,text,text,text,text,text[])": Call(
+        "'none', 'fernet', 'none', '{}', NULL, NULL, NULL, 'refuse', NULL, NULL",
         "fieldcrypt_admin",
         refuses="F0000",
     ),
     "keep_adoption(text,text)": Call("'none', '{}'", "nobody", locks=True, writes=True),
     "adoption_of_job(text)": Call("'none'", "nobody", None),
     **{
-        f"adopt_stored(text,{stored},text,anyelement)": Call(
+        f"adopt_stored(text,{stored},text,anyelement,text,bytea)": Call(
             f"'none', NULL::{stored}, 'acme', s.v_text", refuses="42704"
         )
         for stored in ("text", "bytea")
     },
-    "adopt_stored_document(text,jsonb,text,text)": Call(
+    "adopt_stored_document(text,jsonb,text,text,text)": Call(
         "'none', s.document, 'acme', NULL", refuses="42704"
     ),
-    "holds_foreign(text,jsonb,text,text,boolean)": Call(
+    "holds_foreign(text,jsonb,text,text,boolean,text)": Call(
         "'none', s.document, 'acme', NULL, false", refuses="42704"
     ),
     "differing_adoptions(regclass,text,text)": Call(
@@ -710,14 +718,16 @@ OTHERS = {
         "'none', 'is malformed', 1, 'refuse', 'text'", "fieldcrypt_admin", SOMETHING
     ),
     "can_be_adopted(oid)": Call("'text'::regtype", "fieldcrypt_admin", "true"),
-    "plan_adopt_column(regclass,name,name,text,text,text[],text,text,regtype)": Call(
+    "plan_adopt_column(regclass,name,name,text,text,text[],text,text,name,text,regtype)": Call(
         "'m.held', 'v', 'account_id', 'fernet', 'none'", "fieldcrypt_admin", SOMETHING
     ),
-    "plan_adopt_existing(text,text[],text,text,text[],text,text)": Call(
+    "plan_adopt_existing(text,text[],text,text,text[],text,text,text)": Call(
         "'m.none', '{a}', 'fernet', 'none'", "fieldcrypt_admin", SOMETHING
     ),
     "terms_of(job)": Call(JOB, "nobody", None),
     "adopted_type(job)": Call(JOB, "nobody", None),
+    "beside_columns(job)": Call(JOB, "nobody", None),
+    "beside_values(job)": Call(JOB, "nobody", "NULL::text, NULL::bytea"),
     "check_adoption(job)": Call(JOB, "nobody", refuses="42809"),
     "require_successor(job)": Call(JOB, "nobody"),
     "stored_type(regclass,name)": Call("'m.held', 'v'", "nobody", "text"),
@@ -727,12 +737,14 @@ OTHERS = {
     "check_adopted(job)": Call(JOB, "nobody"),
     "name_of_type(regtype)": Call("'bigint'", "fieldcrypt_admin", "bigint"),
     "flag_adopted(text,text[],text)": Call("'m.document', NULL, NULL", "fieldcrypt_admin"),
-    "adopt_existing(text,text[],text,text,text,text[],text,text,integer,integer,boolean)": Call(
-        "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL", **PROCEDURE
-    ),
-    "adopt_column(regclass,name,text,name,text,text,text[],text,text,regtype,integer,integer,"
+    "adopt_existing(text,text[],text,text,text,text[],text,text,text,integer,integer,"
     "boolean)": Call(
-        "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL", **PROCEDURE
+        "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL", **PROCEDURE
+    ),
+    "adopt_column(regclass,name,text,name,text,text,text[],text,text,name,text,regtype,integer,"
+    "integer,boolean)": Call(
+        "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL",
+        **PROCEDURE,
     ),
     "seal_existing(text,jsonb,text,text)": Call(
         "'m.document', s.document, 'acme', NULL", gives=re.compile('{"email": "fc1:.*"}')

@@ -40,10 +40,12 @@ WITHOUT_SEARCH_PATH = {
     "rate integer)",
     "fieldcrypt.reencrypt_field(field text,batch_size integer,rate integer)",
     "fieldcrypt.adopt_existing(document text,paths text[],format text,key text,field text,"
-    "previous_keys text[],associated_data text,plaintext text,batch_size integer,rate integer,"
+    "previous_keys text[],associated_data text,associated_data_template text,plaintext text,"
+    "batch_size integer,rate integer,"
     "cut_over boolean)",
     "fieldcrypt.adopt_column(relation regclass,column_name name,field text,account_column name,"
-    "format text,key text,previous_keys text[],associated_data text,plaintext text,"
+    "format text,key text,previous_keys text[],associated_data text,"
+    "associated_data_template text,iv_column name,plaintext text,"
     "plain_type regtype,batch_size integer,rate integer,cut_over boolean)",
     # A procedure with a setting cannot commit.
     "fieldcrypt.rotate_due()",

@@ -182,20 +182,26 @@ impl Format {
         }
     }
 
+    /// Fails unless its values have associated data, and an iv that they do not hold, as it is said.
+    ///
+    /// # Errors
+    /// [`AdoptError::Iv`], [`AdoptError::AssociatedData`].
+    pub fn check(self, has_associated_data: bool, has_iv: bool) -> Result<()> {
+        if has_iv != (self == Self::PgcryptoEncryptIv) {
+            return Err(AdoptError::Iv);
+        }
+        if self.takes_associated_data().is_some_and(|takes| takes != has_associated_data) {
+            return Err(AdoptError::AssociatedData);
+        }
+        Ok(())
+    }
+
     /// Opens a value.
     ///
     /// # Errors
     /// [`AdoptError`].
     pub fn open(self, key: &ForeignKey, foreign: &Foreign<'_>) -> Result<Opened> {
-        if foreign.iv.is_some() != (self == Self::PgcryptoEncryptIv) {
-            return Err(AdoptError::Iv);
-        }
-        if self
-            .takes_associated_data()
-            .is_some_and(|takes| takes != foreign.associated_data.is_some())
-        {
-            return Err(AdoptError::AssociatedData);
-        }
+        self.check(foreign.associated_data.is_some(), foreign.iv.is_some())?;
         let (key, value) = (key.as_bytes(), foreign.value);
         let associated_data = foreign.associated_data.unwrap_or_default();
         let colon = |order, encoding| colon::gcm(key, value, associated_data, order, encoding);
