@@ -49,7 +49,8 @@ fn seal_existing(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
             account,
             // it keeps the envelopes that are there
             old: open::may_hold_envelopes(container).then_some(container),
-            same_account: true,
+            // but none of another, which the CHECK would refuse
+            same_account: false,
             arrived: &[],
             is_stored: true,
         };

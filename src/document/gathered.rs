@@ -143,7 +143,7 @@ impl<'a> Stored<'a> {
             account,
             // envelopes that are there are gathered, too
             old: open::may_hold_envelopes(value).then_some(value),
-            // but in a blob nobody would see that they are of another
+            // but none of another, of which nobody would see anything in a blob
             same_account: false,
             arrived: &[],
             is_stored: true,
