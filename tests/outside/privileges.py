@@ -738,13 +738,17 @@ OTHERS = {
         "'m.document', s.document, 'acme', NULL", gives="false"
     ),
     "seal_existing(text,jsonb,encrypted_jsonb,text,text,integer)": Call(
-        "'m.document', s.document, NULL, 'acme', NULL, 0", gives=re.compile('{"email": "fc1:.*"}')
+        "'m.document', s.document, NULL, 'acme', NULL, m.handle('m.jsonb')",
+        "encrypt",
+        re.compile(r"\({},fc1:[\w-]+\)"),
+        field="m.jsonb",
     ),
     "needs_sealing(text,jsonb,encrypted_jsonb,text,text)": Call(
         "'m.document', s.document, NULL, 'acme', NULL", gives="true"
     ),
     "open_retired(text,jsonb,encrypted_jsonb,text,text,integer)": Call(
-        "'m.document', s.document, NULL, 'acme', NULL, 0", gives=re.compile('{"email": "fc1:.*"}')
+        "'m.document', s.document, NULL, 'acme', NULL, 0",
+        gives=re.compile(r'\("{""email"": ""fc1:[\w-]+""}",\)'),
     ),
     "holds_retired(text,jsonb,encrypted_jsonb,text,text)": Call(
         "'m.document', s.document, NULL, 'acme', NULL", gives="false"
