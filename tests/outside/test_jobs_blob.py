@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from test_jobs import state, writing
 from test_jobs_crash import ROWS, SEED, Writer
 from test_jobs_remnants import SETTINGS, clean, places
-from test_reencrypt import kill_in_the_middle
+from test_reencrypt import kill_in_the_middle, running, wait_for
 
 # The owner of the table, who starts jobs in his role, and who manage an account: with and without
 # the right to read it.
@@ -449,6 +449,35 @@ def test_beside_writers(people, mover):
         assert state(people, TARGET)[0] == "done"
         emails |= {row_of(n): {f"new{n}"} for n in range(1, changes["count"] + 1)}
         check_rows(people, check, emails)
+
+
+@pytest.mark.every_version
+def test_a_row_that_changes_while_the_job_waits_for_it(people, mover, keeper):
+    """Both columns are made of what the other transaction has left."""
+    fill(people, 20)
+    flag(people)
+    people.execute("ALTER TABLE person DROP CONSTRAINT fieldcrypt_data")
+    start = "SELECT fieldcrypt.start_job(%s, 'person.data', NULL, NULL, NULL, NULL, true)"
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    read = "SELECT fieldcrypt.decrypt(data, pii), pii IS NULL FROM person WHERE id = 2"
+    expected = keeper.execute(read).fetchone()[0]
+    # without the trigger, so that there is something left to do
+    options = {"options": "-c session_replication_role=replica", "autocommit": False}
+    with people.connect(**options) as other:
+        for action, change in ("encrypt", {"ssn": "new"}), ("decrypt", {"n": 3}):
+            if action == "decrypt":
+                unflag(people, ["contact.email", "ssn"])
+            # the first step waits for every transaction
+            mover.execute(start, [f"{action}_existing"])
+            mover.execute("SELECT fieldcrypt.step_job('person.data', 100, true)")
+            assert state(people, TARGET)[:2] == ("running", "backfill")
+            other.execute("UPDATE person SET data = data || %s WHERE id = 2", [Jsonb(change)])
+            with running(people, f"CALL fieldcrypt.{action}_existing('person.data')"):
+                wait_for(lambda: people.value(waiting) == 1)
+                other.commit()
+            assert state(people, TARGET) == ("done", "analyze", 20)
+            expected |= change
+            assert keeper.execute(read).fetchone() == (expected, action == "decrypt")
 
 
 class BlobWriter(Writer):
