@@ -1,7 +1,8 @@
 //! Stored documents whose flagged values are gathered in a blob column: as in [`super::existing`],
 //! but of a row there are two columns, which a job writes together.
 //!
-//! Invariant: `decrypt(document, blob)` shows the same before and after.
+//! Invariant: `decrypt(document, blob)` shows the same before and after, of whatever the trigger has
+//! let pass.
 
 use std::borrow::Cow;
 
@@ -129,7 +130,7 @@ impl<'a> Stored<'a> {
         Ok(!check::passes(&self.document, value, account, self.kind.as_deref(), true)?)
     }
 
-    /// What the row trigger would make of it.
+    /// What the row trigger would make of it: of two values at a path the document's is the newer.
     fn sealed(&self, handle: i32) -> Result<Columns> {
         let account = self.account()?;
         if let Some(blob) = self.blob {
@@ -182,6 +183,7 @@ impl<'a> Stored<'a> {
             let policy = policy::of(document, account, kind)?;
             let found = gathered_retired(&policy, Container::new(&content)?)?;
             if !found.is_empty() {
+                require_account(blob, account).map_err(|error| in_blob(document, error))?;
                 let value = match self.value {
                     Some(value) => Zeroizing::new(value.as_bytes().to_vec()),
                     None => blob::empty()?,
