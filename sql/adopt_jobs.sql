@@ -204,6 +204,17 @@ $$;
 COMMENT ON FUNCTION fieldcrypt.plan_adopt_column(regclass, name, name, text, text, text[], text, text, name, text, regtype) IS
     'what adopt_column() would have to do with and what is in its way (error), with a count of the values by what becomes of them; for fieldcrypt_admin';
 
+CREATE FUNCTION fieldcrypt.plan_documents_to_adopt(document text) RETURNS SETOF fieldcrypt.finding
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT f.severity, f.subject, f.finding, f.remedy FROM fieldcrypt.plan_existing(document) AS f
+    UNION ALL
+    SELECT 'error', document, 'has a blob column', 'UPDATE its rows with adopt(document, paths, ...): this job does not gather values.'
+    FROM fieldcrypt.documents AS d WHERE d.name = document AND d.blob_column IS NOT NULL;
+END;
+COMMENT ON FUNCTION fieldcrypt.plan_documents_to_adopt(text) IS
+    'what adopt_existing() would have to do with, whatever the values are, and what is in its way (error)';
+
 CREATE FUNCTION fieldcrypt.plan_adopt_existing(document text, paths text[], format text, key text,
         previous_keys text[] DEFAULT '{}', associated_data text DEFAULT NULL, associated_data_template text DEFAULT NULL,
         plaintext text DEFAULT 'refuse') RETURNS SETOF fieldcrypt.finding
@@ -218,7 +229,7 @@ BEGIN
     ELSIF associated_data_template IS NOT NULL THEN
         associated_data_of := fieldcrypt.text_of_template(associated_data_template);
     END IF;
-    RETURN QUERY SELECT p.* FROM fieldcrypt.plan_existing(document) AS p;
+    RETURN QUERY SELECT p.* FROM fieldcrypt.plan_documents_to_adopt(document) AS p;
     FOR root IN
         SELECT d.* FROM fieldcrypt.documents AS d
         WHERE d.name = document AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = d.relation)

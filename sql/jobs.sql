@@ -152,6 +152,32 @@ CREATE FUNCTION fieldcrypt.holds_retired(document text, value jsonb, account tex
 COMMENT ON FUNCTION fieldcrypt.holds_retired(text, jsonb, text, text) IS
     'whether something in a stored document is sealed and no longer flagged';
 
+-- the same of documents with a blob column
+
+CREATE FUNCTION fieldcrypt.seal_existing(document text, INOUT value jsonb, INOUT blob fieldcrypt.encrypted_jsonb, account text,
+        kind text, handle integer) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'gather_existing_wrapper' LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL SAFE COST 60 ROWS 1;
+COMMENT ON FUNCTION fieldcrypt.seal_existing(text, jsonb, fieldcrypt.encrypted_jsonb, text, text, integer) IS
+    'a stored document without its flagged values, and its blob, of the field with that handle, with them; needs encrypt on each field of them, and on the blob''s';
+
+CREATE FUNCTION fieldcrypt.needs_sealing(document text, value jsonb, blob fieldcrypt.encrypted_jsonb, account text, kind text)
+    RETURNS boolean
+    AS 'MODULE_PATHNAME', 'needs_gathering_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 12;
+COMMENT ON FUNCTION fieldcrypt.needs_sealing(text, jsonb, fieldcrypt.encrypted_jsonb, text, text) IS
+    'whether a flagged value of a stored document is not gathered in its blob, or that is of another account';
+
+CREATE FUNCTION fieldcrypt.open_retired(document text, INOUT value jsonb, INOUT blob fieldcrypt.encrypted_jsonb, account text,
+        kind text, handle integer) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'scatter_retired_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 60 ROWS 1;
+COMMENT ON FUNCTION fieldcrypt.open_retired(text, jsonb, fieldcrypt.encrypted_jsonb, text, text, integer) IS
+    'a stored document with the plain values of what is sealed and no longer flagged, and its blob, of the field with that handle, without them; needs decrypt on each field of them, and encrypt on the blob''s if it holds others';
+
+CREATE FUNCTION fieldcrypt.holds_retired(document text, value jsonb, blob fieldcrypt.encrypted_jsonb, account text, kind text)
+    RETURNS boolean
+    AS 'MODULE_PATHNAME', 'gathers_retired_wrapper' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 20;
+COMMENT ON FUNCTION fieldcrypt.holds_retired(text, jsonb, fieldcrypt.encrypted_jsonb, text, text) IS
+    'whether something in a stored document or its blob is sealed and no longer flagged';
+
 CREATE FUNCTION fieldcrypt.write_both() RETURNS trigger
     AS 'MODULE_PATHNAME', 'write_both_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION fieldcrypt.write_both() IS
@@ -319,9 +345,6 @@ BEGIN ATOMIC
     WHERE d.name = document
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = d.relation)
     UNION ALL
-    SELECT 'error', document, 'has a blob column', 'Write its rows with the application: jobs do not gather values yet.'
-    FROM fieldcrypt.documents AS d WHERE d.name = document AND d.blob_column IS NOT NULL
-    UNION ALL
     SELECT 'error', d.relation::text, 'has a disabled trigger of protect_jsonb()', 'ALTER TABLE ... ENABLE TRIGGER first.'
     FROM fieldcrypt.documents AS d WHERE d.name = document AND NOT d.enabled
     UNION ALL
@@ -385,9 +408,7 @@ COMMENT ON FUNCTION fieldcrypt.plan_column(regclass, name) IS
 CREATE FUNCTION fieldcrypt.plan_reencrypt_existing(document text) RETURNS SETOF fieldcrypt.finding
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    -- what is gathered in a blob stays there
-    SELECT f.severity, f.subject, f.finding, f.remedy FROM fieldcrypt.plan_existing(document) AS f
-    WHERE f.finding <> 'has a blob column';
+    SELECT f.severity, f.subject, f.finding, f.remedy FROM fieldcrypt.plan_existing(document) AS f;
 END;
 COMMENT ON FUNCTION fieldcrypt.plan_reencrypt_existing(text) IS
     'what reencrypt_existing() would have to do with, and what is in its way (error)';
@@ -421,6 +442,8 @@ BEGIN
         SELECT * INTO obstacle FROM fieldcrypt.plan_reencrypt_existing(fieldcrypt.document_of_job(job.target)) AS p WHERE p.severity = 'error' LIMIT 1;
     ELSIF job.action = 'reencrypt_column' THEN
         SELECT * INTO obstacle FROM fieldcrypt.plan_reencrypt_column(part, job.column_name) AS p WHERE p.severity = 'error' LIMIT 1;
+    ELSIF job.action = 'adopt_existing' THEN
+        SELECT * INTO obstacle FROM fieldcrypt.plan_documents_to_adopt(job.target) AS p WHERE p.severity = 'error' LIMIT 1;
     ELSIF job.relation IS NULL THEN
         SELECT * INTO obstacle FROM fieldcrypt.plan_existing(fieldcrypt.document_of_job(job.target)) AS p WHERE p.severity = 'error' LIMIT 1;
     ELSE
@@ -643,25 +666,32 @@ AS $$
 DECLARE
     document text[];
     arguments text;
+    -- of a blob
+    handle integer;
     changed_column name;
     associated_data text;
     value text;
     condition text;
+    assignment text;
     account text := fieldcrypt.account_text(part, job.account_column);
 BEGIN
     IF job.relation IS NULL THEN
         SELECT d.arguments INTO STRICT document FROM fieldcrypt.documents_of(part) AS d
         WHERE d.arguments[1] = fieldcrypt.document_of_job(job.target);
         changed_column := document[2];
-        arguments := format('%L, %I, %s, %s', document[1], changed_column, fieldcrypt.account_text(part, document[3]),
+        arguments := format('%L, %s, %s, %s', document[1],
+            concat_ws(', ', quote_ident(changed_column), quote_ident(NULLIF(document[5], ''))),
+            fieldcrypt.account_text(part, document[3]),
             CASE document[4] WHEN '' THEN 'NULL' ELSE fieldcrypt.account_text(part, document[4]) END);
+        SELECT fieldcrypt.handle_of(a.atttypid, a.atttypmod) INTO handle
+        FROM pg_attribute AS a WHERE a.attrelid = part AND a.attname = document[5];
     END IF;
     CASE job.action
         WHEN 'encrypt_existing' THEN
-            value := format('fieldcrypt.seal_existing(%s)', arguments);
+            value := format('fieldcrypt.seal_existing(%s)', concat_ws(', ', arguments, handle));
             condition := format('fieldcrypt.needs_sealing(%s)', arguments);
         WHEN 'decrypt_existing' THEN
-            value := format('fieldcrypt.open_retired(%s)', arguments);
+            value := format('fieldcrypt.open_retired(%s)', concat_ws(', ', arguments, handle));
             condition := format('fieldcrypt.holds_retired(%s)', arguments);
         WHEN 'encrypt_column' THEN
             changed_column := fieldcrypt.successor_of(job.column_name);
@@ -688,6 +718,12 @@ BEGIN
             value := format('fieldcrypt.reencrypt(%I)', changed_column);
             condition := format('fieldcrypt.needs_reencryption(%I)', changed_column);
     END CASE;
+    IF handle IS NOT NULL AND NOT fieldcrypt.reencrypts(job) THEN
+        -- what leaves one column enters the other
+        assignment := format('(%I, %I) = (SELECT * FROM %s)', document[2], document[5], value);
+    ELSE
+        assignment := format('%I = %s', changed_column, value);
+    END IF;
     IF job.account IS NOT NULL THEN
         pages := concat_ws(' AND ', pages, fieldcrypt.rows_of_job(job, part));
     END IF;
@@ -696,10 +732,10 @@ BEGIN
         pages := 'true';
     END IF;
     -- of a row that changes meanwhile the condition is asked again, and the value made, of the newest version
-    RETURN format(CASE WHEN waits THEN 'UPDATE ONLY %1$s SET %2$I = %3$s WHERE %4$s AND %5$s'
-        ELSE 'UPDATE ONLY %1$s SET %2$I = %3$s WHERE ctid = ANY (ARRAY('
-             'SELECT ctid FROM ONLY %1$s WHERE %4$s AND %5$s FOR UPDATE SKIP LOCKED))' END,
-        part, changed_column, value, pages, condition);
+    RETURN format(CASE WHEN waits THEN 'UPDATE ONLY %1$s SET %2$s WHERE %3$s AND %4$s'
+        ELSE 'UPDATE ONLY %1$s SET %2$s WHERE ctid = ANY (ARRAY('
+             'SELECT ctid FROM ONLY %1$s WHERE %3$s AND %4$s FOR UPDATE SKIP LOCKED))' END,
+        part, assignment, pages, condition);
 END
 $$;
 COMMENT ON FUNCTION fieldcrypt.job_statement(fieldcrypt.job, regclass, text, text, boolean) IS

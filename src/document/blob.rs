@@ -110,6 +110,45 @@ impl Transform for Without<'_> {
     }
 }
 
+/// What becomes of the blob of a row.
+pub enum Becomes {
+    Same,
+    /// Another one, or NULL if nothing is left to gather.
+    Other(Option<Datum>),
+}
+
+/// The blob of a row, if there is one, with what was gathered from its document put in.
+pub fn gather(
+    document: &str,
+    blob: Option<&[u8]>,
+    gathered: Vec<Gathered>,
+    handle: i32,
+    account: &str,
+) -> Result<Becomes> {
+    if gathered.is_empty() {
+        return Ok(Becomes::Same);
+    }
+    let before = match blob {
+        Some(blob) => content(blob).map_err(|error| in_blob(document, error))?,
+        None => empty()?,
+    };
+    let content = put(&before, gathered)?;
+    if content == before {
+        return Ok(Becomes::Same);
+    }
+    seal(&content, handle, account).map(Becomes::Other)
+}
+
+/// Fails if a blob is of another account.
+pub fn require_account(blob: &[u8], account: &str) -> Result<()> {
+    value::require_account(value::stored(blob)?.header().key_id, account)
+}
+
+/// The error with where it arose.
+pub fn in_blob(document: &str, error: Error) -> Error {
+    Error::At { place: format!("blob column of document \"{document}\""), error: Box::new(error) }
+}
+
 /// Seals a content as a blob of the field with that handle; `None` if it is empty.
 pub fn seal(content: &[u8], handle: i32, account: &str) -> Result<Option<Datum>> {
     let container = Container::new(content)?;

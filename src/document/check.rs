@@ -68,10 +68,20 @@ fn needs_sealing(fcinfo: pg_sys::FunctionCallInfo) -> std::result::Result<Answer
     let document = call.required_text(0, "the document")?;
     let container = Container::new(call.bytes(1)).map_err(Error::from)?;
     let (account, kind) = (call.optional_text(2)?, call.optional_text(3)?);
-    let (account, kind) = (account.as_deref(), kind.as_deref());
-    let policy = policy::of(&document, account.unwrap_or("*"), kind)?;
-    let mut check = Check { policy: &policy, account, gathered: false, locates: false, key: None };
-    Ok(rewrite(container, policy.flags.start(), &mut check).is_err().into())
+    Ok((!passes(&document, container, account.as_deref(), kind.as_deref(), false)?).into())
+}
+
+/// Whether the CHECK lets a document pass.
+pub fn passes(
+    document: &str,
+    container: Container<'_>,
+    account: Option<&str>,
+    kind: Option<&str>,
+    gathered: bool,
+) -> Result<bool> {
+    let policy = policy::of(document, account.unwrap_or("*"), kind)?;
+    let mut check = Check { policy: &policy, account, gathered, locates: false, key: None };
+    Ok(rewrite(container, policy.flags.start(), &mut check).is_ok())
 }
 
 fn check(

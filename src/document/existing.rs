@@ -8,6 +8,7 @@ use fieldcrypt_document::rewrite::{Change, Step, Transform, rewrite};
 use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
+use zeroize::Zeroizing;
 
 use super::at::Located;
 use super::open::{self, Reading};
@@ -48,7 +49,8 @@ fn seal_existing(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
             account,
             // it keeps the envelopes that are there
             old: open::may_hold_envelopes(container).then_some(container),
-            same_account: true,
+            // but none of another, which the CHECK would refuse
+            same_account: false,
             arrived: &[],
             is_stored: true,
         };
@@ -83,23 +85,31 @@ fn holds_retired(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     })
 }
 
-struct Found {
-    opened: Option<zeroize::Zeroizing<Vec<u8>>>,
-    found: usize,
+/// What is sealed in a document and no longer flagged.
+pub struct Retired {
+    /// The document with it opened, unless it was only counted, or there is nothing.
+    pub opened: Option<Zeroizing<Vec<u8>>>,
+    pub found: usize,
 }
 
-fn retired(
+pub fn retired(
     document: &str,
     container: Container<'_>,
     account: &str,
     kind: Option<&str>,
     only_counts: bool,
-) -> Result<Found> {
+) -> Result<Retired> {
     let policy = policy::of(document, account, kind)?;
     let mut open = OpenRetired { policy: &policy, only_counts, found: 0 };
     let start = policy.flags.start();
     let opened = rewrite(container, Some(start), &mut open).map_err(|error| error.of(document))?;
-    Ok(Found { opened, found: open.found })
+    Ok(Retired { opened, found: open.found })
+}
+
+/// Whether nothing is to be sealed, or no longer, where flagged paths lead to this state.
+pub fn is_retired(policy: &Policy, state: Option<State>) -> bool {
+    let rule = state.and_then(|state| policy.flags.rule(state, false));
+    rule.is_none_or(|rule| policy.flags.rules()[rule].retired)
 }
 
 struct OpenRetired<'a> {
@@ -134,11 +144,9 @@ impl Transform for OpenRetired<'_> {
         state: Self::State,
         value: Value<'_>,
     ) -> std::result::Result<Change<Self::State>, Located> {
-        let flags = &self.policy.flags;
-        let rule = state.and_then(|state| flags.rule(state, value.is_array()));
         match value {
             Value::String(text) if is_reserved_text(text) => {
-                if rule.is_some_and(|rule| !flags.rules()[rule].retired) {
+                if !is_retired(self.policy, state) {
                     return Ok(Change::Keep);
                 }
                 self.found += 1;

@@ -4,7 +4,7 @@
 //! - [`seal`]: flagged values become envelopes when a row is written; [`made`] knows which of
 //!   them this statement has made, [`moved`] which came with a row from another partition, [`masked`] recognises masks that are written back
 //! - [`check`]: the CHECK behind the row trigger
-//! - [`existing`]: documents that were stored before their paths were flagged, or after
+//! - [`existing`]: documents that were stored before their paths were flagged, or after; [`gathered`]: those with a blob
 //! - [`adopted`]: values of other software in them, while a job adopts these
 //! - [`open`]: reading: plain, masked or hidden
 //! - [`search`]: tokens of documents
@@ -22,6 +22,7 @@ pub mod blob;
 pub mod check;
 pub mod everywhere;
 mod existing;
+mod gathered;
 pub mod json;
 pub mod made;
 pub mod masked;

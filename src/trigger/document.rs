@@ -16,10 +16,10 @@ use super::row::Which;
 use crate::call::{Answer, Call, NewVarlena, varlena_bytes};
 use crate::catalog::family::Family;
 use crate::datatype::input::accepts_envelopes;
+use crate::document::blob::{Becomes, in_blob, require_account};
 use crate::document::seal::Context;
 use crate::document::{blob, check, made, moved, policy, seal};
 use crate::error::{Error, Result};
-use crate::value;
 
 /// `BEFORE INSERT OR UPDATE … FOR EACH ROW EXECUTE FUNCTION seal_document(name, column,
 /// account_column, kind_column, blob_column)`; the last two may be empty.
@@ -158,31 +158,20 @@ fn seal_values(row: &mut Row, name: &str, columns: &Columns, arrived: &[Vec<u8>]
         // EXCLUDED.data, without EXCLUDED.blob: its values would be lost
         return Err(in_blob(name, Error::Gathered));
     }
-    let content = match new_blob {
-        _ if gathered.is_empty() => None,
-        Some(blob) => Some(blob::content(blob).map_err(|error| in_blob(name, error))?),
-        None => Some(blob::empty()?),
-    };
+    let blob = blob::gather(name, new_blob, gathered, row.typmod(blob_column), &account)?;
     if let Some(rest) = rest {
         if !row.is_update() {
             made::remember_emptied(&rest);
         }
         row.set(columns.document, Some(NewVarlena::of(&rest)));
     }
-    let Some(content) = content else { return Ok(()) };
-    let changed = blob::put(&content, gathered)?;
-    if changed != content {
-        let sealed = blob::seal(&changed, row.typmod(blob_column), &account)?;
+    if let Becomes::Other(sealed) = blob {
         row.set(blob_column, sealed);
         if let Some(sealed) = bytes(row, Which::New, blob_column) {
             made::remember(sealed);
         }
     }
     Ok(())
-}
-
-fn in_blob(name: &str, error: Error) -> Error {
-    Error::At { place: format!("blob column of document \"{name}\""), error: Box::new(error) }
 }
 
 /// Fails if the blob of a row without a document is of another account than the row.
@@ -194,11 +183,6 @@ fn hold_blob(row: &Row, name: &str, columns: &Columns) -> Result<()> {
         Some(account) => require_account(blob, &account).map_err(|error| in_blob(name, error)),
         None => Err(Error::RowWithoutAccount),
     }
-}
-
-/// Fails if a blob is of another account.
-fn require_account(blob: &[u8], account: &str) -> Result<()> {
-    value::require_account(value::stored(blob)?.header().key_id, account)
 }
 
 /// Fails if the new row's blob is neither the old one, nor one that this session has just made or

@@ -625,6 +625,7 @@ OTHERS = {
     "document_of_job(text)": Call("'a/b'", "nobody", "a"),
     "rows_of_job(job,regclass)": Call(f"{JOB}, 'm.held'", "nobody", "true"),
     "plan_table(regclass)": Call("'m.sample'", "fieldcrypt_admin", SOMETHING),
+    "plan_documents_to_adopt(text)": Call("'m.document'", "fieldcrypt_admin", SOMETHING),
     "plan_existing(text)": Call("'m.document'", "fieldcrypt_admin", SOMETHING),
     "plan_column(regclass,name)": Call("'m.held', 'v'", "fieldcrypt_admin", SOMETHING),
     "plan_reencrypt_existing(text)": Call("'m.document'", "fieldcrypt_admin", SOMETHING),
@@ -757,6 +758,22 @@ OTHERS = {
     ),
     "holds_retired(text,jsonb,text,text)": Call(
         "'m.document', s.document, 'acme', NULL", gives="false"
+    ),
+    "seal_existing(text,jsonb,encrypted_jsonb,text,text,integer)": Call(
+        "'m.document', s.document, NULL, 'acme', NULL, m.handle('m.jsonb')",
+        "encrypt",
+        re.compile(r"\({},fc1:[\w-]+\)"),
+        field="m.jsonb",
+    ),
+    "needs_sealing(text,jsonb,encrypted_jsonb,text,text)": Call(
+        "'m.document', s.document, NULL, 'acme', NULL", gives="true"
+    ),
+    "open_retired(text,jsonb,encrypted_jsonb,text,text,integer)": Call(
+        "'m.document', s.document, NULL, 'acme', NULL, 0",
+        gives=re.compile(r'\("{""email"": ""fc1:[\w-]+""}",\)'),
+    ),
+    "holds_retired(text,jsonb,encrypted_jsonb,text,text)": Call(
+        "'m.document', s.document, NULL, 'acme', NULL", gives="false"
     ),
     "reencrypt(jsonb)": Call("s.document", gives=re.compile('{"email": "fc1:.*"}')),
     "needs_reencryption(jsonb)": Call("s.document", gives="false"),

@@ -319,6 +319,24 @@ def test_code_in_the_table_has_the_rights_of_its_owner_only(tables, mover):
         mover.execute("CALL fieldcrypt.decrypt_existing('lead.data')")
 
 
+def test_values_of_other_accounts_stop_the_job(tables, mover):
+    """Also beside a plain value, which would be sealed."""
+    fill(tables, 2)
+    flag(tables)
+    mover.execute("CALL fieldcrypt.encrypt_existing('lead.data')")
+    define = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'fieldcrypt_data'"
+    check = tables.value(define)
+    tables.execute("ALTER TABLE lead DROP CONSTRAINT fieldcrypt_data")
+    tables.execute(
+        "SET session_replication_role = replica; UPDATE lead SET data ="
+        """ (SELECT data FROM lead WHERE id = 1) || '{"ssn": "plain"}' WHERE id = 2"""
+    )
+    tables.execute(f"ALTER TABLE lead ADD CONSTRAINT fieldcrypt_data {check}")
+    with refused("23514", "contact.email"):
+        mover.execute("CALL fieldcrypt.encrypt_existing('lead.data')")
+    assert tables.value("SELECT data ->> 'ssn' FROM lead WHERE id = 2") == "plain"
+
+
 OBSTACLES = {
     "depends on the column": [
         "CREATE VIEW v AS SELECT phone FROM customer",
