@@ -1441,7 +1441,7 @@ def test_threat_e7_event_triggers_do_not_stop_it(own):
     own.execute("CREATE EVENT TRIGGER no_tables ON ddl_command_start EXECUTE FUNCTION no_tables()")
     own.execute("COMMIT")
     try:
-        before = own.value("SELECT max(seq) FROM fieldcrypt.audit_of_before")
+        before = own.value("SELECT max(last_seq) FROM fieldcrypt.audit_of_before")
         with connect(own) as app:
             app.execute(READ)
         check(plain_reads(own, before), [Reads()])
