@@ -1,16 +1,20 @@
 """What a job leaves behind in files is named, and gone when what is advised was done."""
 
 import json
+import os
+import random
 import re
+import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg
 import pytest
 from canaries import Canaries
 from loud import has_library
 from test_jobs_crash import set_up
+from test_reencrypt import wait_for
 
 SETTINGS = {"wal_recycle": "off", "autovacuum": "off", "wal_keep_size": 0}
 REMNANTS = "SELECT severity, subject, finding, remedy FROM fieldcrypt.remnants()"
@@ -267,3 +271,71 @@ def test_clean_remnants_waits(encrypted):
         assert slowest < 1
     assert not has_remnants(db)
     assert places(db, canaries) == set()
+
+
+def test_kill_nine_of_clean_remnants(encrypted):
+    """At any moment, some of them while a table is rewritten: what is left is named, and goes when
+    it is called again."""
+    db, canaries = encrypted
+    rng = random.Random(seed := int(os.environ.get("FIELDCRYPT_SEED", time.time())))
+    cycles = int(os.environ.get("FIELDCRYPT_KILL_CYCLES", 8))
+    # long enough to be met
+    db.execute(
+        "INSERT INTO lead SELECT id + 200 * n, 'acme', 0, data FROM lead, generate_series(1, 30) n"
+    )
+    before = decrypted(db)
+    rewriting = 0
+    for cycle in range(cycles):
+        rewriting += kill(db, waits_for_rewriting=cycle % 2 == 0, longest=rng.random() * 2)
+        left = places(db, canaries)
+        assert unnamed(db, left) == set(), (seed, left)
+        assert decrypted(db) == before
+        # a file more to be rewritten
+        db.execute("SELECT fieldcrypt.note_remnants('lead')")
+    assert rewriting
+    clean(db)
+    assert not has_remnants(db)
+    assert places(db, canaries) == set(), seed
+    assert decrypted(db) == before
+
+
+def decrypted(db):
+    with db.connect("keeper") as keeper:
+        return keeper.execute(
+            "SELECT id, fieldcrypt.decrypt(data) #>> '{ssn}' FROM lead ORDER BY id"
+        ).fetchall()
+
+
+def kill(db, waits_for_rewriting, longest):
+    """Kills the session that cleans, and connects again; whether it was rewriting a table."""
+    pids, rewriting = [], False
+
+    def run():
+        with suppress(psycopg.OperationalError), db.connect() as connection:
+            pids.append(connection.info.backend_pid)
+            connection.execute("CALL fieldcrypt.clean_remnants()")
+
+    with meanwhile(run) as cleaning:
+        wait_for(lambda: pids)
+        end = time.monotonic() + longest
+        while cleaning.is_alive() and not rewriting:
+            query = "SELECT FROM pg_stat_progress_cluster WHERE pid = %s"
+            rewriting = bool(db.execute(query, pids).fetchall())
+            if not waits_for_rewriting and time.monotonic() > end:
+                break
+        killed = cleaning.is_alive()
+        if killed:
+            os.kill(pids[0], signal.SIGKILL)
+            # the server closes every connection, and recovers
+            with suppress(psycopg.OperationalError):
+                wait_for(lambda: db.execute("SELECT") is None)
+    db.conn.close()
+    wait_for(lambda: connects(db))
+    return killed and rewriting
+
+
+def connects(db):
+    with suppress(psycopg.OperationalError):
+        db.conn = db.connect()
+        return True
+    return False
