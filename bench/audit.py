@@ -66,6 +66,8 @@ def measure(database, backend, results, scale, make):
         f" FROM generate_series(1::bigint, {rows}) i"
     )
     database.execute("VACUUM (FREEZE, ANALYZE) audited")
+    # what was measured before is on disk, and not written meanwhile
+    database.execute("CHECKPOINT")
 
     def scan(mode):
         def switch():
