@@ -90,12 +90,7 @@ class Writer(threading.Thread):
         self.model[row] = before | {value}
         try:
             with connection.transaction():
-                connection.execute(
-                    "UPDATE lead SET data = jsonb_set(data, '{contact,email}', to_jsonb(%s::text))"
-                    " WHERE id = %s",
-                    [value, row],
-                )
-                connection.execute("UPDATE customer SET phone = %s WHERE id = %s", [value, row])
+                self.change(connection, row, value)
         except psycopg.OperationalError:
             raise
         except psycopg.Error as error:
@@ -103,6 +98,14 @@ class Writer(threading.Thread):
             self.model[row] = before
         else:
             self.model[row] = {value}
+
+    def change(self, connection, row, value):
+        connection.execute(
+            "UPDATE lead SET data = jsonb_set(data, '{contact,email}', to_jsonb(%s::text))"
+            " WHERE id = %s",
+            [value, row],
+        )
+        connection.execute("UPDATE customer SET phone = %s WHERE id = %s", [value, row])
 
 
 def stored(db):
@@ -229,23 +232,12 @@ ADOPTIONS = {
 class OldWriter(Writer):
     """Writes as the other software did, with its key."""
 
-    def write(self, connection):
-        self.number += 1
-        row, value = self.random.randint(1, ROWS), f"v{self.number}"
-        before = self.model[row]
-        self.model[row] = before | {value}
-        try:
-            connection.execute(
-                "UPDATE old SET ssn = %(v)s, data = jsonb_build_object('ssn', %(v)s::text)"
-                " WHERE id = %(row)s",
-                {"v": floh(value), "row": row},
-            )
-        except psycopg.OperationalError:
-            raise
-        except psycopg.Error as error:
-            self.refused.append(error)
-        else:
-            self.model[row] = {value}
+    def change(self, connection, row, value):
+        connection.execute(
+            "UPDATE old SET ssn = %(v)s, data = jsonb_build_object('ssn', %(v)s::text)"
+            " WHERE id = %(row)s",
+            {"v": floh(value), "row": row},
+        )
 
 
 def floh(value):

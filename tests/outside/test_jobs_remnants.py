@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import signal
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ import pytest
 from canaries import Canaries
 from loud import has_library
 from test_jobs_crash import set_up
-from test_reencrypt import wait_for
+from test_reencrypt import kill_session, wait_for
 
 SETTINGS = {"wal_recycle": "off", "autovacuum": "off", "wal_keep_size": 0}
 REMNANTS = "SELECT severity, subject, finding, remedy FROM fieldcrypt.remnants()"
@@ -325,17 +324,5 @@ def kill(db, waits_for_rewriting, longest):
                 break
         killed = cleaning.is_alive()
         if killed:
-            os.kill(pids[0], signal.SIGKILL)
-            # the server closes every connection, and recovers
-            with suppress(psycopg.OperationalError):
-                wait_for(lambda: db.execute("SELECT") is None)
-    db.conn.close()
-    wait_for(lambda: connects(db))
+            kill_session(db, pids[0])
     return killed and rewriting
-
-
-def connects(db):
-    with suppress(psycopg.OperationalError):
-        db.conn = db.connect()
-        return True
-    return False
