@@ -5,6 +5,10 @@ use pgrx::pg_sys;
 
 unsafe extern "C" {
     fn GetUserId() -> pg_sys::Oid;
+    fn GetOuterUserId() -> pg_sys::Oid;
+    fn GetSessionUserId() -> pg_sys::Oid;
+    fn GetAuthenticatedUserId() -> pg_sys::Oid;
+    fn GetCurrentTimestamp() -> pg_sys::TimestampTz;
     fn GetCurrentStatementStartTimestamp() -> pg_sys::TimestampTz;
     fn GetCurrentTransactionStartTimestamp() -> pg_sys::TimestampTz;
     fn GetDatabaseEncoding() -> std::ffi::c_int;
@@ -30,14 +34,7 @@ pub fn user() -> pg_sys::Oid {
 /// left, and the one who logged in.
 pub fn users() -> [pg_sys::Oid; 4] {
     // SAFETY: they return variables
-    unsafe {
-        [
-            GetUserId(),
-            pg_sys::GetOuterUserId(),
-            pg_sys::GetSessionUserId(),
-            pg_sys::GetAuthenticatedUserId(),
-        ]
-    }
+    unsafe { [GetUserId(), GetOuterUserId(), GetSessionUserId(), GetAuthenticatedUserId()] }
 }
 
 /// Whether what a transaction has committed is there in the snapshot of the current statement.
@@ -58,6 +55,12 @@ pub fn without_interrupts<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: as above
     unsafe { pg_sys::InterruptHoldoffCount -= 1 };
     result
+}
+
+/// The time, in microseconds since 2000.
+pub fn now() -> i64 {
+    // SAFETY: reads the clock
+    unsafe { GetCurrentTimestamp() }
 }
 
 /// When the client's current statement began, in microseconds.

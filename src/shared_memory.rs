@@ -5,6 +5,13 @@ use pgrx::pg_sys;
 /// PostgreSQL's `AddinShmemInitLock`, by its number in `lwlocknames.h`, the same in 15 to 18.
 const ADDIN_SHMEM_INIT_LOCK: usize = 21;
 
+unsafe extern "C" {
+    // without the guard that pgrx puts around each call: they raise no error but where a process
+    // holds 200 locks, and here none is taken while more than one is held
+    fn LWLockAcquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> bool;
+    fn LWLockRelease(lock: *mut pg_sys::LWLock);
+}
+
 /// A lightweight lock, held.
 pub struct Held(*mut pg_sys::LWLock);
 
@@ -13,7 +20,7 @@ impl Held {
     /// an error while it is held.
     pub fn new(lock: *mut pg_sys::LWLock) -> Self {
         // SAFETY: a lock in shared memory, as the caller says
-        unsafe { pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE) };
+        unsafe { LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE) };
         Self(lock)
     }
 
@@ -27,6 +34,6 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         // SAFETY: it was acquired in `new`, and nothing raises an error while it is held
-        unsafe { pg_sys::LWLockRelease(self.0) };
+        unsafe { LWLockRelease(self.0) };
     }
 }

@@ -40,10 +40,11 @@ pub fn init() {
 }
 
 fn event(action: &str, outcome: &'static str, about: About<'_>) -> Event {
+    let owned = |text: &str| shortened(text).to_owned();
     Event {
-        field: about.field.map(shortened),
-        account: about.account.map(shortened),
-        detail: about.detail.as_deref().map(shortened),
+        field: about.field.map(owned),
+        account: about.account.map(owned),
+        detail: about.detail.as_deref().map(owned),
         ..Event::now(action.to_owned(), outcome)
     }
 }

@@ -31,8 +31,8 @@ const TIMES: Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
 const LONGEST_TEXT: usize = 500;
 
 /// As much of a text as an event holds.
-pub fn shortened(text: &str) -> String {
-    text[..text.floor_char_boundary(LONGEST_TEXT)].to_owned()
+pub fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST_TEXT)]
 }
 
 /// Room for most records, in bytes.
@@ -66,8 +66,7 @@ impl Event {
 
     /// An event that nobody has caused.
     pub fn of_the_system(action: impl Into<Cow<'static, str>>, outcome: &'static str) -> Self {
-        // SAFETY: reads the clock
-        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        let now = backend::now();
         Self {
             at: now + EPOCH,
             action: action.into(),

@@ -16,6 +16,7 @@ use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{IntoDatum, pg_guard};
 
+use crate::backend;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::shared_memory::Held;
@@ -401,7 +402,7 @@ impl Ring {
             if state.worker != 0 {
                 return None;
             }
-            let now = now();
+            let now = backend::now();
             let asks = now - state.asked > START_TIME && now > state.none_until;
             if asks {
                 state.asked = now;
@@ -430,7 +431,7 @@ impl Ring {
     /// Takes over the writing; false if another process has.
     pub fn attach(&self) -> bool {
         self.with(|state| {
-            let is_free = state.worker == 0 && now() > state.none_until;
+            let is_free = state.worker == 0 && backend::now() > state.none_until;
             if is_free {
                 // SAFETY: variables of the only thread
                 (state.worker, state.latch) =
@@ -503,7 +504,7 @@ impl Ring {
 
     /// Whether the worker is to end.
     pub fn is_to_stop(&self) -> bool {
-        self.with(|state| now() < state.none_until)
+        self.with(|state| backend::now() < state.none_until)
     }
 
     /// Copies bytes to a position. The caller holds the lock and has seen that there is room.
@@ -539,7 +540,7 @@ pub fn stop_worker(database: Oid) {
         let of_database = ring.with(|state| state.database == database);
         if of_database {
             let latch = ring.with(|state| {
-                state.none_until = now() + STOP_TIME;
+                state.none_until = backend::now() + STOP_TIME;
                 state.latch
             });
             latch.set();
@@ -566,12 +567,6 @@ fn waits_for_us(process: i32) -> bool {
         pgrx::direct_function_call::<Vec<i32>>(pg_sys::pg_blocking_pids, &[process])
             .is_some_and(|blocking| blocking.contains(&ours))
     }
-}
-
-/// The time, in microseconds since 2000.
-fn now() -> i64 {
-    // SAFETY: reads the clock
-    unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
 /// Whether a database exists.

@@ -4,9 +4,11 @@
 //! succeeds, fails or is rolled back.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::c_void;
+use std::hash::BuildHasher;
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, Oid};
 
@@ -122,21 +124,52 @@ impl Default for Counted {
     }
 }
 
-/// By what events are told apart: how, by whom, of which field and account, and the detail.
-type Place = (&'static str, &'static str, Oid, String, String, Option<String>);
+/// By what events of reads are told apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Kind<'a> {
+    action: &'a str,
+    outcome: &'a str,
+    user: Oid,
+    field: Option<&'a str>,
+    account: Option<&'a str>,
+    detail: Option<&'a str>,
+}
+
+/// An event, and whose it is.
+struct Noted {
+    event: Event,
+    user: Oid,
+}
+
+impl Noted {
+    fn kind(&self) -> Kind<'_> {
+        let Self { event, user } = self;
+        Kind {
+            action: &event.action,
+            outcome: &event.outcome,
+            user: *user,
+            field: event.field.as_deref(),
+            account: event.account.as_deref(),
+            detail: event.detail.as_deref(),
+        }
+    }
+}
 
 struct Reads {
     /// Counts the flushes.
     flush: u64,
-    events: VecDeque<Event>,
-    places: HashMap<Place, usize>,
+    events: VecDeque<Noted>,
+    /// Where the events are that are still counted into, by their kind.
+    open: HashTable<usize>,
+    hasher: DefaultHashBuilder,
 }
 
 thread_local! {
     static READS: RefCell<Reads> = RefCell::new(Reads {
         flush: 1,
         events: VecDeque::new(),
-        places: HashMap::new(),
+        open: HashTable::new(),
+        hasher: DefaultHashBuilder::default(),
     });
     static ENTITY: RefCell<Option<Entity>> = const { RefCell::new(None) };
     /// The client's statement that runs, by when it began, and how many of ours run within it.
@@ -189,7 +222,7 @@ pub fn adopted(outcome: &'static str, field: &str, account: &str, detail: String
     if guc::audit() == Mode::Off {
         return Ok(());
     }
-    note("adopt", outcome, field, account, Some(detail)).map(|_| ())
+    note("adopt", outcome, field, account, Some(&detail)).map(|_| ())
 }
 
 /// Notes that the current user was refused something.
@@ -202,7 +235,8 @@ pub fn denied(privilege: Privilege, field: &str, account: &str) {
 
 /// Adds an event that is not counted up.
 pub fn add(event: Event) {
-    READS.with_borrow_mut(|reads| reads.events.push_back(event));
+    let user = backend::user();
+    READS.with_borrow_mut(|reads| reads.events.push_back(Noted { event, user }));
 }
 
 /// The outcome of what was refused.
@@ -210,22 +244,28 @@ pub const DENIED: &str = "denied";
 /// The outcome of an event that says what is about to happen.
 pub const OPENED: &str = "opened";
 
+/// As much of a name as an event holds, if it is one.
+fn named(name: &str) -> Option<&str> {
+    (!name.is_empty()).then(|| shortened(name))
+}
+
 /// Counts one more; returns the number of the flush and where in it.
 fn note(
     action: &'static str,
     outcome: &'static str,
     field: &str,
     account: &str,
-    detail: Option<String>,
+    detail: Option<&str>,
 ) -> Result<(u64, usize)> {
-    let (of_field, of_account) = (field.to_owned(), account.to_owned());
-    let place: Place = (action, outcome, backend::user(), of_field, of_account, detail);
-    let known = READS.with_borrow_mut(|reads| {
-        let index = reads.places.get(&place).copied()?;
-        reads.count(index);
-        Some((reads.flush, index))
-    });
-    if let Some(known) = known {
+    let kind = Kind {
+        action,
+        outcome,
+        user: backend::user(),
+        field: named(field),
+        account: named(account),
+        detail: detail.map(shortened),
+    };
+    if let Some(known) = READS.with_borrow_mut(|reads| reads.count_known(&kind)) {
         name_entity(known.1);
         return Ok(known);
     }
@@ -233,21 +273,17 @@ fn note(
         hand_over();
     }
     sink::prepare();
-    let mut event = Event::now(action, outcome);
-    event.field = (!field.is_empty()).then(|| shortened(field));
-    event.account = (!account.is_empty()).then(|| shortened(account));
-    event.detail = place.5.as_deref().map(shortened);
+    let event = Event {
+        field: kind.field.map(str::to_owned),
+        account: kind.account.map(str::to_owned),
+        detail: kind.detail.map(str::to_owned),
+        ..Event::now(action, outcome)
+    };
     let shows = [Outcome::Plain.name(), Outcome::Masked.name()].contains(&outcome);
     if guc::audit() == Mode::Strict && shows {
         sink::store(&Event { outcome: OPENED.into(), ..event.clone() })?;
     }
-    let noted = READS.with_borrow_mut(|reads| {
-        let index = reads.events.len();
-        reads.events.push_back(event);
-        reads.places.insert(place, index);
-        reads.count(index);
-        (reads.flush, index)
-    });
+    let noted = READS.with_borrow_mut(|reads| reads.count_new(&kind, event));
     name_entity(noted.1);
     if !is_running() {
         hand_over();
@@ -268,21 +304,44 @@ pub fn hand_over() {
 
 impl Reads {
     fn count(&mut self, index: usize) {
-        let event = &mut self.events[index];
+        let event = &mut self.events[index].event;
         event.count = Some(event.count.unwrap_or(0) + 1);
+    }
+
+    /// Counts one more into an event that is open.
+    fn count_known(&mut self, kind: &Kind<'_>) -> Option<(u64, usize)> {
+        if self.open.is_empty() {
+            return None;
+        }
+        let is_it = |&index: &usize| self.events[index].kind() == *kind;
+        let &index = self.open.find(self.hasher.hash_one(kind), is_it)?;
+        self.count(index);
+        Some((self.flush, index))
+    }
+
+    /// Counts the first into an event, which is open from now on.
+    fn count_new(&mut self, kind: &Kind<'_>, event: Event) -> (u64, usize) {
+        let index = self.events.len();
+        self.events.push_back(Noted { event, user: kind.user });
+        let (events, hasher) = (&self.events, &self.hasher);
+        self.open.insert_unique(hasher.hash_one(kind), index, |&index| {
+            hasher.hash_one(events[index].kind())
+        });
+        self.count(index);
+        (self.flush, index)
     }
 
     /// From now on nothing more is counted into the events that there are.
     fn close(&mut self) {
         self.flush += 1;
-        self.places.clear();
+        self.open.clear();
     }
 }
 
 /// Names what the value that was just counted belongs to, if there is room for one more.
 fn name_entity(index: usize) {
     let is_full = |reads: &Reads| {
-        let entities = reads.events[index].entities.as_ref();
+        let entities = reads.events[index].event.entities.as_ref();
         entities.is_some_and(|entities| entities.len() >= MOST_ENTITIES)
     };
     if ENTITY.with_borrow(Option::is_none) || READS.with_borrow(is_full) {
@@ -292,7 +351,7 @@ fn name_entity(index: usize) {
     let entity = ENTITY.with_borrow(Clone::clone);
     let Some(text) = entity.and_then(|entity| entity.to_text()) else { return };
     READS.with_borrow_mut(|reads| {
-        let entities = reads.events[index].entities.get_or_insert_default();
+        let entities = reads.events[index].event.entities.get_or_insert_default();
         if !entities.contains(&text) {
             entities.push(text);
         }
@@ -344,7 +403,9 @@ extern "C-unwind" fn flush() {
 /// when the transaction ends.
 fn hand_over_all(is_ending: bool) {
     READS.with_borrow_mut(Reads::close);
-    while let Some(record) = READS.with_borrow(|reads| reads.events.front().map(Event::record)) {
+    while let Some(record) =
+        READS.with_borrow(|reads| reads.events.front().map(|noted| noted.event.record()))
+    {
         sink::hand_over(&record, is_ending);
         READS.with_borrow_mut(|reads| reads.events.pop_front());
     }

@@ -188,11 +188,6 @@ fn place_of(places: &mut [Slot], database: Oid, key: u64) -> &mut Slot {
     &mut set[index]
 }
 
-fn now() -> i64 {
-    // SAFETY: asks the clock
-    unsafe { pg_sys::GetCurrentTimestamp() }
-}
-
 /// What the table says of a key.
 enum Found {
     Key([u8; WRAPPED_LENGTH], i64),
@@ -206,7 +201,7 @@ enum Found {
 fn look(database: Oid, key: u64, time_limit: Duration) -> Found {
     let lifetime = guc::key_lifetime();
     let statement = backend::statement_start();
-    let now = now();
+    let now = backend::now();
     with_places(|places| {
         let slot = place_of(places, database, key);
         if slot.at != 0 && slot.failure == 0 && statement - slot.at < lifetime {
@@ -280,7 +275,7 @@ pub fn key_or(
         }
     }
     let asking = Asking { database, key };
-    let at = now();
+    let at = backend::now();
     match ask() {
         Ok(secret) => {
             asking.answer(Ok(wrap::wrap(&process_key, &stored.name(), &secret)?), at);
@@ -288,7 +283,7 @@ pub fn key_or(
         }
         Err(failure) => {
             // it counts from its end, however long it has taken
-            asking.answer(Err(failure), now());
+            asking.answer(Err(failure), backend::now());
             Ok(Err(failure))
         }
     }
