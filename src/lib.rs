@@ -20,6 +20,7 @@
 //! - [`usage`]: which keys the stored values are under
 //! - [`transparent`]: encrypted columns in results, shown as their plain values
 //! - [`hooks`]: where PostgreSQL calls us while it analyses, plans and runs statements
+//! - [`processor`]: what the library needs of it
 //! - [`shared_memory`]: what the users of shared memory have in common
 //! - [`walker`]: a look through a query
 
@@ -40,6 +41,7 @@ mod hooks;
 mod jobs;
 mod keyring;
 mod policy;
+mod processor;
 mod reencrypt;
 mod shared_memory;
 mod transparent;
@@ -79,8 +81,16 @@ pgrx::extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["rot
 /// Called by PostgreSQL when it loads the library: in the postmaster with
 /// `shared_preload_libraries`, otherwise in the session that first needs it.
 #[allow(non_snake_case)]
-#[pgrx::pg_guard]
+// SAFETY: PostgreSQL looks for this name in each library
+#[unsafe(no_mangle)]
 extern "C-unwind" fn _PG_init() {
+    processor::require();
+    init();
+}
+
+#[pgrx::pg_guard]
+#[inline(never)]
+extern "C-unwind" fn init() {
     // a panic's backtrace would go to the client in the error's detail
     // SAFETY: PostgreSQL's processes have one thread
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
