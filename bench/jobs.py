@@ -7,7 +7,7 @@ last. Everything else is measured as elsewhere.
 import threading
 import time
 
-from harness import write_keyring
+from harness import Database, write_keyring
 
 # About as many rows as a batch of a job has.
 BATCH = 5000
@@ -130,6 +130,7 @@ def measure(database, backend, results, scale, clock):
         database.execute(FORGET_DOCUMENT)
     replica.close()
     rotate_root(database, results, scale, clock)
+    rotate_index_key(database.cluster, results, scale, clock)
 
 
 def read_meanwhile(database, backend, results, number):
@@ -198,3 +199,38 @@ def rotate_root(database, results, scale, clock):
             if number:
                 results.add("jobs", name, nanoseconds / scale.rotated_accounts)
     session.close()
+
+
+INDEXED = """
+    CREATE EXTENSION fieldcrypt;
+    SELECT fieldcrypt.create_account('acme');
+    SELECT fieldcrypt.create_field('ssn', search => '{exact}', normalizer => 'digits');
+    SELECT fieldcrypt.grant_access('bench_app', '{encrypt,search,decrypt}', '*', '*');
+    CREATE TABLE plain (id bigint PRIMARY KEY, v text);
+    CREATE TABLE sealed (id bigint PRIMARY KEY, v fieldcrypt.encrypted_text('ssn'));
+    ALTER TABLE sealed OWNER TO bench_app;
+    SET ROLE bench_app;
+    SET fieldcrypt.account = 'acme';
+    INSERT INTO sealed SELECT i, lpad(i::text, 11, '0') FROM generate_series(1, {rows}) AS i;
+    RESET ROLE;
+    INSERT INTO plain SELECT i, lpad(i::text, 11, '0') FROM generate_series(1, {rows}) AS i;
+    CREATE INDEX ON plain USING hash (v);
+    CREATE INDEX ON sealed USING hash (v);
+"""
+
+
+def rotate_index_key(cluster, results, scale, clock):
+    """For as long writers wait. In a database of its own: all tables are looked through."""
+    database = Database(cluster)
+    database.execute(INDEXED.replace("{rows}", str(scale.rows)))
+    time_of = clock(database.conn).time
+    for number in range(scale.job_rounds + 1):
+        for name, table, statement in (
+            ("UPDATE of an indexed column", "plain", "UPDATE plain SET v = reverse(v)"),
+            ("rotate_index_key()", "sealed", "SELECT fieldcrypt.rotate_index_key('acme')"),
+        ):
+            tidy(database, table)
+            nanoseconds = time_of(lambda s=statement: database.execute(s))
+            if number:
+                results.add("jobs", name, nanoseconds / scale.rows)
+    database.drop()

@@ -348,7 +348,7 @@ def _tables(results):
     )
     yield from _planning_table(results)
     yield from _plain_table(
-        results, "Jobs and rotation of the root key", {"jobs": "", "reads": ""}, "ns per row"
+        results, "Jobs and rotation of keys", {"jobs": "", "reads": ""}, "ns per row"
     )
     yield from _plain_table(
         results, "The audit", {"audit scan": "CPU of the backend per row: ", "audit": ""}, "ns"

@@ -89,7 +89,7 @@ AS $$
     FROM t
     UNION ALL
     SELECT 'notice', 'all tables', format('writers wait for about %s s, if all of these rows are of the account',
-            round((sum(t.rows) * 0.00003)::numeric, 1)),
+            round((sum(t.rows) * 0.000015)::numeric, 1)),
         'SET lock_timeout bounds the wait for those who write already.'
     FROM t HAVING count(*) > 0
     UNION ALL
