@@ -241,7 +241,9 @@ BEGIN
             UNION
             SELECT i.inhrelid FROM part JOIN pg_inherits AS i ON i.inhparent = part.relation
         )
-        SELECT c.oid::regclass FROM part JOIN pg_class AS c ON c.oid = part.relation WHERE c.relkind = 'r';
+        -- not joined: PostgreSQL expects many, and would read the whole of pg_class, for each batch
+        SELECT part.relation::regclass FROM part
+        WHERE (SELECT c.relkind FROM pg_class AS c WHERE c.oid = part.relation) = 'r';
 END
 $$;
 COMMENT ON FUNCTION fieldcrypt.tables_of_job(text) IS
@@ -269,8 +271,8 @@ CREATE FUNCTION fieldcrypt.owners_of_job(job_target text) RETURNS SETOF oid
 AS $$
 BEGIN
     RETURN QUERY
-        SELECT DISTINCT c.relowner
-        FROM fieldcrypt.tables_of_job(job_target) AS t (relation) JOIN pg_class AS c ON c.oid = t.relation;
+        SELECT DISTINCT (SELECT c.relowner FROM pg_class AS c WHERE c.oid = t.relation)
+        FROM fieldcrypt.tables_of_job(job_target) AS t (relation);
 END
 $$;
 COMMENT ON FUNCTION fieldcrypt.owners_of_job(text) IS

@@ -48,17 +48,18 @@ COMMENT ON FUNCTION fieldcrypt.handle_of(oid, integer) IS
 CREATE FUNCTION fieldcrypt.plain_type_of(type oid) RETURNS regtype
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    seen record;
 BEGIN
-    RETURN (
-        WITH RECURSIVE base (oid) AS (
-            SELECT type
-            UNION ALL
-            SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END
-            FROM base JOIN pg_type AS t ON t.oid = base.oid
-            WHERE t.typtype = 'd' OR t.typelem <> 0 AND t.typlen = -1
-        )
-        SELECT t.plain FROM base JOIN fieldcrypt.encrypted_types() AS t ON t.encrypted = base.oid
-    );
+    -- not recursive: PostgreSQL would expect many, and read the whole of pg_type
+    LOOP
+        SELECT t.typname, t.typtype, t.typbasetype, t.typelem, t.typlen, t.typmodin INTO seen FROM pg_type AS t WHERE t.oid = type;
+        type := CASE WHEN seen.typtype = 'd' THEN seen.typbasetype WHEN seen.typelem <> 0 AND seen.typlen = -1 THEN seen.typelem END;
+        EXIT WHEN type IS NULL;
+    END LOOP;
+    -- as encrypted_types() has it
+    RETURN CASE WHEN seen.typmodin = 'fieldcrypt.encrypted_typmod_in'::regproc AND seen.typelem = 0
+        THEN to_regtype(substr(seen.typname, 11)) END;
 END
 $$;
 COMMENT ON FUNCTION fieldcrypt.plain_type_of(oid) IS
