@@ -17,7 +17,7 @@ SCHEMA = """
     SELECT fieldcrypt.create_field('moved.email', search => '{exact}', normalizer => 'email');
 """
 TABLES = """
-    DROP TABLE IF EXISTS moved, moved_documents CASCADE;
+    DROP TABLE IF EXISTS moved, moved_documents, moved_paths CASCADE;
     CREATE TABLE moved (id bigint PRIMARY KEY, account_id text NOT NULL, v text NOT NULL);
     CREATE TABLE moved_documents (
         id bigint PRIMARY KEY, account_id text NOT NULL, data jsonb NOT NULL);
@@ -27,27 +27,41 @@ TABLES = """
         SELECT id, account_id, jsonb_build_object('ssn', v, 'source', 'web', 'score', id % 1000,
             'contact', jsonb_build_object('email', 'customer.' || id || '@mail.example'))
         FROM moved;
+    CREATE TABLE moved_paths (LIKE moved_documents INCLUDING ALL);
+    INSERT INTO moved_paths SELECT * FROM moved_documents;
 """
-DOCUMENT = """
-    SELECT fieldcrypt.protect_jsonb('moved_documents', 'data', 'moved.data', 'account_id');
-    SELECT fieldcrypt.protect_path('moved.data', '{ssn}', 'ssn');
-    SELECT fieldcrypt.protect_path('moved.data', '{contact.email}', 'moved.email');
-"""
-FORGET_DOCUMENT = """
+PROTECT = {
+    "path": """
+        SELECT fieldcrypt.protect_jsonb('moved_paths', 'data', 'moved.paths', 'account_id');
+        SELECT fieldcrypt.protect_path('moved.paths', '{ssn}', 'ssn');
+    """,
+    "document": """
+        SELECT fieldcrypt.protect_jsonb('moved_documents', 'data', 'moved.data', 'account_id');
+        SELECT fieldcrypt.protect_path('moved.data', '{ssn}', 'ssn');
+        SELECT fieldcrypt.protect_path('moved.data', '{contact.email}', 'moved.email');
+    """,
+}
+FORGET_DOCUMENTS = """
     SELECT fieldcrypt.unprotect_path('moved.data', '{ssn,contact.email}');
     SELECT fieldcrypt.unprotect_jsonb('moved_documents', 'data');
+    SELECT fieldcrypt.unprotect_path('moved.paths', '{ssn}');
+    SELECT fieldcrypt.unprotect_jsonb('moved_paths', 'data');
 """
 # Of each job its call, its target, and the table and column that it writes.
 COLUMN = ("public.moved.v", "moved", "v")
+PATH = ("moved.paths", "moved_paths", "data")
 DATA = ("moved.data", "moved_documents", "data")
 ENCRYPT = {
     "column": ("CALL fieldcrypt.encrypt_column('moved', 'v', 'ssn', 'account_id')", *COLUMN),
+    "path": ("CALL fieldcrypt.encrypt_existing('moved.paths')", *PATH),
     "document": ("CALL fieldcrypt.encrypt_existing('moved.data')", *DATA),
 }
 REENCRYPT = {
     "column": ("CALL fieldcrypt.reencrypt_column('moved', 'v')", *COLUMN),
+    "path": ("CALL fieldcrypt.reencrypt_existing('moved.paths')", *PATH),
     "document": ("CALL fieldcrypt.reencrypt_existing('moved.data')", *DATA),
 }
+WHAT = {"column": "a column", "path": "a path", "document": "two paths"}
 STEP = "SELECT step FROM fieldcrypt.job WHERE target = %s AND state = 'running'"
 
 
@@ -116,18 +130,18 @@ def measure(database, backend, results, scale, clock):
         tidy(database, table)
         written = Job(database, clock, call, target).measure()
         if number:
-            results.add("jobs", f"UPDATE of a {kind}, before {name}", nanoseconds / rows)
-            results.add("jobs", f"{name} of a {kind}", written / rows)
+            results.add("jobs", f"UPDATE of {WHAT[kind]}, before {name}", nanoseconds / rows)
+            results.add("jobs", f"{name} of {WHAT[kind]}", written / rows)
 
     for number in range(scale.job_rounds + 1):
         backend.execute(TABLES.format(rows=rows))
-        turn("column", "encryption", ENCRYPT, number)
-        turn("document", "encryption", ENCRYPT, number, DOCUMENT)
+        for kind in ENCRYPT:
+            turn(kind, "encryption", ENCRYPT, number, PROTECT.get(kind, ""))
         database.execute("SELECT fieldcrypt.rotate_account_key('acme')")
         for kind in REENCRYPT:
             turn(kind, "re-encryption", REENCRYPT, number)
         read_meanwhile(database, backend, results, number)
-        database.execute(FORGET_DOCUMENT)
+        database.execute(FORGET_DOCUMENTS)
     replica.close()
     rotate_root(database, results, scale, clock)
     rotate_index_key(database.cluster, results, scale, clock)

@@ -180,12 +180,12 @@ def _targets():
         1.25,
     )
 
-    for kind in "column", "document":
+    for what in "a column", "a path":
         for name in "encryption", "re-encryption":
             yield Target(
-                f"{name} of a {kind} by a job, over a plain UPDATE of it",
-                ("jobs", f"{name} of a {kind}"),
-                ("jobs", f"UPDATE of a {kind}, before {name}"),
+                f"{name} of {what} by a job, over a plain UPDATE of it",
+                ("jobs", f"{name} of {what}"),
+                ("jobs", f"UPDATE of {what}, before {name}"),
                 1.5,
             )
     yield Target(
