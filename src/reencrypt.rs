@@ -7,8 +7,8 @@
 
 use fieldcrypt_core::envelope::{self, Envelope, PlaintextType, is_reserved_text};
 use fieldcrypt_core::error::OpenError;
-use fieldcrypt_document::jsonb::{Container, Value, strings};
-use fieldcrypt_document::rewrite::{Change, Node};
+use fieldcrypt_document::jsonb::{Container, strings};
+use fieldcrypt_document::rewrite::Node;
 use pgrx::pg_extern;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -16,9 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::access::Privilege;
 use crate::call::{Answer, Call, NewVarlena};
-use crate::document::at::Located;
-use crate::document::everywhere::rewrite_everywhere;
-use crate::document::open::may_hold_envelopes;
+use crate::document::everywhere::{may_hold_envelopes, rewrite_envelopes};
 use crate::document::{blob, json};
 use crate::error::{Error, Result};
 use crate::keyring::{OpenKey, cache};
@@ -40,13 +38,8 @@ fn reencrypt(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
 fn reencrypt_document(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
     let call = Call::new(fcinfo);
     let container = Container::new(call.bytes(0)).map_err(Error::from)?;
-    let Some(mut document) = document_anew(container)? else {
-        return Ok(Answer::datum(call.datum(0)));
-    };
-    let datum = NewVarlena::of(&document);
-    // nothing to wipe
-    document.clear();
-    Ok(Answer::datum(datum))
+    let document = document_anew(container)?;
+    Ok(Answer::datum(document.map_or(call.datum(0), json::rewritten)))
 }
 
 /// `needs_reencryption(encrypted_…) → boolean`: whether an older key or policy has sealed it.
@@ -137,12 +130,7 @@ fn content_anew(plaintext: &[u8]) -> Result<Option<Content>> {
 /// The document with what an older key or policy has sealed in it sealed anew; `None` if there is
 /// nothing.
 fn document_anew(document: Container<'_>) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    let anew = |value: Value<'_>| match value {
-        Value::String(text) if is_reserved_text(text) => text_anew(text),
-        Value::Container(container) if may_hold_envelopes(container) => Ok(Change::Enter(())),
-        _ => Ok(Change::Keep),
-    };
-    rewrite_everywhere(document, anew).map_err(Located::of_any)
+    rewrite_envelopes(document, text_anew)
 }
 
 /// Only JSON can have envelopes inside: the blob of a document, which has a key of its own.
@@ -188,13 +176,13 @@ fn sealed(
     Ok(bytes)
 }
 
-fn text_anew(text: &[u8]) -> Result<Change<()>> {
+fn text_anew(text: &[u8]) -> Result<Option<Node>> {
     let bytes = envelope::from_text(text)?;
     let envelope = value::stored(&bytes)?;
     if !is_older(&envelope)? {
-        return Ok(Change::Keep);
+        return Ok(None);
     }
     let key = value::key_of(&envelope)?;
     let sealed = sealed(&key, &envelope, &opened(&key, &envelope)?, None)?;
-    Ok(Change::Replace(Node::String(envelope::to_text(&sealed).into_bytes())))
+    Ok(Some(Node::String(envelope::to_text(&sealed).into_bytes())))
 }

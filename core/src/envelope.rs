@@ -3,8 +3,7 @@
 //! Invariant: what [`Envelope::parse`] accepts is well formed to the last byte, and accepting it
 //! needs no key.
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64_simd::URL_SAFE_NO_PAD;
 
 use crate::error::FormatError;
 use crate::field::FieldId;
@@ -301,7 +300,7 @@ pub fn is_reserved_text(text: &[u8]) -> bool {
 pub fn to_text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(TEXT_PREFIX.len() + bytes.len().div_ceil(3) * 4);
     text.push_str(TEXT_PREFIX);
-    BASE64_URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
+    URL_SAFE_NO_PAD.encode_append(bytes, &mut text);
     text
 }
 
@@ -315,5 +314,5 @@ pub fn from_text(text: &[u8]) -> Result<Vec<u8>, FormatError> {
     if encoded.len() / 4 * 3 > MAXIMUM_LENGTH {
         return Err(FormatError::Length);
     }
-    BASE64_URL_SAFE_NO_PAD.decode(encoded).map_err(|_| FormatError::Base64)
+    URL_SAFE_NO_PAD.decode_to_vec(encoded).map_err(|_| FormatError::Base64)
 }

@@ -237,7 +237,7 @@ impl<'a> Container<'a> {
         if self.kind() != Kind::Object || index >= self.len() {
             return None;
         }
-        self.child(index).and_then(Child::key).ok()
+        self.child(index).and_then(|child| child.key()).ok()
     }
 
     fn child(self, index: usize) -> Result<Child<'a>, Malformed> {
@@ -325,20 +325,35 @@ impl Children<'_> {
     }
 }
 
+impl<'a> Children<'a> {
+    /// Makes the next child of `child`, one of the same container; false if there is none.
+    ///
+    /// Field by field: what is written so and read as a whole has the processor wait.
+    #[inline]
+    pub(crate) fn advance(&mut self, child: &mut Child<'a>) -> Result<bool, Malformed> {
+        let Some(entry) = self.entries.next() else { return Ok(false) };
+        let entry = u32::from_ne_bytes(*entry);
+        let start = self.offset;
+        let from = if entry & HAS_OFFSET == 0 { start } else { self.data };
+        let end = from + (entry & LENGTH_MASK) as usize;
+        if start > end || end > self.container.len() {
+            return Err(Malformed::Format);
+        }
+        self.offset = end;
+        child.kind = entry & TYPE_MASK;
+        child.start = start;
+        child.end = end;
+        Ok(true)
+    }
+}
+
 impl<'a> Iterator for Children<'a> {
     type Item = Result<Child<'a>, Malformed>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let entry = u32::from_ne_bytes(*self.entries.next()?);
-        let start = self.offset;
-        let from = if entry & HAS_OFFSET == 0 { start } else { self.data };
-        let end = from + (entry & LENGTH_MASK) as usize;
-        if start > end || end > self.container.len() {
-            return Some(Err(Malformed::Format));
-        }
-        self.offset = end;
-        Some(Ok(Child { container: self.container, kind: entry & TYPE_MASK, start, end }))
+        let mut child = Child::of(self.container);
+        self.advance(&mut child).map(|found| found.then_some(child)).transpose()
     }
 }
 
@@ -352,20 +367,24 @@ pub(crate) struct Child<'a> {
 }
 
 impl<'a> Child<'a> {
-    pub(crate) const NONE: Self = Child { container: &[], kind: NULL, start: 0, end: 0 };
+    /// None yet of the container that `container` are.
+    #[inline]
+    pub(crate) fn of(container: &'a [u8]) -> Self {
+        Self { container, kind: NULL, start: 0, end: 0 }
+    }
 
     #[inline]
-    fn bytes(self) -> &'a [u8] {
+    fn bytes(&self) -> &'a [u8] {
         &self.container[self.start..self.end]
     }
 
     #[inline]
-    pub(crate) fn key(self) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn key(&self) -> Result<&'a [u8], Malformed> {
         if self.kind == STRING { Ok(self.bytes()) } else { Err(Malformed::Format) }
     }
 
-    #[inline]
-    pub(crate) fn value(self) -> Result<Value<'a>, Malformed> {
+    #[inline(always)]
+    pub(crate) fn value(&self) -> Result<Value<'a>, Malformed> {
         Ok(match self.kind {
             STRING => Value::String(self.bytes()),
             NUMBER => Value::Number(self.aligned()?),
@@ -382,14 +401,15 @@ impl<'a> Child<'a> {
 
     /// Where its payload begins behind the padding, in bytes from the container's header word.
     #[inline]
-    pub(crate) fn payload(self) -> usize {
+    pub(crate) fn payload(&self) -> usize {
         match self.kind {
             NUMBER | CONTAINER => self.start.next_multiple_of(WORD),
             _ => self.start,
         }
     }
 
-    fn aligned(self) -> Result<&'a [u8], Malformed> {
+    #[inline]
+    fn aligned(&self) -> Result<&'a [u8], Malformed> {
         self.container.get(self.payload()..self.end).ok_or(Malformed::Format)
     }
 }

@@ -1,5 +1,6 @@
 //! Writing containers as `convertJsonbArray` and `convertJsonbObject` of PostgreSQL do.
 
+use std::cell::Cell;
 use std::mem;
 
 use zeroize::{Zeroize, Zeroizing};
@@ -11,6 +12,24 @@ use crate::jsonb::{
 
 /// Every so many children the entry has an offset instead of a length.
 const STRIDE: usize = 32;
+
+/// Largest buffer that is kept, in bytes.
+const MOST_KEPT: usize = 1 << 16;
+
+thread_local! {
+    /// A buffer for the next document, empty and wiped: of this size, malloc takes as long as
+    /// everything else here.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Wipes a document that is no longer used, and keeps its memory for the next.
+pub fn give_back(mut document: Zeroizing<Vec<u8>>) {
+    let mut bytes = mem::take(&mut *document);
+    wipe(&mut bytes);
+    if bytes.capacity() <= MOST_KEPT {
+        SPARE.set(bytes);
+    }
+}
 
 /// A document that is being written. Wiped when dropped, and when it grows.
 #[derive(Debug, Default)]
@@ -53,6 +72,7 @@ impl Output {
     /// Makes room for that many bytes, if there is none yet.
     pub(crate) fn reserve_first(&mut self, capacity: usize) {
         if self.0.capacity() == 0 {
+            self.0 = SPARE.take();
             self.0.reserve(capacity);
         }
     }

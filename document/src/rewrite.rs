@@ -13,6 +13,7 @@ use crate::output::{Head, Output};
 
 pub use crate::merge::merge;
 pub use crate::node::{Node, array, document_of, object};
+pub use crate::output::give_back;
 
 /// How many containers within each other can be entered.
 pub const MAXIMUM_DEPTH: usize = 2000;
@@ -84,8 +85,7 @@ pub trait Transform {
 /// The document as `transform` changes it, after the varlena header; `None` if it keeps everything.
 /// The document itself is the first value that is visited, in `state`.
 ///
-/// Clear the result before it is dropped: zeroize wipes free capacity at once, but elements one by
-/// one.
+/// To drop the result takes longer than to [`give_back`] it.
 ///
 /// # Errors
 /// Those of `transform`, and [`Malformed`]: `Format` if what is visited cannot be read, `TooDeep` if
@@ -137,6 +137,8 @@ struct Frame<'a, S> {
     /// The value that is visited, counted from 0, and where it lies.
     index: usize,
     child: Child<'a>,
+    /// Its key, in an object.
+    key: Child<'a>,
     /// Where the container is in the output, once something in it has changed.
     head: Option<Head>,
     /// Its bytes before this are in the output, or have been replaced there. Those from here to the
@@ -152,16 +154,16 @@ impl<'a, S> Walk<'a, S> {
     fn run<T: Transform<State = S>>(&mut self, transform: &mut T) -> Result<(), T::Error> {
         loop {
             let frame = &mut self.top;
-            let Some(child) = frame.values.next() else {
+            if !frame.values.advance(&mut frame.child)? {
                 if self.close()? {
                     return Ok(());
                 }
                 continue;
-            };
-            frame.child = child?;
-            let state = match frame.keys.next() {
-                Some(key) => transform.key(&frame.state, key?.key()?)?,
-                None => transform.element(&frame.state, frame.index)?,
+            }
+            let state = if frame.keys.advance(&mut frame.key)? {
+                transform.key(&frame.state, frame.key.key()?)?
+            } else {
+                transform.element(&frame.state, frame.index)?
             };
             if let Some(state) = state {
                 let value = frame.child.value()?;
@@ -185,6 +187,10 @@ impl<'a, S> Walk<'a, S> {
     fn enter(&mut self, container: Container<'a>, state: S) -> Result<(), Malformed> {
         if self.outer.len() + 1 == MAXIMUM_DEPTH {
             return Err(Malformed::TooDeep);
+        }
+        if self.outer.capacity() == 0 {
+            // enough for most documents, and little enough for malloc to be quick
+            self.outer.reserve_exact(2);
         }
         self.outer.push(mem::replace(&mut self.top, Frame::new(container, state)));
         Ok(())
@@ -265,7 +271,8 @@ impl<'a, S> Frame<'a, S> {
             keys,
             values: container.values(),
             index: 0,
-            child: Child::NONE,
+            child: Child::of(container.as_bytes()),
+            key: Child::of(container.as_bytes()),
             head: None,
             copied: 0,
             child_start: 0,

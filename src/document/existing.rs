@@ -11,10 +11,11 @@ use pgrx::pg_sys::panic::ErrorReport;
 use zeroize::Zeroizing;
 
 use super::at::Located;
+use super::everywhere::may_hold_envelopes;
 use super::open::{self, Reading};
 use super::policy::Policy;
 use super::seal::{self, Context};
-use super::{check, policy};
+use super::{check, json, policy};
 use crate::call::{Answer, Call, NewVarlena};
 use crate::error::{Error, Result};
 use crate::jobs::caller;
@@ -48,20 +49,17 @@ fn seal_existing(fcinfo: pg_sys::FunctionCallInfo) -> Answered {
             policy: &policy,
             account,
             // it keeps the envelopes that are there
-            old: open::may_hold_envelopes(container).then_some(container),
+            old: may_hold_envelopes(container).then_some(container),
             // but none of another, which the CHECK would refuse
             same_account: false,
             arrived: &[],
             is_stored: true,
         };
-        let Some(mut sealed) = seal::document(&context, container)? else {
+        let Some(sealed) = seal::document(&context, container)? else {
             return Ok(Answer::datum(call.datum(1)));
         };
         check::approve(&policy, &sealed);
-        let datum = NewVarlena::of(&sealed);
-        // nothing to wipe
-        sealed.clear();
-        Ok(Answer::datum(datum))
+        Ok(Answer::datum(json::rewritten(sealed)))
     })
 }
 

@@ -17,11 +17,12 @@ use zeroize::Zeroizing;
 
 use super::at::Located;
 use super::blob::{self, Becomes, in_blob, require_account};
+use super::everywhere::may_hold_envelopes;
 use super::existing::{is_retired, retired};
 use super::json::is_object;
 use super::policy::Policy;
 use super::seal::{self, Context, Gathered};
-use super::{check, open, policy};
+use super::{check, policy};
 use crate::call::{Answer, Call, NewVarlena, Rows};
 use crate::error::{Error, Result};
 
@@ -143,7 +144,7 @@ impl<'a> Stored<'a> {
             policy: &policy,
             account,
             // envelopes that are there are gathered, too
-            old: open::may_hold_envelopes(value).then_some(value),
+            old: may_hold_envelopes(value).then_some(value),
             // but none of another, of which nobody would see anything in a blob
             same_account: false,
             arrived: &[],

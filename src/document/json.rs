@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 use fieldcrypt_core::envelope::PlaintextType;
 use fieldcrypt_core::plaintext::Plaintext;
 use fieldcrypt_document::jsonb::{Container, Kind, Value};
-use fieldcrypt_document::rewrite::{Node, document_of};
+use fieldcrypt_document::rewrite::{Node, document_of, give_back};
 use pgrx::pg_sys::{self, Datum, Oid};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -116,6 +116,13 @@ pub fn document(text: &str) -> Result<Zeroizing<Vec<u8>>> {
 pub fn canonical(text: &str) -> Result<String> {
     // SAFETY: a jsonb that was just made
     unsafe { output(pg_sys::F_JSONB_OUT, parse(text)?) }
+}
+
+/// A document as it was made anew.
+pub fn rewritten(document: Zeroizing<Vec<u8>>) -> Datum {
+    let datum = NewVarlena::of(&document);
+    give_back(document);
+    datum
 }
 
 /// A JSON value as a document of its own.

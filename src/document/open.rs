@@ -6,14 +6,13 @@ use fieldcrypt_core::mask::HIDDEN;
 use fieldcrypt_core::plaintext::Plaintext;
 use fieldcrypt_document::jsonb::{Container, Value};
 use fieldcrypt_document::path::{Path, PathStep};
-use fieldcrypt_document::rewrite::{Change, Node, array, document_of};
+use fieldcrypt_document::rewrite::{Node, array, document_of};
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Datum};
 use zeroize::Zeroizing;
 
-use super::at::Located;
-use super::everywhere::rewrite_everywhere;
+use super::everywhere::rewrite_envelopes;
 use super::{json, masked};
 use crate::access::Privilege;
 use crate::audit::statement::{self, Action, Entity, Outcome, with_entity};
@@ -79,13 +78,7 @@ pub fn value(bytes: &[u8], reading: Reading) -> Result<Option<Datum>> {
 
 /// A document with its values as they are read; `None` if it holds none.
 pub fn document(container: Container<'_>, reading: Reading) -> Result<Option<Datum>> {
-    let read = read_everywhere(container, reading)?;
-    Ok(read.map(|mut read| {
-        let datum = NewVarlena::of(&read);
-        // then wiping is faster
-        read.clear();
-        datum
-    }))
+    Ok(read_everywhere(container, reading)?.map(json::rewritten))
 }
 
 /// The document with its values as they are read; `None` if it holds none.
@@ -93,14 +86,7 @@ fn read_everywhere(
     document: Container<'_>,
     reading: Reading,
 ) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    let read = |value: Value<'_>| match value {
-        Value::String(text) if is_reserved_text(text) => {
-            Ok(open(text, reading)?.map_or(Change::Keep, Change::Replace))
-        }
-        Value::Container(container) if may_hold_envelopes(container) => Ok(Change::Enter(())),
-        _ => Ok(Change::Keep),
-    };
-    rewrite_everywhere(document, read).map_err(Located::of_any)
+    rewrite_envelopes(document, |text| open(text, reading))
 }
 
 /// `decrypt(document jsonb, path text) → jsonb`
@@ -203,11 +189,6 @@ fn node_of(value: Value<'_>, reading: Reading) -> Result<Node> {
         Value::Number(bytes) => Ok(Node::Number(bytes.to_vec())),
         Value::String(text) => Ok(Node::String(text.to_vec())),
     }
-}
-
-/// Whether there is anything like an envelope in it: most parts of a document have none.
-pub fn may_hold_envelopes(container: Container<'_>) -> bool {
-    memchr::memmem::find(container.as_bytes(), b"fc").is_some()
 }
 
 /// What is read in place of an envelope; `None` if the envelope itself.

@@ -19,7 +19,7 @@ use fieldcrypt_document::rewrite::{Change, Node, Step, Transform, rewrite};
 use zeroize::Zeroizing;
 
 use super::at::Located;
-use super::everywhere::rewrite_everywhere;
+use super::everywhere::{reserved_texts, rewrite_everywhere};
 use super::json::{self, Plain};
 use super::made;
 use super::masked::{Seen, seen};
@@ -141,7 +141,7 @@ impl<'a> Transform for Seal<'a, '_> {
             if self.gathered.is_none() {
                 return Ok(Change::Keep);
             }
-            return self.placed(at, text.to_vec());
+            return self.placed(&mut at, text.to_vec());
         }
         if flag.retired {
             // a plain value takes the place of what was gathered before
@@ -161,7 +161,7 @@ impl<'a> Transform for Seal<'a, '_> {
             && self.is_mask(flag, value, old, at.in_array)?
             && let Some(old) = old
         {
-            return self.placed(at, old.to_vec());
+            return self.placed(&mut at, old.to_vec());
         }
         if matches!(value, Value::Null) && !flag.seals_null {
             self.forget(&at);
@@ -175,13 +175,13 @@ impl<'a> Transform for Seal<'a, '_> {
             && may_keep(flag, privileges)
             && self.is_unchanged(old, flag, &plain)
         {
-            return self.placed(at, old.to_vec());
+            return self.placed(&mut at, old.to_vec());
         }
         let sealed = envelope_of(&plain, &*flag.sealer(self.context.account)?)?;
         if !self.context.is_stored {
             made::remember(&sealed);
         }
-        self.placed(at, sealed)
+        self.placed(&mut at, sealed)
     }
 
     fn locate(&mut self, error: Located, step: Step<'_>) -> Located {
@@ -269,10 +269,10 @@ impl<'a, 'g> Seal<'a, 'g> {
     /// Puts an envelope where a value was, or takes it out to be gathered.
     fn placed(
         &mut self,
-        at: At<'a>,
+        at: &mut At<'a>,
         text: Vec<u8>,
     ) -> std::result::Result<Change<At<'a>>, Located> {
-        match (&mut self.gathered, at.keys) {
+        match (&mut self.gathered, at.keys.take()) {
             (Some(_), _) if at.in_array => Err(Error::InArray.into()),
             (Some(gathered), Some(keys)) => {
                 gathered.push(Gathered { keys, envelope: Some(text) });
@@ -329,7 +329,7 @@ impl<'a, 'g> Seal<'a, 'g> {
 
     /// Fails if a text of the reserved form stands where nothing is flagged.
     fn check_elsewhere(&self, new: Container<'_>) -> Result<()> {
-        if reserved_texts(new.as_bytes()) <= self.found {
+        if reserved_texts(new) <= self.found {
             return Ok(());
         }
         let mut refused = None;
@@ -495,11 +495,6 @@ fn holds_masks(container: Container<'_>) -> Result<bool> {
 
 fn is_envelope(value: Value<'_>) -> bool {
     matches!(value, Value::String(text) if is_reserved_text(text))
-}
-
-/// How many texts of the reserved form there are at most: as bytes, wherever they stand.
-fn reserved_texts(bytes: &[u8]) -> usize {
-    memchr::memmem::find_iter(bytes, b"fc").filter(|&at| is_reserved_text(&bytes[at..])).count()
 }
 
 /// Takes flagged values out.
