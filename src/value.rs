@@ -55,7 +55,8 @@ fn nonce(buffer: &mut [u8]) -> std::result::Result<(), SealError> {
 /// Seals a value of a field of an account, for whoever may encrypt.
 pub fn seal(plaintext: Plaintext<'_>, field: By<'_>, account: &str) -> Result<Datum> {
     let sealer = Sealer::to_encrypt(field, account)?;
-    let sections = sections(&sealer, plaintext)?;
+    let mut sections = Sections::default();
+    write_sections(&sealer, plaintext, &mut sections)?;
     let value = NewValue::new(&sealer, plaintext, sections.as_bytes())?;
     let mut varlena = NewVarlena::with_capacity(value.length);
     value.seal(varlena.bytes_mut())?;
@@ -70,27 +71,35 @@ pub fn seal(plaintext: Plaintext<'_>, field: By<'_>, account: &str) -> Result<Da
 /// The token sections of a value. JSON null, objects and arrays have none, and objects and arrays
 /// are refused where values have to be unique.
 pub fn sections(sealer: &Sealer, plaintext: Plaintext<'_>) -> Result<Sections> {
+    let mut sections = Sections::default();
+    write_sections(sealer, plaintext, &mut sections)?;
+    Ok(sections)
+}
+
+/// The same, written to empty ones.
+pub fn write_sections(
+    sealer: &Sealer,
+    plaintext: Plaintext<'_>,
+    sections: &mut Sections,
+) -> Result<()> {
     let field = sealer.field();
     if field.equality.is_none() {
-        return Ok(Sections::None);
+        return Ok(());
     }
     let plaintext_type = plaintext.plaintext_type();
     field.require_comparable(plaintext_type)?;
     if plaintext_type == PlaintextType::Json {
         let json = plaintext.bytes();
         if json == b"null" {
-            return Ok(Sections::None);
+            return Ok(());
         }
         if json.starts_with(b"{") || json.starts_with(b"[") {
             let unique = field.equality == Some(Kind::Unique);
-            return if unique {
-                Err(Error::NotUnique(field.name.clone()))
-            } else {
-                Ok(Sections::None)
-            };
+            return if unique { Err(Error::NotUnique(field.name.clone())) } else { Ok(()) };
         }
     }
-    plaintext.with_text(|text| sealer.sections(text, field.normalizer_of(plaintext_type)))
+    let normalizer = field.normalizer_of(plaintext_type);
+    plaintext.with_text(|text| sealer.write_sections(text, normalizer, sections))
 }
 
 /// A value that is to be sealed, with its token sections.
@@ -107,6 +116,7 @@ pub struct NewValue<'a> {
 impl<'a> NewValue<'a> {
     /// A value of the sealer's field and account. Of a field that keeps tokens only, the plaintext
     /// is left out.
+    #[inline(always)]
     pub fn new(sealer: &'a Sealer, plaintext: Plaintext<'a>, sections: &'a [u8]) -> Result<Self> {
         let (key, field) = (&*sealer.key, sealer.field());
         let plaintext_type = plaintext.plaintext_type();

@@ -7,7 +7,6 @@ use std::fmt;
 
 use hmac::KeyInit;
 use hmac::block_api::HmacCore;
-use hmac::digest::Output;
 use hmac::digest::block_api::{Buffer, FixedOutputCore, UpdateCore};
 use sha2::{Digest, Sha256};
 
@@ -114,8 +113,8 @@ impl HmacSha256 {
                 buffer.digest_blocks(piece, |blocks| core.update_blocks(blocks));
             }
         }
-        let mut tag = Output::<HmacCore<Sha256>>::default();
-        core.finalize_fixed_core(&mut buffer, &mut tag);
-        tag.into()
+        let mut tag = [0; 32];
+        core.finalize_fixed_core(&mut buffer, (&mut tag).into());
+        tag
     }
 }

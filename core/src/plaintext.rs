@@ -28,7 +28,13 @@ const MICROSECONDS_PER_DAY: i64 = 86_400 * MICROSECONDS_PER_SECOND;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Plaintext<'a> {
     plaintext_type: PlaintextType,
-    bytes: &'a [u8],
+    content: Content<'a>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content<'a> {
+    Text(&'a str),
+    Bytes(&'a [u8]),
 }
 
 impl fmt::Debug for Plaintext<'_> {
@@ -41,24 +47,28 @@ impl fmt::Debug for Plaintext<'_> {
 impl<'a> Plaintext<'a> {
     /// A text.
     pub const fn text(text: &'a str) -> Self {
-        Self { plaintext_type: PlaintextType::Text, bytes: text.as_bytes() }
+        Self { plaintext_type: PlaintextType::Text, content: Content::Text(text) }
     }
 
     /// JSON text.
     pub const fn json(text: &'a str) -> Self {
-        Self { plaintext_type: PlaintextType::Json, bytes: text.as_bytes() }
+        Self { plaintext_type: PlaintextType::Json, content: Content::Text(text) }
     }
 
     /// Bytes as a value of that type; `None` if they cannot be one.
     pub fn new(plaintext_type: PlaintextType, bytes: &'a [u8]) -> Option<Self> {
-        let sound = match plaintext_type.length() {
+        let is_sound = match plaintext_type.length() {
             Some(length) if bytes.len() != length => false,
             Some(_) => plaintext_type != PlaintextType::Boolean || bytes[0] <= 1,
-            None if plaintext_type == PlaintextType::Bytea => true,
-            None if plaintext_type == PlaintextType::Numeric => is_numeric(bytes),
-            None => std::str::from_utf8(bytes).is_ok(),
+            None => plaintext_type != PlaintextType::Numeric || is_numeric(bytes),
         };
-        sound.then_some(Self { plaintext_type, bytes })
+        let content = match plaintext_type {
+            PlaintextType::Text | PlaintextType::Json | PlaintextType::Numeric => {
+                Content::Text(std::str::from_utf8(bytes).ok()?)
+            }
+            _ => Content::Bytes(bytes),
+        };
+        is_sound.then_some(Self { plaintext_type, content })
     }
 
     /// What it is.
@@ -68,18 +78,19 @@ impl<'a> Plaintext<'a> {
 
     /// Its canonical bytes.
     pub const fn bytes(&self) -> &'a [u8] {
-        self.bytes
+        match self.content {
+            Content::Text(text) => text.as_bytes(),
+            Content::Bytes(bytes) => bytes,
+        }
     }
 
     /// Its text: what is masked, and normalised to become a token.
     pub fn as_text(&self) -> Cow<'a, str> {
-        let bytes = self.bytes;
+        let bytes = match self.content {
+            Content::Text(text) => return Cow::Borrowed(text),
+            Content::Bytes(bytes) => bytes,
+        };
         match self.plaintext_type {
-            PlaintextType::Text | PlaintextType::Json | PlaintextType::Numeric => {
-                // checked when it was made
-                Cow::Borrowed(std::str::from_utf8(bytes).unwrap_or_default())
-            }
-            PlaintextType::Bytea => Cow::Owned(hexadecimal("\\x", bytes)),
             PlaintextType::Bigint => Cow::Owned(number(bytes).to_string()),
             PlaintextType::Date => Cow::Owned(date_text(number(bytes) as i32)),
             PlaintextType::Timestamptz => Cow::Owned(timestamp_text(number(bytes))),
@@ -89,6 +100,7 @@ impl<'a> Plaintext<'a> {
                 let groups = [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]];
                 Cow::Owned(groups.map(|group| hexadecimal("", group)).join("-"))
             }
+            _ => Cow::Owned(hexadecimal("\\x", bytes)),
         }
     }
 
@@ -126,7 +138,7 @@ impl<'a> Plaintext<'a> {
             (PlaintextType::Bigint, Mask::Zero) => Some(vec![0; 8]),
             (PlaintextType::Numeric, Mask::Zero) => Some(b"0".to_vec()),
             (PlaintextType::Date, mask) => {
-                let days = number(self.bytes) as i32;
+                let days = number(self.bytes()) as i32;
                 if DATE_INFINITY.contains(&days) {
                     return None;
                 }
@@ -134,7 +146,7 @@ impl<'a> Plaintext<'a> {
                 Some(first.to_be_bytes().to_vec())
             }
             (PlaintextType::Timestamptz, mask) => {
-                let microseconds = number(self.bytes);
+                let microseconds = number(self.bytes());
                 if TIMESTAMP_INFINITY.contains(&microseconds) {
                     return None;
                 }

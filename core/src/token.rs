@@ -11,7 +11,7 @@ use crate::normalize::Normalizer;
 
 /// Length of an equality token, in bytes. Always 16, so that a field can become unique later.
 pub const EQUALITY_TOKEN_LENGTH: usize = 16;
-/// Length of the section that [`equality_section`] makes, in bytes.
+/// Length of the section that [`IndexToken::write_section`] makes, in bytes.
 pub const EQUALITY_SECTION_LENGTH: usize = 2 + SECTION_HEAD + GROUP_HEAD + EQUALITY_TOKEN_LENGTH;
 
 /// Index key id, normalizer and its version.
@@ -86,6 +86,30 @@ impl TokenKey {
     }
 }
 
+impl IndexToken {
+    /// Writes the token section that holds it alone.
+    pub fn write_section(
+        &self,
+        kind: Kind,
+        normalizer: Normalizer,
+        scope: Scope,
+        section: &mut [u8; EQUALITY_SECTION_LENGTH],
+    ) {
+        section[..2].copy_from_slice(&[0, (EQUALITY_SECTION_LENGTH - 2) as u8]);
+        section[2..10].copy_from_slice(&self.key_id.number().to_be_bytes());
+        section[10] = normalizer.number();
+        section[11] = normalizer.version();
+        section[12..17].copy_from_slice(&[
+            kind as u8,
+            scope as u8,
+            EQUALITY_TOKEN_LENGTH as u8,
+            0,
+            1,
+        ]);
+        section[17..].copy_from_slice(&self.token);
+    }
+}
+
 /// The token section that holds one equality token.
 pub fn equality_section(
     token: &IndexToken,
@@ -94,12 +118,7 @@ pub fn equality_section(
     scope: Scope,
 ) -> [u8; EQUALITY_SECTION_LENGTH] {
     let mut section = [0; EQUALITY_SECTION_LENGTH];
-    section[1] = (EQUALITY_SECTION_LENGTH - 2) as u8;
-    section[2..10].copy_from_slice(&token.key_id.number().to_be_bytes());
-    section[10] = normalizer.number();
-    section[11] = normalizer.version();
-    section[12..17].copy_from_slice(&[kind as u8, scope as u8, EQUALITY_TOKEN_LENGTH as u8, 0, 1]);
-    section[17..].copy_from_slice(&token.token);
+    token.write_section(kind, normalizer, scope, &mut section);
     section
 }
 

@@ -194,7 +194,7 @@ impl Job {
         adoption: &'a Adoption<'_>,
         value: &[u8],
         plaintext_type: PlaintextType,
-    ) -> Result<(Canonical, Option<&'a str>)> {
+    ) -> Result<(Canonical<'static>, Option<&'a str>)> {
         let (_, field) = self.column.as_ref().ok_or(Error::Catalog("adoption"))?;
         match adoption.read(value, field, plaintext_type) {
             Ok((canonical, key)) => Ok((canonical, Some(key))),

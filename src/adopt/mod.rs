@@ -125,7 +125,7 @@ impl<'a> Adoption<'a> {
         value: &[u8],
         field: &str,
         plaintext_type: PlaintextType,
-    ) -> Result<(Canonical, &str)> {
+    ) -> Result<(Canonical<'static>, &str)> {
         if plaintext_type == PlaintextType::Bytea {
             let (mut bytes, key) = self.try_open(value, Format::open)?;
             return Ok((Canonical::of(plaintext_type, std::mem::take(&mut *bytes)), key));
@@ -135,7 +135,12 @@ impl<'a> Adoption<'a> {
     }
 
     /// A text as the type's input reads it; the error tells what it was to become, and not the text.
-    fn typed(&self, text: &str, field: &str, plaintext_type: PlaintextType) -> Result<Canonical> {
+    fn typed(
+        &self,
+        text: &str,
+        field: &str,
+        plaintext_type: PlaintextType,
+    ) -> Result<Canonical<'static>> {
         native::from_text(plaintext_type, text).map_err(|error| match error {
             Error::InvalidInput(plaintext_type, code) => Error::AdoptInput {
                 plaintext_type,

@@ -3,6 +3,7 @@
 //! PostgreSQL's input functions read what users write, so that dates and numbers are understood as
 //! everywhere else. Their messages show what they could not read; ours do not.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 
 use fieldcrypt_core::envelope::PlaintextType;
@@ -20,22 +21,27 @@ use crate::document::json;
 use crate::encoding;
 use crate::error::{Error, Result, is_data_exception};
 
-/// The canonical bytes of a value, wiped when dropped.
-pub struct Canonical {
-    plaintext_type: PlaintextType,
-    bytes: Zeroizing<Vec<u8>>,
+/// The canonical bytes of a value.
+pub enum Canonical<'a> {
+    /// A text where it lies.
+    Text(&'a str),
+    /// Bytes of its own, wiped when dropped.
+    Bytes(PlaintextType, Zeroizing<Vec<u8>>),
 }
 
-impl Canonical {
+impl Canonical<'_> {
     /// Bytes that are those of a value of that type.
     pub fn of(plaintext_type: PlaintextType, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { plaintext_type, bytes: Zeroizing::new(bytes.into()) }
+        Self::Bytes(plaintext_type, Zeroizing::new(bytes.into()))
     }
 
     /// As a value to be sealed.
     pub fn plaintext(&self) -> Result<Plaintext<'_>> {
-        let invalid = || invalid(self.plaintext_type, Code::ERRCODE_INVALID_TEXT_REPRESENTATION);
-        Plaintext::new(self.plaintext_type, &self.bytes).ok_or_else(invalid)
+        match self {
+            Self::Text(text) => Ok(Plaintext::text(text)),
+            Self::Bytes(kind, bytes) => Plaintext::new(*kind, bytes)
+                .ok_or_else(|| invalid(*kind, Code::ERRCODE_INVALID_TEXT_REPRESENTATION)),
+        }
     }
 }
 
@@ -66,7 +72,7 @@ fn functions(plaintext_type: PlaintextType) -> Functions {
 }
 
 /// Reads a text that is given as input.
-pub fn from_text(plaintext_type: PlaintextType, text: &str) -> Result<Canonical> {
+pub fn from_text(plaintext_type: PlaintextType, text: &str) -> Result<Canonical<'static>> {
     match plaintext_type {
         PlaintextType::Text => Ok(Canonical::of(plaintext_type, text)),
         PlaintextType::Json => Ok(Canonical::of(plaintext_type, json::canonical(text)?)),
@@ -87,7 +93,7 @@ pub fn from_text(plaintext_type: PlaintextType, text: &str) -> Result<Canonical>
 pub unsafe fn from_message(
     plaintext_type: PlaintextType,
     message: *mut pg_sys::StringInfoData,
-) -> Result<Canonical> {
+) -> Result<Canonical<'static>> {
     let function = Oid::from(functions(plaintext_type).receive);
     let datum = read(plaintext_type, || {
         // SAFETY: a receive function of that type takes the message
@@ -134,14 +140,33 @@ fn is_about_data(code: Code) -> bool {
 /// The canonical bytes of a datum.
 ///
 /// # Safety
+/// `datum` is a datum of PostgreSQL's type of such values that is not NULL, and lives as long as
+/// `'a`.
+#[inline]
+pub unsafe fn from_datum<'a>(plaintext_type: PlaintextType, datum: Datum) -> Result<Canonical<'a>> {
+    // SAFETY: the caller's; a text is a varlena
+    unsafe {
+        if plaintext_type == PlaintextType::Text
+            && let Cow::Borrowed(text) = encoding::to_utf8(varlena_bytes(datum))?
+        {
+            return Ok(Canonical::Text(text));
+        }
+        copied(plaintext_type, datum)
+    }
+}
+
+/// The same in memory of its own.
+///
+/// # Safety
 /// `datum` is a datum of PostgreSQL's type of such values that is not NULL.
-pub unsafe fn from_datum(plaintext_type: PlaintextType, datum: Datum) -> Result<Canonical> {
+unsafe fn copied(plaintext_type: PlaintextType, datum: Datum) -> Result<Canonical<'static>> {
     let canonical = |bytes: &[u8]| Ok(Canonical::of(plaintext_type, bytes));
     // SAFETY: the caller's; what is passed by reference is read as long as its type says
     unsafe {
         match plaintext_type {
             PlaintextType::Text => {
-                Ok(Canonical::of(plaintext_type, &*encoding::to_utf8(varlena_bytes(datum))?))
+                let text = encoding::to_utf8(varlena_bytes(datum))?;
+                Ok(Canonical::of(plaintext_type, text.into_owned()))
             }
             PlaintextType::Bytea => canonical(varlena_bytes(datum)),
             PlaintextType::Json => {
@@ -166,8 +191,8 @@ pub unsafe fn from_datum(plaintext_type: PlaintextType, datum: Datum) -> Result<
 /// values, but is one that PostgreSQL casts to it.
 ///
 /// # Safety
-/// `datum` is a datum of type `column_type` that is not NULL.
-pub unsafe fn from_column(column_type: Oid, datum: Datum) -> Result<Canonical> {
+/// `datum` is a datum of type `column_type` that is not NULL, and lives as long as `'a`.
+pub unsafe fn from_column<'a>(column_type: Oid, datum: Datum) -> Result<Canonical<'a>> {
     let of_type = |kind: &PlaintextType| native(*kind) == column_type;
     // SAFETY: the caller's; short integers are passed by value, and char is a varlena
     unsafe {

@@ -28,7 +28,7 @@ use crate::access::{Privilege, Privileges};
 use crate::datatype::input::accepts_envelopes;
 use crate::encoding;
 use crate::error::{Error, Result};
-use crate::keyring::sealer::Sealer;
+use crate::keyring::sealer::{Sealer, Sections};
 use crate::value::{self, NewValue};
 
 /// What a new document is held to.
@@ -197,7 +197,8 @@ fn may_keep(flag: &Flag, privileges: Privileges) -> bool {
 
 /// A value sealed, in text form.
 pub fn envelope_of(plain: &Plain<'_>, sealer: &Sealer) -> Result<Vec<u8>> {
-    let sections = value::sections(sealer, plain.plaintext())?;
+    let mut sections = Sections::default();
+    value::write_sections(sealer, plain.plaintext(), &mut sections)?;
     let value = NewValue::new(sealer, plain.plaintext(), sections.as_bytes())?;
     let mut bytes = vec![0; value.length];
     value.seal(&mut bytes)?;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use fieldcrypt_core::envelope::PlaintextType;
 use fieldcrypt_core::field::DATABASE_ACCOUNT;
 use fieldcrypt_core::normalize::Normalizer;
-use fieldcrypt_core::token::{EQUALITY_SECTION_LENGTH, IndexToken, Kind, Scope, equality_section};
+use fieldcrypt_core::token::{EQUALITY_SECTION_LENGTH, IndexToken, Kind, Scope};
 use pgrx::pg_sys::Oid;
 
 use super::cache::{self, OpenKey, TokenHandle};
@@ -76,24 +76,24 @@ pub struct Sealer {
     database_tokens: Option<Locked<TokenHandle>>,
 }
 
-/// The token sections of a new value.
-#[derive(Default)]
-pub enum Sections {
-    #[default]
-    None,
-    Account([u8; EQUALITY_SECTION_LENGTH]),
-    /// The account's, and the database's.
-    Both([[u8; EQUALITY_SECTION_LENGTH]; 2]),
+/// The token sections of a new value: none, the account's, or the account's and the database's.
+///
+/// Written where they are kept: to move them, just written, has the processor wait.
+pub struct Sections {
+    sections: [[u8; EQUALITY_SECTION_LENGTH]; 2],
+    count: usize,
+}
+
+impl Default for Sections {
+    fn default() -> Self {
+        Self { sections: [[0; EQUALITY_SECTION_LENGTH]; 2], count: 0 }
+    }
 }
 
 impl Sections {
     /// As they stand in an envelope.
     pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::None => &[],
-            Self::Account(section) => section,
-            Self::Both(sections) => sections.as_flattened(),
-        }
+        self.sections[..self.count].as_flattened()
     }
 }
 
@@ -218,30 +218,33 @@ impl Sealer {
         self.key.is_fresh() && tokens.into_iter().flatten().all(|tokens| tokens.is_fresh())
     }
 
-    /// The token sections of a text, if the field has tokens and the normalizer leaves something.
+    /// Writes the token sections of a text, if the field has tokens and the normalizer leaves
+    /// something, to empty ones.
     ///
     /// Where it leaves nothing and values of the field have to be unique, or nothing else is kept,
     /// that is an error: such values would all pass for different, or be lost.
-    pub fn sections(&self, text: &str, normalizer: Normalizer) -> Result<Sections> {
+    pub fn write_sections(
+        &self,
+        text: &str,
+        normalizer: Normalizer,
+        sections: &mut Sections,
+    ) -> Result<()> {
         let field = &*self.purpose.field;
-        let (Some(kind), Some(key)) = (field.equality, &self.tokens) else {
-            return Ok(Sections::None);
-        };
-        let section = |key: &TokenHandle, scope| {
-            let token = token(normalizer, key, kind, scope, text)?;
-            Some(equality_section(&token, kind, normalizer, scope))
-        };
-        let Some(account) = section(key, Scope::Account) else {
-            if kind == Kind::Unique || field.token_only || field.has_unique_column()? {
-                return Err(Error::NotUnique(field.name.clone()));
-            }
-            return Ok(Sections::None);
-        };
-        let database = self.database_tokens.as_ref();
-        Ok(match database.and_then(|key| section(key, Scope::Database)) {
-            Some(database) => Sections::Both([account, database]),
-            None => Sections::Account(account),
-        })
+        let (Some(kind), Some(account)) = (field.equality, &self.tokens) else { return Ok(()) };
+        let database = self.database_tokens.as_ref().map(|key| (key, Scope::Database));
+        for (key, scope) in [(account, Scope::Account)].into_iter().chain(database) {
+            let written = normalizer.apply(text, |normalised| {
+                let section = &mut sections.sections[sections.count];
+                let token = key.key.equality(kind, scope, normalised);
+                token.write_section(kind, normalizer, scope, section);
+            });
+            sections.count += usize::from(written.is_some());
+        }
+        let is_kept = kind != Kind::Unique && !field.token_only;
+        if sections.count == 0 && (!is_kept || field.has_unique_column()?) {
+            return Err(Error::NotUnique(field.name.clone()));
+        }
+        Ok(())
     }
 }
 
