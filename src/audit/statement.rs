@@ -113,14 +113,14 @@ impl Entity {
 pub struct Counted {
     flush: u64,
     user: Oid,
+    index: u32,
     kind: (Action, Outcome),
-    index: usize,
 }
 
 impl Default for Counted {
     fn default() -> Self {
         let kind = (Action::Decrypt, Outcome::Plain);
-        Self { flush: 0, user: Oid::INVALID, kind, index: 0 }
+        Self { flush: 0, user: Oid::INVALID, index: 0, kind }
     }
 }
 
@@ -159,6 +159,9 @@ struct Reads {
     /// Counts the flushes.
     flush: u64,
     events: VecDeque<Noted>,
+    /// What was counted since the last flush into the event at each index: apart from the events, of
+    /// which many would not stay in the processor's cache.
+    counts: Vec<i64>,
     /// Where the events are that are still counted into, by their kind.
     open: HashTable<usize>,
     hasher: DefaultHashBuilder,
@@ -168,6 +171,7 @@ thread_local! {
     static READS: RefCell<Reads> = RefCell::new(Reads {
         flush: 1,
         events: VecDeque::new(),
+        counts: Vec::new(),
         open: HashTable::new(),
         hasher: DefaultHashBuilder::default(),
     });
@@ -194,17 +198,19 @@ pub fn read(key: &OpenKey, action: Action, outcome: Outcome) -> Result<()> {
     let is_counted = READS.with_borrow_mut(|reads| {
         let holds = counted.flush == reads.flush && counted.user == user && counted.kind == kind;
         if holds {
-            reads.count(counted.index);
+            reads.counts[counted.index as usize] += 1;
         }
         holds
     });
     if is_counted {
-        name_entity(counted.index);
+        name_entity(counted.index as usize);
         return Ok(());
     }
     let field = key.field.as_ref().map_or("", |field| field.name.as_str());
     let (flush, index) = note(action.name(), outcome.name(), field, &key.account, None)?;
-    key.counted.set(Counted { flush, user, kind, index });
+    if let Ok(index) = u32::try_from(index) {
+        key.counted.set(Counted { flush, user, index, kind });
+    }
     Ok(())
 }
 
@@ -303,11 +309,6 @@ pub fn hand_over() {
 }
 
 impl Reads {
-    fn count(&mut self, index: usize) {
-        let event = &mut self.events[index].event;
-        event.count = Some(event.count.unwrap_or(0) + 1);
-    }
-
     /// Counts one more into an event that is open.
     fn count_known(&mut self, kind: &Kind<'_>) -> Option<(u64, usize)> {
         if self.open.is_empty() {
@@ -315,7 +316,7 @@ impl Reads {
         }
         let is_it = |&index: &usize| self.events[index].kind() == *kind;
         let &index = self.open.find(self.hasher.hash_one(kind), is_it)?;
-        self.count(index);
+        self.counts[index] += 1;
         Some((self.flush, index))
     }
 
@@ -327,7 +328,8 @@ impl Reads {
         self.open.insert_unique(hasher.hash_one(kind), index, |&index| {
             hasher.hash_one(events[index].kind())
         });
-        self.count(index);
+        self.counts.resize(index, 0);
+        self.counts.push(1);
         (self.flush, index)
     }
 
@@ -335,6 +337,11 @@ impl Reads {
     fn close(&mut self) {
         self.flush += 1;
         self.open.clear();
+        for (noted, count) in self.events.iter_mut().zip(self.counts.drain(..)) {
+            if count > 0 {
+                noted.event.count = Some(count);
+            }
+        }
     }
 }
 

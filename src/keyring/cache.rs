@@ -17,6 +17,7 @@ use lru::LruCache;
 use pgrx::pg_sys::Oid;
 
 use super::locked::{Locked, without_traces};
+use super::recent::Recent;
 use super::unwrap::unwrap_account_key;
 use super::usage;
 use crate::access::{Privilege, Privileges, refused, rights};
@@ -49,7 +50,8 @@ pub struct OpenKey {
 }
 
 impl OpenKey {
-    fn is_at(&self, place: &Place) -> bool {
+    /// Whether it is the key of that place.
+    pub fn is_at(&self, place: &Place) -> bool {
         let key = &self.key;
         *place == (key.key_id(), key.field_id(), key.suite().number(), self.role)
     }
@@ -108,7 +110,7 @@ enum Entry {
 }
 
 /// A key, the field, the suite (0 for token keys), and of a value in transit the role.
-type Place = (KeyId, FieldId, u8, Oid);
+pub type Place = (KeyId, FieldId, u8, Oid);
 
 /// The keys with which an account encrypts now.
 #[derive(Clone, Copy)]
@@ -122,19 +124,13 @@ struct Newest {
 struct Cache {
     generation: u64,
     keys: LruCache<Place, Entry>,
-    /// Keys by some bits of their ids, to find one of many without the cache misses of a list over
-    /// all of them. It grows with the number of keys, so that few share a slot.
-    recent: Vec<Option<Locked<OpenKey>>>,
+    recent: Recent,
     newest: LruCache<String, Newest>,
     owners: LruCache<KeyId, Rc<str>>,
     superseded: LruCache<KeyId, bool>,
     transit: Option<KeyId>,
     database_index: Option<KeyId>,
 }
-
-/// Slots of [`Cache::recent`] at first, and at most.
-const FIRST_SLOTS: usize = 1 << 6;
-const MOST_SLOTS: usize = 1 << 16;
 
 thread_local! {
     static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
@@ -146,7 +142,7 @@ impl Cache {
         Self {
             generation,
             keys: LruCache::unbounded(),
-            recent: vec![None; FIRST_SLOTS],
+            recent: Recent::default(),
             newest: LruCache::unbounded(),
             owners: LruCache::unbounded(),
             superseded: LruCache::unbounded(),
@@ -155,37 +151,22 @@ impl Cache {
         }
     }
 
-    /// Where a key is in `recent`: ids are random.
-    fn slot(&self, place: &Place) -> usize {
-        (place.0.number() ^ place.1.0) as usize & (self.recent.len() - 1)
-    }
-
     fn open_key(&mut self, place: &Place) -> Option<Locked<OpenKey>> {
-        let slot = self.slot(place);
-        if let Some(recent) = &self.recent[slot] {
-            // all of it is needed soon, and waiting once for all of it is shorter
-            recent.prefetch();
-            if recent.is_at(place) {
-                return Some(recent.clone());
-            }
+        if let Some(key) = self.recent.get(place) {
+            return Some(key);
         }
         let Some(Entry::Field(key)) = self.keys.get(place) else { return None };
         let key = key.clone();
-        self.recent[slot] = Some(key.clone());
+        self.recent.put(place, key.clone());
         Some(key)
     }
 
     /// Adds a key; the one that was used longest ago makes room.
     fn put(&mut self, place: Place, entry: Entry) {
         if let Some((dropped, _)) = self.keys.push(place, entry) {
-            let slot = self.slot(&dropped);
-            if self.recent[slot].as_ref().is_some_and(|recent| recent.is_at(&dropped)) {
-                self.recent[slot] = None;
-            }
+            self.recent.remove(&dropped);
         }
-        if self.keys.len() > self.recent.len() / 4 && self.recent.len() < MOST_SLOTS {
-            self.recent = vec![None; self.recent.len() * 4];
-        }
+        self.recent.make_room(self.keys.len());
     }
 
     /// Makes the bounds those that the setting has now.
@@ -193,7 +174,7 @@ impl Cache {
         let capacity = NonZeroUsize::new(guc::key_cache_size()).unwrap_or(NonZeroUsize::MIN);
         if self.keys.cap() != capacity {
             self.keys.resize(capacity);
-            self.recent.fill(None);
+            self.recent.clear();
             self.newest.resize(capacity);
             self.owners.resize(capacity);
             self.superseded.resize(capacity);

@@ -12,6 +12,7 @@ pub mod foreign;
 pub mod index;
 pub mod locked;
 pub mod provider;
+mod recent;
 mod root;
 pub mod sealer;
 mod unwrap;
