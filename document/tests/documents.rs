@@ -15,7 +15,8 @@ use fieldcrypt_document::flags::{Flags, State};
 use fieldcrypt_document::jsonb::{Container, Kind, MAXIMUM_LENGTH, Malformed, Value, strings};
 use fieldcrypt_document::path::{Path, PathStep};
 use fieldcrypt_document::rewrite::{
-    Change, MAXIMUM_DEPTH, Node, Step, Transform, array, document_of, merge, object, rewrite,
+    Change, MAXIMUM_DEPTH, Node, Step, Transform, array, document_of, give_back, merge, object,
+    rewrite,
 };
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any};
@@ -250,6 +251,10 @@ fn check_rewriting(tree: &Tree, rules: &[(Path, Action)]) {
     let rewritten = rewrite(container(&bytes), state, &mut Apply(&flags)).unwrap();
     assert_eq!(rewritten.is_some(), changed);
     assert_eq!(rewritten.as_deref().unwrap_or(&bytes), &encode(&expected), "{expected:?}");
+    if let Some(rewritten) = rewritten {
+        // the next case is written to its memory
+        give_back(rewritten);
+    }
 }
 
 #[test]
