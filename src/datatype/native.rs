@@ -142,32 +142,15 @@ fn is_about_data(code: Code) -> bool {
 /// # Safety
 /// `datum` is a datum of PostgreSQL's type of such values that is not NULL, and lives as long as
 /// `'a`.
-#[inline]
 pub unsafe fn from_datum<'a>(plaintext_type: PlaintextType, datum: Datum) -> Result<Canonical<'a>> {
-    // SAFETY: the caller's; a text is a varlena
-    unsafe {
-        if plaintext_type == PlaintextType::Text
-            && let Cow::Borrowed(text) = encoding::to_utf8(varlena_bytes(datum))?
-        {
-            return Ok(Canonical::Text(text));
-        }
-        copied(plaintext_type, datum)
-    }
-}
-
-/// The same in memory of its own.
-///
-/// # Safety
-/// `datum` is a datum of PostgreSQL's type of such values that is not NULL.
-unsafe fn copied(plaintext_type: PlaintextType, datum: Datum) -> Result<Canonical<'static>> {
     let canonical = |bytes: &[u8]| Ok(Canonical::of(plaintext_type, bytes));
     // SAFETY: the caller's; what is passed by reference is read as long as its type says
     unsafe {
         match plaintext_type {
-            PlaintextType::Text => {
-                let text = encoding::to_utf8(varlena_bytes(datum))?;
-                Ok(Canonical::of(plaintext_type, text.into_owned()))
-            }
+            PlaintextType::Text => Ok(match encoding::to_utf8(varlena_bytes(datum))? {
+                Cow::Borrowed(text) => Canonical::Text(text),
+                Cow::Owned(text) => Canonical::of(plaintext_type, text),
+            }),
             PlaintextType::Bytea => canonical(varlena_bytes(datum)),
             PlaintextType::Json => {
                 let text = json::document_text(Container::new(varlena_bytes(datum))?)?;

@@ -59,8 +59,10 @@ impl Flag {
 /// The flags of a document for an account and a kind.
 pub struct Policy {
     pub flags: Flags<Flag>,
-    /// Which document, account and kind.
-    subject: String,
+    document: String,
+    account: String,
+    /// Empty where there is none.
+    kind: String,
 }
 
 #[derive(Default)]
@@ -68,24 +70,7 @@ struct Cache {
     generation: u64,
     policies: HashMap<String, Rc<Policy>>,
     /// The one that was asked for last: most rows of a statement have the same.
-    last: Option<Last>,
-}
-
-struct Last {
-    document: String,
-    account: String,
-    /// Empty where there is none.
-    kind: String,
-    policy: Rc<Policy>,
-}
-
-impl Last {
-    fn is_of(&self, document: &str, account: &str, kind: &str) -> bool {
-        // most documents have no kind: to compare nothing at no address takes glibc's memcmp with
-        // AVX-512 longer than all the rest, since the processor has to suppress a fault
-        let is_of_kind = if kind.is_empty() { self.kind.is_empty() } else { self.kind == kind };
-        is_of_kind && self.account == account && self.document == document
-    }
+    last: Option<Rc<Policy>>,
 }
 
 thread_local! {
@@ -98,35 +83,25 @@ pub fn of(document: &str, account: &str, kind: Option<&str>) -> Result<Rc<Policy
     let kind = kind.unwrap_or_default();
     let last = CACHE.with_borrow(|cache| {
         let last = cache.last.as_ref().filter(|_| cache.generation == generation)?;
-        last.is_of(document, account, kind).then(|| Rc::clone(&last.policy))
+        last.is_of(document, account, kind).then(|| Rc::clone(last))
     });
     if let Some(policy) = last {
         return Ok(policy);
     }
     let policy = look_up(generation, document, account, kind)?;
     CACHE.with_borrow_mut(|cache| {
-        if cache.generation == invalidation::generation() {
-            let last = Last {
-                document: document.to_owned(),
-                account: account.to_owned(),
-                kind: kind.to_owned(),
-                policy: Rc::clone(&policy),
-            };
-            if let Some(before) = cache.last.replace(last) {
-                before.policy.let_go_of_keys();
-            }
+        if cache.generation == invalidation::generation()
+            && let Some(before) = cache.last.replace(Rc::clone(&policy))
+        {
+            before.let_go_of_keys();
         }
     });
     Ok(policy)
 }
 
-fn subject(document: &str, account: &str, kind: &str) -> String {
-    // neither a name nor an account holds a control character
-    [document, account, kind].join("\0")
-}
-
 fn look_up(generation: u64, document: &str, account: &str, kind: &str) -> Result<Rc<Policy>> {
-    let key = subject(document, account, kind);
+    // neither a name nor an account holds a control character
+    let key = [document, account, kind].join("\0");
     let cached = CACHE.with_borrow_mut(|cache| {
         if cache.generation != generation {
             *cache = Cache { generation, ..Cache::default() };
@@ -151,7 +126,14 @@ fn look_up(generation: u64, document: &str, account: &str, kind: &str) -> Result
 impl Policy {
     /// Whether both are of the same document, account and kind, perhaps of different times.
     pub fn has_subject_of(&self, other: &Self) -> bool {
-        self.subject == other.subject
+        self.is_of(&other.document, &other.account, &other.kind)
+    }
+
+    fn is_of(&self, document: &str, account: &str, kind: &str) -> bool {
+        // most documents have no kind: to compare nothing at no address takes glibc's memcmp with
+        // AVX-512 longer than all the rest, since the processor has to suppress a fault
+        let is_of_kind = if kind.is_empty() { self.kind.is_empty() } else { self.kind == kind };
+        is_of_kind && self.account == account && self.document == document
     }
 
     /// Leaves its keys to the key cache, which has a bound.
@@ -183,6 +165,11 @@ impl Policy {
             let path: Path = path.path.parse().map_err(|_| Error::Catalog("path"))?;
             rules.push((path, flag));
         }
-        Ok(Self { flags: Flags::compile(rules), subject: subject(document, account, kind) })
+        Ok(Self {
+            flags: Flags::compile(rules),
+            document: document.to_owned(),
+            account: account.to_owned(),
+            kind: kind.to_owned(),
+        })
     }
 }

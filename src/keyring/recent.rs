@@ -45,10 +45,14 @@ impl Recent {
     /// The key at a place, if it is here.
     pub fn get(&mut self, place: &Place) -> Option<Locked<OpenKey>> {
         let ids = ids(place);
-        let slot = self.set(ids).iter().flatten().find(|slot| slot.ids == ids)?;
-        // all of it is needed soon, and waiting once for all of it is shorter
-        slot.key.prefetch();
-        slot.key.is_at(place).then(|| slot.key.clone())
+        let is_there = |slot: &&Slot| {
+            // all of it is needed soon, and waiting once for all of it is shorter
+            slot.key.prefetch();
+            slot.key.is_at(place)
+        };
+        let slots = self.set(ids).iter().flatten();
+        let slot = slots.filter(|slot| slot.ids == ids).find(is_there)?;
+        Some(slot.key.clone())
     }
 
     /// Adds a key.
